@@ -305,6 +305,10 @@ class Router:
         if not is_matched and alternate is not None:
             yield "exchange", alternate
 
+    def reads_headers(self, exchange: str) -> bool:
+        """Whether the way from `exchange`, should it exist, may depend on headers: if not, none need be decoded."""
+        return exchange in self._matchers and self._reads_headers(exchange)
+
     def _reads_headers(self, name: str) -> bool:
         """Whether a route from `name` may depend on headers: then it cannot be remembered under its key."""
         if not self._links:
