@@ -14,9 +14,11 @@ from typing import Any
 
 from pamqp import base, commands
 
-from waybill.broker.frames import END_BYTE, METHOD, erlang_binary, pack_head
+from waybill.broker.frames import END_BYTE, METHOD, erlang_binary, frame, pack_head
 from waybill.broker.tables import TableError, plain, short_string, text
 from waybill.errors import ProtocolRefusal
+
+__all__ = ["answer", "decode", "encode", "frame", "index_of", "is_known"]
 
 _INDEX = Struct(">I")
 
@@ -113,6 +115,14 @@ def _argument(kind: str, payload: bytes, position: int) -> tuple[Any, int]:
     if kind == "table":
         return plain(data), stop
     return (text(data) if kind == "shortstr" else data), stop
+
+
+def answer(kind: type[base.Frame], **arguments: Any) -> base.Frame:
+    """A method to send: built past pamqp's checks of names, which are stricter than RabbitMQ."""
+    method = kind.__new__(kind)
+    for name in method.__slots__:
+        setattr(method, name, arguments.get(name, ""))
+    return method
 
 
 def encode(method: base.Frame, channel: int) -> bytes:
