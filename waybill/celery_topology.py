@@ -13,7 +13,7 @@ is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.common import Broadcast
@@ -105,7 +105,8 @@ class Recorder:
 
         One that Kombu never declares (`no_declare`) is taken to be there, without bindings of ours.
         """
-        bound: Any = _stable(queue).bind(cast(Any, self))
+        unbound: Any = _stable(queue)
+        bound = unbound.bind(self)
         first = len(self.bindings)
         if bound.no_declare:
             bound.queue_declare()
@@ -181,7 +182,9 @@ def _stable(queue: KombuQueue) -> KombuQueue:
         return queue
     fields: dict[str, Any] = {name: getattr(queue, name) for name, _ in KombuQueue.attrs}
     fields["name"] = f"{queue.name.rpartition('.')[0]}.{fields['alias'] or fields['exchange'].name}"
-    return KombuQueue(**fields)
+    plain: Any = KombuQueue
+    named: KombuQueue = plain(**fields)
+    return named
 
 
 def _is_random(name: str) -> bool:
