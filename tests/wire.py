@@ -128,7 +128,9 @@ class Wire:
 
     def content_bytes(self, channel: int, method: base.Frame, content: bytes, **properties: Any) -> bytes:
         """The frames of a method with content."""
-        head = header.ContentHeader(body_size=len(content), properties=commands.Basic.Properties(**properties))
+        head = header.ContentHeader(
+            body_size=len(content), properties=commands.Basic.Properties(**properties)
+        )
         parts = [frame.marshal(method, channel), frame.marshal(head, channel)]
         room = (self.frame_max or 131072) - 8
         for start in range(0, len(content), room):

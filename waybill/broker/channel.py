@@ -5,6 +5,7 @@ publish, deliver and the settlements are written out by hand for speed. The othe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 Unacked = tuple[Entry, "Queue", Consumer | None]
 """A delivery that has not been settled; without a consumer it was a `basic.get`."""
 
+_ACK = b"\x00\x3c\x00\x50"
+_NACK = b"\x00\x3c\x00\x78"
 _TAG = Struct(">QB")
 _SETTLED = Struct(">QB")
 _HEADER_START = Struct(">HHQ")
@@ -156,7 +159,9 @@ class Channel:
         if self._remaining < 0:
             method = index_of(self._publish or b"")
             raise ProtocolRefusal(501, "content body frame exceeds remaining content size", method)
-        if _announced(self._header or b"") <= MAX_MESSAGE_BYTES:  # a message to be refused is not worth keeping
+        if (
+            _announced(self._header or b"") <= MAX_MESSAGE_BYTES
+        ):  # a message to be refused is not worth keeping
             self._body.append(payload)
         return None
 
@@ -285,23 +290,32 @@ class Channel:
     def flush_confirms(self) -> None:
         """Tell the publisher what has been taken and what has not.
 
-        As RabbitMQ does: consecutive confirms are one frame, and a single one is not called `multiple`.
+        As RabbitMQ does (`coalesce_and_send`): confirms of one batch are one frame where they may be.
         """
         confirmed, rejected = self.confirmed, self.rejected
         self.confirmed, self.rejected = [], []
         if self.is_closing:
             return
-        if confirmed and not rejected:
-            self.settle_publish(0x50, confirmed[-1], is_multiple=len(confirmed) > 1)
-            return
-        answers = [(number, 0x50) for number in confirmed] + [(number, 0x78) for number in rejected]
-        for number, method in sorted(answers):
-            self.settle_publish(method, number, is_multiple=False)
+        if len(confirmed) == 1:
+            self._settle_publish(_ACK, confirmed[0], is_multiple=False)
+        elif confirmed:
+            self._settle_publishes(_ACK, confirmed, rejected)
+        if rejected:
+            self._settle_publishes(_NACK, rejected, confirmed)
 
-    def settle_publish(self, method: int, number: int, *, is_multiple: bool) -> None:
-        """Write a `basic.ack` or `basic.nack` to the publisher."""
-        frame = pack_head(METHOD, self.number, 13) + b"\x00\x3c\x00" + bytes((method,))
-        self.connection.write(frame + _SETTLED.pack(number, is_multiple) + END_BYTE)
+    def _settle_publishes(self, method: bytes, numbers: list[int], others: list[int]) -> None:
+        # Those below all of the other kind are one `multiple` frame, be it for one publication only.
+        below = bisect_left(numbers, others[0]) if others else len(numbers)
+        if below:
+            self._settle_publish(method, numbers[below - 1], is_multiple=True)
+        for number in numbers[below:]:
+            self._settle_publish(method, number, is_multiple=False)
+
+    def _settle_publish(self, method: bytes, number: int, *, is_multiple: bool) -> None:
+        bits = is_multiple | 2 if method is _NACK else is_multiple  # RabbitMQ's nacks say `requeue`, too
+        self.connection.write(
+            pack_head(METHOD, self.number, 13) + method + _SETTLED.pack(number, bits) + END_BYTE
+        )
 
     # deliver
 
@@ -315,7 +329,9 @@ class Channel:
         header = message.header
         if entry.acquired and consumer.queue.is_quorum:
             header = counted(entry)
-        self._send_delivery(consumer.tag_bytes, tag, entry.acquired > 0, message, header)
+        self._send_delivery(
+            consumer.tag_bytes, tag, entry.acquired > 0 or message.is_redelivered, message, header
+        )
 
     def _send_delivery(
         self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes
@@ -343,7 +359,14 @@ class Channel:
                 )
             )
         else:
-            start = (head, b"\x00\x3c\x00\x3c", consumer_tag, _TAG.pack(tag, is_redelivered), address, END_BYTE)
+            start = (
+                head,
+                b"\x00\x3c\x00\x3c",
+                consumer_tag,
+                _TAG.pack(tag, is_redelivered),
+                address,
+                END_BYTE,
+            )
             data = b"".join(start) + content_frames(number, header, body, room)
         connection.write(data)
 
@@ -361,7 +384,11 @@ class Channel:
             self.unacked[tag] = (entry, queue, None)
         message = entry.message
         header = counted(entry) if entry.acquired and queue.is_quorum else message.header
-        method = b"\x00\x3c\x00\x47" + _TAG.pack(tag, entry.acquired > 0) + message.address
+        method = (
+            b"\x00\x3c\x00\x47"
+            + _TAG.pack(tag, entry.acquired > 0 or message.is_redelivered)
+            + message.address
+        )
         self._write_content(method + queue.ready.count.to_bytes(4, "big"), header, message.body)
         queue.taken(entry, no_ack=no_ack)
 
@@ -481,7 +508,7 @@ def check_shape(kind: int, payload: bytes) -> None:
     """Refuse a frame that is none of AMQP's (501), or a heartbeat on a channel (505)."""
     if kind == METHOD and len(payload) >= 4:
         return
-    if kind == HEADER and len(payload) >= 14:
+    if kind == HEADER and len(payload) >= 12:
         return
     if kind == BODY:
         return
@@ -512,7 +539,9 @@ def carry_copies(message: Message, headers: dict[str, object]) -> None:
     keys = routing_keys(message.routing_key, headers)
     if "BCC" in headers:
         blind = headers["BCC"]
-        message.hidden = tuple(key for key in blind if isinstance(key, str)) if isinstance(blind, list) else ()
+        message.hidden = (
+            tuple(key for key in blind if isinstance(key, str)) if isinstance(blind, list) else ()
+        )
         fields = properties.headers_of(message.header)
         kept = [(name, field.raw) for name, field in fields.items() if name != "BCC"]
         message.header = properties.with_headers(message.header, kept)

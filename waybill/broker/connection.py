@@ -17,6 +17,7 @@ from waybill.broker import handshake, methods
 from waybill.broker.channel import Channel
 from waybill.broker.frames import (
     BODY,
+    HEADER,
     HEARTBEAT,
     HEARTBEAT_FRAME,
     METHOD,
@@ -213,7 +214,7 @@ class Connection:
     def _on_channel_zero(self, kind: int, payload: bytes) -> None:
         if kind == HEARTBEAT and not payload:
             return
-        if kind == BODY or (kind == 2 and len(payload) >= 14):
+        if kind == BODY or (kind == HEADER and len(payload) >= 12):
             raise unexpected_frame(kind, payload)
         if kind != METHOD or len(payload) < 4:
             raise bad_frame(kind, payload)

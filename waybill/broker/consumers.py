@@ -88,7 +88,6 @@ class Consumers:
     def __len__(self) -> int:
         return len(self._all)
 
-
     @property
     def listed(self) -> tuple[Consumer, ...]:
         """Every consumer, oldest first."""

@@ -22,7 +22,16 @@ _OWN = frozenset(
 )
 
 
-def bury(message: Message, queue: str, reason: str, exchange: str, key: str | None, wall: float) -> Message:
+def bury(
+    message: Message,
+    queue: str,
+    reason: str,
+    exchange: str,
+    key: str | None,
+    wall: float,
+    *,
+    was_delivered: bool,
+) -> Message:
     """The message as it goes to the dead-letter exchange.
 
     Args:
@@ -30,6 +39,7 @@ def bury(message: Message, queue: str, reason: str, exchange: str, key: str | No
         exchange: the dead-letter exchange.
         key: the dead-letter routing key, or None where the message keeps its own.
         wall: seconds since 1970.
+        was_delivered: a consumer has had it.
     """
     deaths = record(message, queue, reason, wall)
     keys = (key,) if key is not None else message.all_keys
@@ -46,6 +56,7 @@ def bury(message: Message, queue: str, reason: str, exchange: str, key: str | No
         keys if len(keys) > 1 else None,
         message.hidden,
         deaths,
+        message.is_redelivered or was_delivered,
     )
 
 

@@ -18,6 +18,7 @@ class Message:
         expiration: milliseconds, None where it has none of its own.
         keys: every routing key, those in CC and BCC included, where there is more than one.
         hidden: the keys that came from BCC, which nobody is shown.
+        is_redelivered: a consumer of another queue has had it before; RabbitMQ does not forget it.
         deaths: what dead-lettering has recorded, newest first.
     """
 
@@ -30,6 +31,7 @@ class Message:
         "header",
         "hidden",
         "is_persistent",
+        "is_redelivered",
         "keys",
         "priority",
         "routing_key",
@@ -48,6 +50,7 @@ class Message:
         keys: tuple[str, ...] | None = None,
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
+        is_redelivered: bool = False,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -60,6 +63,7 @@ class Message:
         self.keys = keys
         self.hidden = hidden
         self.deaths = deaths
+        self.is_redelivered = is_redelivered
 
     @property
     def all_keys(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 from pamqp import base, commands
 
 from waybill.broker.frames import END_BYTE, METHOD, erlang_binary, frame, pack_head
-from waybill.broker.tables import TableError, plain, short_string, text
+from waybill.broker.tables import TableError, plain, short_string
 from waybill.errors import ProtocolRefusal
 
 __all__ = ["answer", "decode", "encode", "frame", "index_of", "is_known"]
@@ -114,7 +114,14 @@ def _argument(kind: str, payload: bytes, position: int) -> tuple[Any, int]:
     data = payload[start:stop]
     if kind == "table":
         return plain(data), stop
-    return (text(data) if kind == "shortstr" else data), stop
+    return (_text(data) if kind == "shortstr" else data), stop
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ProtocolRefusal(501, "Malformed UTF-8 in shortstr") from None
 
 
 def answer(kind: type[base.Frame], **arguments: Any) -> base.Frame:

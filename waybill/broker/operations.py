@@ -104,9 +104,7 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
 
 
 def _declared(name: str, messages: int, consumers: int) -> base.Frame:
-    return answer(
-        commands.Queue.DeclareOk, queue=name, message_count=messages, consumer_count=consumers
-    )
+    return answer(commands.Queue.DeclareOk, queue=name, message_count=messages, consumer_count=consumers)
 
 
 def bind_queue(channel: Channel, method: Any) -> Answer:

@@ -34,8 +34,8 @@ class Home(Protocol):
     now: float
     """The clock, in seconds that only grow."""
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
-        """Take a message that left the queue unconsumed."""
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
+        """Take a message that left the queue for no consumer."""
 
     def wake_at(self, queue: Queue, when: float) -> None:
         """Call `queue.on_time()` at this time of the clock, or soon after."""
@@ -86,7 +86,7 @@ class Queue:
         """Take a message; False where the queue is full and says so to the publisher."""
         if self._is_bounded and self._overflow != "drop-head" and self._is_full_for(message):
             if self._overflow == "reject-publish-dlx":
-                self.home.dead_letter(self, message, deaths.MAXLEN)
+                self.home.dead_letter(self, message, deaths.MAXLEN, was_delivered=False)
             return False
         entry = self._entry(message)
         self.home.account(len(message.body))
@@ -259,7 +259,7 @@ class Queue:
     def _lose(self, entry: Entry, reason: str) -> None:
         self.home.account(-len(entry.message.body))
         if self.dead_letter_exchange is not None and not self.is_deleted:
-            self.home.dead_letter(self, entry.message, reason)
+            self.home.dead_letter(self, entry.message, reason, was_delivered=entry.acquired > 0)
 
     # time
 

@@ -181,7 +181,9 @@ class Broker:
         try:
             connection.receive(data)
         except Exception:
-            LOG.exception("a client has met a fault of the embedded broker; its connection is closed with 541")
+            LOG.exception(
+                "a client has met a fault of the embedded broker; its connection is closed with 541"
+            )
             connection.fail()
         self.flush()
 

@@ -159,7 +159,11 @@ def _timestamp(raw: bytes, position: int, _: int) -> tuple[datetime | int, int]:
     seconds = _LONGLONG.unpack_from(raw, position)[0]
     try:
         return datetime.fromtimestamp(seconds, UTC), position + 8
-    except (ValueError, OverflowError, OSError):  # beyond the year 9999: still a value, and never one that matches
+    except (
+        ValueError,
+        OverflowError,
+        OSError,
+    ):  # beyond the year 9999: still a value, and never one that matches
         return seconds, position + 8
 
 

@@ -57,7 +57,7 @@ class VHost:
         self._reply_mark = secrets.token_urlsafe(12)
         self.histories = Histories()
         self._reads_headers: dict[str, bool] = {}
-        self._letters: deque[tuple[str, Message, str]] = deque()
+        self._letters: deque[tuple[Message, str]] = deque()
         self._is_burying = False
 
     # what queues ask of their home
@@ -239,20 +239,22 @@ class VHost:
                 is_taken = False
         return is_taken
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
         """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""
         exchange = queue.dead_letter_exchange
         if exchange is None:
             return
         key = queue.dead_letter_key
-        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall)
-        self._letters.append((queue.name, letter, reason))
+        letter = deaths.bury(
+            message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered
+        )
+        self._letters.append((letter, reason))
         if self._is_burying:
             return  # a chain of dead-lettering queues is a loop here, however long, and no recursion
         self._is_burying = True
         try:
             while self._letters:
-                self._send_letter(*self._letters.popleft()[1:])
+                self._send_letter(*self._letters.popleft())
         finally:
             self._is_burying = False
 
