@@ -120,17 +120,13 @@ class Wire:
         """Send methods on a channel in one write."""
         self.send_bytes(b"".join(frame.marshal(method, channel) for method in methods))
 
-    def publish(
-        self, channel: int, method: commands.Basic.Publish, content: bytes, **properties: Any
-    ) -> None:
+    def publish(self, channel: int, method: commands.Basic.Publish, content: bytes, **properties: Any) -> None:
         """Send a method with content, the body cut to the negotiated frame size."""
         self.send_bytes(self.content_bytes(channel, method, content, **properties))
 
     def content_bytes(self, channel: int, method: base.Frame, content: bytes, **properties: Any) -> bytes:
         """The frames of a method with content."""
-        head = header.ContentHeader(
-            body_size=len(content), properties=commands.Basic.Properties(**properties)
-        )
+        head = header.ContentHeader(body_size=len(content), properties=commands.Basic.Properties(**properties))
         parts = [frame.marshal(method, channel), frame.marshal(head, channel)]
         room = (self.frame_max or 131072) - 8
         for start in range(0, len(content), room):

@@ -159,9 +159,7 @@ class Channel:
         if self._remaining < 0:
             method = index_of(self._publish or b"")
             raise ProtocolRefusal(501, "content body frame exceeds remaining content size", method)
-        if (
-            _announced(self._header or b"") <= MAX_MESSAGE_BYTES
-        ):  # a message to be refused is not worth keeping
+        if _announced(self._header or b"") <= MAX_MESSAGE_BYTES:  # a message to be refused is not worth keeping
             self._body.append(payload)
         return None
 
@@ -201,9 +199,7 @@ class Channel:
             header, expiration = self._checked(exchange, header, found)
         headers = vhost.headers_for(exchange, found.headers)
         names = vhost.router.route_key(exchange, key, headers)
-        message = Message(
-            exchange, key, address, header, body, found.priority, expiration, found.is_persistent
-        )
+        message = Message(exchange, key, address, header, body, found.priority, expiration, found.is_persistent)
         if headers is not None:
             carry_copies(message, headers)
         self.connection.has_published = True
@@ -313,9 +309,7 @@ class Channel:
 
     def _settle_publish(self, method: bytes, number: int, *, is_multiple: bool) -> None:
         bits = is_multiple | 2 if method is _NACK else is_multiple  # RabbitMQ's nacks say `requeue`, too
-        self.connection.write(
-            pack_head(METHOD, self.number, 13) + method + _SETTLED.pack(number, bits) + END_BYTE
-        )
+        self.connection.write(pack_head(METHOD, self.number, 13) + method + _SETTLED.pack(number, bits) + END_BYTE)
 
     # deliver
 
@@ -329,9 +323,7 @@ class Channel:
         header = message.header
         if entry.acquired and consumer.queue.is_quorum:
             header = counted(entry)
-        self._send_delivery(
-            consumer.tag_bytes, tag, entry.acquired > 0 or message.is_redelivered, message, header
-        )
+        self._send_delivery(consumer.tag_bytes, tag, entry.acquired > 0 or message.is_redelivered, message, header)
 
     def _send_delivery(
         self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes
@@ -384,11 +376,7 @@ class Channel:
             self.unacked[tag] = (entry, queue, None)
         message = entry.message
         header = counted(entry) if entry.acquired and queue.is_quorum else message.header
-        method = (
-            b"\x00\x3c\x00\x47"
-            + _TAG.pack(tag, entry.acquired > 0 or message.is_redelivered)
-            + message.address
-        )
+        method = b"\x00\x3c\x00\x47" + _TAG.pack(tag, entry.acquired > 0 or message.is_redelivered) + message.address
         self._write_content(method + queue.ready.count.to_bytes(4, "big"), header, message.body)
         queue.taken(entry, no_ack=no_ack)
 
@@ -539,9 +527,7 @@ def carry_copies(message: Message, headers: dict[str, object]) -> None:
     keys = routing_keys(message.routing_key, headers)
     if "BCC" in headers:
         blind = headers["BCC"]
-        message.hidden = (
-            tuple(key for key in blind if isinstance(key, str)) if isinstance(blind, list) else ()
-        )
+        message.hidden = tuple(key for key in blind if isinstance(key, str)) if isinstance(blind, list) else ()
         fields = properties.headers_of(message.header)
         kept = [(name, field.raw) for name, field in fields.items() if name != "BCC"]
         message.header = properties.with_headers(message.header, kept)

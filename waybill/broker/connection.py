@@ -282,8 +282,7 @@ class Connection:
             if is_told_of_failure:
                 raise ProtocolRefusal(
                     403,
-                    f"{_TOLD} using authentication mechanism {method.mechanism}. "
-                    "For details see the broker logfile.",
+                    f"{_TOLD} using authentication mechanism {method.mechanism}. For details see the broker logfile.",
                 )
             self._fall_silent()
             return

@@ -17,8 +17,7 @@ MAXLEN = "maxlen"
 DELIVERY_LIMIT = "delivery_limit"
 
 _OWN = frozenset(
-    {"x-death"}
-    | {f"x-{when}-death-{what}" for when in ("first", "last") for what in ("exchange", "queue", "reason")}
+    {"x-death"} | {f"x-{when}-death-{what}" for when in ("first", "last") for what in ("exchange", "queue", "reason")}
 )
 
 

@@ -101,9 +101,7 @@ class Death:
 
     def again(self) -> Death:
         """The same death once more."""
-        return Death(
-            self.queue, self.reason, self.exchange, self.keys, self.first, self.expiration, self.count + 1
-        )
+        return Death(self.queue, self.reason, self.exchange, self.keys, self.first, self.expiration, self.count + 1)
 
 
 def with_counts(header: bytes, counts: tuple[tuple[str, bytes], ...]) -> bytes:

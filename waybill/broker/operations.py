@@ -94,9 +94,7 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
         queue = vhost.queue(name, channel.connection)
         queue.touch()
     else:
-        declaration = Declaration(
-            name, method.durable, method.exclusive, method.auto_delete, method.arguments
-        )
+        declaration = Declaration(name, method.durable, method.exclusive, method.auto_delete, method.arguments)
         queue = vhost.declare_queue(declaration, channel.connection)
     channel.last_queue = queue.name
     queue.expire()
@@ -213,9 +211,7 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
-    if queue.consumers.is_exclusively_held() or (
-        method.exclusive and (len(queue.consumers) or queue.is_single_active)
-    ):
+    if queue.consumers.is_exclusively_held() or (method.exclusive and (len(queue.consumers) or queue.is_single_active)):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
     consumer = channel.consumers[tag] = Consumer(
         tag,
@@ -235,9 +231,7 @@ def _check_consume_arguments(arguments: dict[str, Any], where: str, kind: str) -
         got = type_name(priority)
         raise ProtocolRefusal(406, f"invalid arg 'x-priority' for {where}: \"expected integer, got {got}\"")
     if "x-stream-offset" in arguments:
-        raise ProtocolRefusal(
-            406, f"invalid arg 'x-stream-offset' for {where} of queue type rabbit_{kind}_queue"
-        )
+        raise ProtocolRefusal(406, f"invalid arg 'x-stream-offset' for {where} of queue type rabbit_{kind}_queue")
 
 
 def cancel(channel: Channel, method: Any) -> Answer:

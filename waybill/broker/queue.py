@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 class Home(Protocol):
     """What a queue needs around it."""
 
-    now: float
-    """The clock, in seconds that only grow."""
+    @property
+    def now(self) -> float:
+        """The clock, in seconds that only grow."""
 
     def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
         """Take a message that left the queue for no consumer."""

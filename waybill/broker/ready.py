@@ -29,9 +29,7 @@ class Entry:
 
     __slots__ = ("acquired", "expires_at", "failures", "message", "position", "priority")
 
-    def __init__(
-        self, message: Message, position: int, priority: int = 0, expires_at: float | None = None
-    ) -> None:
+    def __init__(self, message: Message, position: int, priority: int = 0, expires_at: float | None = None) -> None:
         self.message = message
         self.position = position
         self.priority = priority

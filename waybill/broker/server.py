@@ -58,9 +58,7 @@ class Broker:
         self.port = port
         self.node = Node(users, limits)
         if not is_loopback(host) and "guest" in self.node.users:
-            raise InputError(
-                f"the user guest is for this machine only: to listen on {host}, name users of your own"
-            )
+            raise InputError(f"the user guest is for this machine only: to listen on {host}, name users of your own")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
         self._sockets: dict[Connection, _Socket] = {}
@@ -181,9 +179,7 @@ class Broker:
         try:
             connection.receive(data)
         except Exception:
-            LOG.exception(
-                "a client has met a fault of the embedded broker; its connection is closed with 541"
-            )
+            LOG.exception("a client has met a fault of the embedded broker; its connection is closed with 541")
             connection.fail()
         self.flush()
 

@@ -21,6 +21,7 @@ from waybill.broker.queue import Queue
 from waybill.errors import ProtocolRefusal
 from waybill.fields import EMPTY
 from waybill.routing import Router
+from waybill.topology import Topology
 from waybill.values import Binding, Exchange
 from waybill.values import Queue as Declaration
 
@@ -83,6 +84,18 @@ class VHost:
         else:
             queue.on_time()
 
+    def load(self, topology: Topology) -> None:
+        """Declare what a topology holds."""
+        for exchange in topology.exchanges:
+            if self.router.declare_exchange(exchange, is_restored=True):
+                self.histories.declared(exchange)
+        for declaration in topology.queues:
+            self._check_type(declaration)
+            if self.router.declare_queue(declaration, is_restored=True):
+                self.queues[declaration.name] = Queue(declaration, self)
+        for binding in topology.bindings:
+            self.bind(binding)
+
     # exchanges and bindings
 
     def declare_exchange(self, exchange: Exchange) -> None:
@@ -141,8 +154,7 @@ class VHost:
             self.router.declare_queue(declaration)
             queue.touch()
             return queue
-        if declaration.type == "stream":
-            raise ProtocolRefusal(540, NO_STREAMS)
+        self._check_type(declaration)
         self.router.declare_queue(declaration, is_restored=declaration.name.startswith("amq.gen-"))
         owner = connection if declaration.exclusive else None
         queue = self.queues[declaration.name] = Queue(declaration, self, owner)
@@ -150,11 +162,14 @@ class VHost:
             owner.owned.add(queue)
         return queue
 
+    @staticmethod
+    def _check_type(declaration: Declaration) -> None:
+        if declaration.type == "stream":
+            raise ProtocolRefusal(540, NO_STREAMS)
+
     def _named(self, declaration: Declaration) -> Declaration:
         if declaration.type != "classic":
-            raise ProtocolRefusal(
-                406, f"Cannot declare a server-named queue for type rabbit_{declaration.type}_queue"
-            )
+            raise ProtocolRefusal(406, f"Cannot declare a server-named queue for type rabbit_{declaration.type}_queue")
         return Declaration(
             generated_name("amq.gen"),
             declaration.durable,
@@ -245,9 +260,7 @@ class VHost:
         if exchange is None:
             return
         key = queue.dead_letter_key
-        letter = deaths.bury(
-            message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered
-        )
+        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered)
         self._letters.append((letter, reason))
         if self._is_burying:
             return  # a chain of dead-lettering queues is a loop here, however long, and no recursion
