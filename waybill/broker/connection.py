@@ -9,7 +9,7 @@ every other that a delivery went to. `is_finished` says that the socket is to be
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pamqp import base, commands
 
@@ -155,6 +155,8 @@ class Connection:
             raise ProtocolRefusal(503, "unimplemented method", index)
         operation = OPERATIONS.get(index)
         method = methods.decode(payload)
+        if channel.confirmed or channel.rejected:
+            channel.flush_confirms()
         try:
             if operation is not None:
                 reply = operation(channel, method)
@@ -319,7 +321,7 @@ class Connection:
         if self._heartbeat:
             self.node.wake_at(self, self.node.now + self._heartbeat / 2, self._on_heartbeat)
 
-    _STEPS = {
+    _STEPS: ClassVar = {
         (State.STARTING, commands.Connection.StartOk.index): _on_start_ok,
         (State.TUNING, commands.Connection.TuneOk.index): _on_tune_ok,
         (State.OPENING, commands.Connection.Open.index): _on_open,

@@ -102,7 +102,7 @@ def erlang_binary(data: bytes) -> str:
     """Bytes as Erlang's `~p` writes them: text where all of it is printable, numbers otherwise."""
     if not data:
         return "<<>>"
-    if all(32 <= octet < 127 or 160 <= octet or octet in b"\b\t\n\v\f\r\x1b" for octet in data):
+    if all(32 <= octet < 127 or octet >= 160 or octet in b"\b\t\n\v\f\r\x1b" for octet in data):
         text = "".join(_ESCAPES.get(octet) or chr(octet) for octet in data)
         return f'<<"{text}">>'
     return f"<<{','.join(map(str, data))}>>"

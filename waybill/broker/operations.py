@@ -140,15 +140,20 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
     """`queue.delete`; a queue that isn't there is no error."""
     vhost = channel.vhost
     queue = vhost.queues.get(_stripped(_named(channel, method.queue)))
-    count = 0
-    if queue is not None:
-        vhost.check_access(queue, channel.connection)
-        if method.if_empty and queue.ready.count:
-            raise ProtocolRefusal(406, f"{vhost.named(queue)} not empty")
-        if method.if_unused and len(queue.consumers):
-            raise ProtocolRefusal(406, f"{vhost.named(queue)} in use")
-        count = vhost.delete_queue(queue)
-    return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=count)
+    if queue is None:
+        return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
+    vhost.check_access(queue, channel.connection)
+    queue.expire()
+    if method.if_empty and queue.ready.count:
+        raise ProtocolRefusal(406, f"{vhost.named(queue)} not empty")
+    if method.if_unused and len(queue.consumers):
+        raise ProtocolRefusal(406, f"{vhost.named(queue)} in use")
+    if not method.nowait:  # before the cancels that go to the queue's consumers, perhaps on this very channel
+        channel.connection.write_method(
+            answer(commands.Queue.DeleteOk, message_count=queue.ready.count), channel.number
+        )
+    vhost.delete_queue(queue)
+    return None
 
 
 # consuming
@@ -240,9 +245,8 @@ def cancel(channel: Channel, method: Any) -> Answer:
     if tag == channel.reply_consumer:
         channel.drop_reply_consumer()
     consumer = channel.consumers.pop(tag, None)
-    if consumer is not None and not consumer.is_gone:
-        if consumer.queue.unsubscribe(consumer):
-            channel.vhost.delete_queue(consumer.queue)
+    if consumer is not None and not consumer.is_gone and consumer.queue.unsubscribe(consumer):
+        channel.vhost.delete_queue(consumer.queue)
     return None if method.nowait else answer(commands.Basic.CancelOk, consumer_tag=tag)
 
 

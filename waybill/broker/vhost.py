@@ -200,9 +200,9 @@ class VHost:
         """`queue 'q' in vhost '/'`, as RabbitMQ names a queue."""
         return f"queue '{queue.name}' in vhost '{self.name}'"
 
-    def delete_queue(self, queue: Queue) -> int:
-        """Delete a queue and its bindings; its consumers are told. Returns how many messages waited."""
-        count = queue.purge()
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue and its bindings; its consumers are told."""
+        queue.purge()
         queue.is_deleted = True
         del self.queues[queue.name]
         if queue.owner is not None:
@@ -211,7 +211,6 @@ class VHost:
             consumer.is_gone = True
             consumer.channel.cancelled(consumer)
         self._forget_exchanges(self.router.delete_queue(queue.name))
-        return count
 
     # direct reply-to
 
