@@ -30,7 +30,7 @@ from waybill.broker.ready import Entry
 from waybill.broker.tables import long_integer, short_string
 from waybill.broker.vhost import REPLY_TO
 from waybill.errors import ProtocolRefusal
-from waybill.publishing import check_expiration, routing_keys
+from waybill.publishing import check_expiration
 
 if TYPE_CHECKING:
     from waybill.broker.connection import Connection
@@ -323,7 +323,7 @@ class Channel:
         header = message.header
         if entry.acquired and consumer.queue.is_quorum:
             header = counted(entry)
-        self._send_delivery(consumer.tag_bytes, tag, entry.acquired > 0 or message.is_redelivered, message, header)
+        self._send_delivery(consumer.tag_bytes, tag, entry.is_redelivered, message, header)
 
     def _send_delivery(
         self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes
@@ -376,7 +376,7 @@ class Channel:
             self.unacked[tag] = (entry, queue, None)
         message = entry.message
         header = counted(entry) if entry.acquired and queue.is_quorum else message.header
-        method = b"\x00\x3c\x00\x47" + _TAG.pack(tag, entry.acquired > 0 or message.is_redelivered) + message.address
+        method = b"\x00\x3c\x00\x47" + _TAG.pack(tag, entry.is_redelivered) + message.address
         self._write_content(method + queue.ready.count.to_bytes(4, "big"), header, message.body)
         queue.taken(entry, no_ack=no_ack)
 
@@ -524,12 +524,16 @@ def counted(entry: Entry) -> bytes:
 
 def carry_copies(message: Message, headers: dict[str, object]) -> None:
     """Note the routing keys in CC and BCC, and take BCC out of what consumers see."""
-    keys = routing_keys(message.routing_key, headers)
+    copies, blind = _texts(headers.get("CC")), _texts(headers.get("BCC"))
     if "BCC" in headers:
-        blind = headers["BCC"]
-        message.hidden = tuple(key for key in blind if isinstance(key, str)) if isinstance(blind, list) else ()
         fields = properties.headers_of(message.header)
         kept = [(name, field.raw) for name, field in fields.items() if name != "BCC"]
         message.header = properties.with_headers(message.header, kept)
-    if len(keys) > 1:
-        message.keys = keys
+    if copies or blind:
+        message.hidden = blind
+        message.keys = (message.routing_key, *copies, *blind)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    # The router has refused what is no array, and passes over entries that are no text.
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()

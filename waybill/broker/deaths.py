@@ -64,8 +64,11 @@ def record(message: Message, queue: str, reason: str, wall: float) -> tuple[Deat
     for place, death in enumerate(message.deaths):
         if death.queue == queue and death.reason == reason:
             return (death.again(), *message.deaths[:place], *message.deaths[place + 1 :])
-    shown = tuple(key for key in message.all_keys if key not in message.hidden)
-    new = Death(queue, reason, message.exchange, shown, int(wall), message.expiration)
+    shown = list(message.all_keys)
+    for key in message.hidden:
+        if key in shown:
+            shown.remove(key)
+    new = Death(queue, reason, message.exchange, tuple(shown), int(wall), message.expiration)
     return (new, *message.deaths)
 
 

@@ -144,6 +144,13 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
         return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
     vhost.check_access(queue, channel.connection)
     queue.expire()
+    if queue.is_quorum and (method.if_empty or method.if_unused):
+        flag = "if-unused" if method.if_unused else "if-empty"
+        raise ProtocolRefusal(
+            540,
+            f"cannot delete {vhost.named(queue)}. queue.delete operations with {flag} flag set are not supported "
+            "by quorum queues",
+        )
     if method.if_empty and queue.ready.count:
         raise ProtocolRefusal(406, f"{vhost.named(queue)} not empty")
     if method.if_unused and len(queue.consumers):

@@ -96,6 +96,8 @@ class Queue:
             if consumer is not None:
                 self._hand_over(consumer, entry)
                 return True
+        # RabbitMQ remembers earlier deliveries of a dead letter only once it has waited in the queue.
+        entry.was_seen = message.is_redelivered
         self.ready.add(entry)
         if entry.expires_at is not None:
             self.expire()
@@ -260,7 +262,7 @@ class Queue:
     def _lose(self, entry: Entry, reason: str) -> None:
         self.home.account(-len(entry.message.body))
         if self.dead_letter_exchange is not None and not self.is_deleted:
-            self.home.dead_letter(self, entry.message, reason, was_delivered=entry.acquired > 0)
+            self.home.dead_letter(self, entry.message, reason, was_delivered=entry.is_redelivered)
 
     # time
 

@@ -25,9 +25,14 @@ class Entry:
         position: where in the order of publication it stands.
         expires_at: the clock's seconds at which it expires, None for never.
         priority: in this queue, so already cut to what the queue knows.
+
+    Attributes:
+        acquired: deliveries from this queue so far.
+        failures: those that count against a delivery limit.
+        was_seen: it is a dead letter that a consumer of another queue has had.
     """
 
-    __slots__ = ("acquired", "expires_at", "failures", "message", "position", "priority")
+    __slots__ = ("acquired", "expires_at", "failures", "message", "position", "priority", "was_seen")
 
     def __init__(self, message: Message, position: int, priority: int = 0, expires_at: float | None = None) -> None:
         self.message = message
@@ -36,6 +41,12 @@ class Entry:
         self.expires_at = expires_at
         self.acquired = 0
         self.failures = 0
+        self.was_seen = False
+
+    @property
+    def is_redelivered(self) -> bool:
+        """The flag on its next delivery."""
+        return self.acquired > 0 or self.was_seen
 
     def __lt__(self, other: Entry) -> bool:
         return self.position < other.position
