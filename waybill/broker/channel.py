@@ -449,8 +449,7 @@ class Channel:
             else:
                 queue.requeue(entries, is_failure=outcome == "fail")
             for _, _, consumer in settled:
-                if consumer is not None:
-                    queue.free(consumer)
+                queue.free(consumer)
             queue.dispatch()
 
     # the end

@@ -64,6 +64,7 @@ class Queue:
         self.ready = QuorumReady() if self.is_quorum else Ready()
         self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
+        self._gets_out = 0
         self.is_deleted = False
         self.dead_letter_exchange = declaration.dead_letter_exchange
         self.dead_letter_key = declaration.dead_letter_routing_key
@@ -124,19 +125,19 @@ class Queue:
         return min(own, self._ttl)
 
     def _is_full_for(self, message: Message) -> bool:
-        count, size = self.ready.count, self.ready.body_bytes
+        count, size = self.ready.count, self.ready.size
         if self.is_quorum:
             if self._overflow == "reject-publish-dlx":
                 return False
             return _is_above(count, self._max_length) or _is_above(size, self._max_bytes)
-        return _is_above(count + 1, self._max_length) or _is_above(size + len(message.body), self._max_bytes)
+        return _is_above(count + 1, self._max_length) or _is_above(size + self.ready.size_of(message), self._max_bytes)
 
     def _trim(self) -> None:
         if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
             return
         ready = self.ready
         while ready.count and (
-            _is_above(ready.count, self._max_length) or _is_above(ready.body_bytes, self._max_bytes)
+            _is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)
         ):
             self._lose(ready.pop(), deaths.MAXLEN)
 
@@ -155,6 +156,7 @@ class Queue:
             self.home.account(-len(entry.message.body))
         else:
             self.unacked += 1
+            self._gets_out += 1
 
     def dispatch(self) -> None:
         """Hand over what waits to those who can take it."""
@@ -204,8 +206,8 @@ class Queue:
 
     @property
     def active_consumers(self) -> int:
-        """How many consumers `queue.declare-ok` counts."""
-        return len(self.consumers)
+        """How many consumers `queue.declare-ok` counts: on a quorum queue a `basic.get` is one until it is settled."""
+        return len(self.consumers) + (self._gets_out if self.is_quorum else 0)
 
     # settle
 
@@ -213,11 +215,13 @@ class Queue:
         """A delivery is acknowledged."""
         self.unacked -= 1
         self.home.account(-len(entry.message.body))
-        if consumer is not None:
-            self.free(consumer)
+        self.free(consumer)
 
-    def free(self, consumer: Consumer) -> None:
-        """One of a consumer's deliveries is settled."""
+    def free(self, consumer: Consumer | None) -> None:
+        """A delivery to a consumer, or the answer to a `basic.get`, is settled."""
+        if consumer is None:
+            self._gets_out -= 1
+            return
         consumer.unacked -= 1
         if self.is_single_active:
             self.consumers.settled()
