@@ -97,6 +97,7 @@ def test_remote_control_answers(working: Fleet) -> None:
 
 def test_events_arrive(working: Fleet) -> None:
     seen: list[str] = []
+
     def note(event: dict[str, Any]) -> None:
         seen.append(event["type"])
 

@@ -53,6 +53,11 @@ class FakeChannel:
     entries: list[Entry] = field(default_factory=list)
     connection: FakeConnection = field(default_factory=FakeConnection)
 
+    @property
+    def deliveries(self) -> FakeChannel:
+        """It delivers itself."""
+        return self
+
     def deliver(self, consumer: Consumer, entry: Entry) -> None:
         self.got.append((consumer.tag, entry.message.body, entry.is_redelivered))
         self.entries.append(entry)

@@ -136,9 +136,7 @@ class Queue:
         if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
             return
         ready = self.ready
-        while ready.count and (
-            _is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)
-        ):
+        while ready.count and (_is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)):
             self._lose(ready.pop(), deaths.MAXLEN)
 
     # deliver
@@ -177,7 +175,7 @@ class Queue:
         else:
             self.unacked += 1
             consumer.unacked += 1
-        consumer.channel.deliver(consumer, entry)
+        consumer.channel.deliveries.deliver(consumer, entry)
         entry.acquired += 1
 
     def subscribe(self, consumer: Consumer) -> None:
