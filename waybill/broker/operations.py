@@ -225,7 +225,9 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
-    if queue.consumers.is_exclusively_held() or (method.exclusive and (len(queue.consumers) or queue.is_single_active)):
+    # A quorum queue asks only the one who wants to be alone, and takes it with a single active consumer.
+    is_held = queue.consumers.is_exclusively_held() or (method.exclusive and queue.is_single_active)
+    if (is_held and not queue.is_quorum) or (method.exclusive and len(queue.consumers)):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
     consumer = channel.consumers[tag] = Consumer(
         tag,
