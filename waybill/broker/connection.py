@@ -471,7 +471,8 @@ class Connection:
     def take_out(self) -> bytes:
         """What is to be written, in one piece."""
         out, self.out = self.out, []
-        self._last_sent = self.node.now
+        if out:
+            self._last_sent = self.node.now
         return out[0] if len(out) == 1 else b"".join(out)
 
     # time

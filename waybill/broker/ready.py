@@ -84,7 +84,7 @@ class _Level:
 class Ready:
     """The waiting messages of a classic queue."""
 
-    __slots__ = ("_levels", "_used", "size", "count")
+    __slots__ = ("_levels", "_used", "count", "size")
 
     def __init__(self) -> None:
         self.count = 0
