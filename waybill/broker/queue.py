@@ -145,7 +145,11 @@ class Queue:
         """Take the head for `basic.get`."""
         self.touch()
         self.expire()
-        return self.ready.pop() if self.ready.count else None
+        if not self.ready.count:
+            return None
+        entry = self.ready.pop()
+        self.expire()  # the next one may be due: RabbitMQ does not count it in this answer any more
+        return entry
 
     def taken(self, entry: Entry, *, no_ack: bool) -> None:
         """The entry from `get` has been sent."""
