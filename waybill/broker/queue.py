@@ -208,8 +208,13 @@ class Queue:
 
     @property
     def active_consumers(self) -> int:
-        """How many consumers `queue.declare-ok` counts: on a quorum queue a `basic.get` is one until it is settled."""
-        return len(self.consumers) + (self._gets_out if self.is_quorum else 0)
+        """How many consumers `queue.declare-ok` counts.
+
+        On a quorum queue a `basic.get` is one until it is settled, and those that wait for a single active one are none.
+        """
+        if not self.is_quorum:
+            return len(self.consumers)
+        return min(len(self.consumers), 1) if self.is_single_active else len(self.consumers) + self._gets_out
 
     # settle
 
