@@ -119,7 +119,7 @@ class Visit:
             "reached_by": self.reached_by,
             "note": self.note,
             "attempts": [attempt.to_json() for attempt in self.attempts],
-            "onward": [visit.to_json() for visit in self.onward],
+            "onward": [visit.exchange for visit in self.onward],
         }
 
 
@@ -150,12 +150,12 @@ class Trace:
             stack.extend(reversed(visit.onward))
 
     def to_json(self) -> dict[str, Any]:
-        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`."""
+        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`, a visit an entry, in order."""
         return {
             "queues": list(self.queues),
             "unroutable": self.is_unroutable,
             "certain": self.is_certain,
-            "trace": [self.root.to_json()],
+            "trace": [visit.to_json() for visit in self.visits()],
         }
 
 
