@@ -124,11 +124,11 @@ class LiveBroker:
             bind(item.destination, item.source, item.binding_key, arguments=arguments)
 
     def _remove(self, case: Case, keep: Mapping[str, Queue]) -> None:
-        """Delete what the case declares, except the queues that `keep` holds unchanged."""
+        """Delete the case's exchanges, and every queue that the case and `keep` do not have alike."""
         for name in {item.name for item in case.declare if isinstance(item, Exchange)}:
             self._try(self._channel.exchange_delete, name)
-        for name, queue in case.queues.items():
-            if keep.get(name) != queue:
+        for name in {**self._kept, **case.queues}:
+            if name not in keep or keep[name] != case.queues.get(name):
                 self._try(self._channel.queue_delete, name)
                 self._kept.pop(name, None)
 
