@@ -133,11 +133,10 @@ class LiveBroker:
                 self._kept.pop(name, None)
 
     def _try(self, call: Callable[..., Any], *given: Any) -> Refusal | None:
-        """Call; where the broker closes the channel, open another and give the reason."""
+        """Call; where the broker closes the channel, give the reason. py-amqp opens the channel again by itself."""
         try:
             call(*given)
         except amqp.AMQPError as error:
-            self._channel = self._connection.channel()
             return refusal(error)
         return None
 
@@ -169,7 +168,6 @@ class LiveBroker:
         try:
             expected = self._waiting_in(name)
         except amqp.NotFound:
-            self._channel = self._connection.channel()
             return ()
         read: list[int] = []
         if expected:

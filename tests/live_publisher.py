@@ -30,11 +30,15 @@ class Published:
 
 
 class Publisher:
-    """A channel in confirm mode, opened again after each refusal."""
+    """A channel in confirm mode."""
 
     def __init__(self, connection: amqp.Connection) -> None:
         self._connection = connection
-        self._channel: amqp.Channel | None = None
+        self._channel = connection.channel()
+        self._channel.events["basic_ack"].add(self._on_ack)
+        self._channel.events["basic_nack"].add(self._on_nack)
+        self._channel.events["basic_return"].add(self._on_return)
+        self._channel.confirm_select()
         self._returned: set[int] = set()
         self._last_tag = 0
         self._unconfirmed: set[int] = set()
@@ -54,26 +58,21 @@ class Publisher:
 
     def _publish_batch(self, batch: Sequence[tuple[int, Message]]) -> Refusal | None:
         try:
-            channel = self._channel = self._channel or self._open()
             for number, message in batch:
                 self._last_tag += 1
                 self._unconfirmed.add(self._last_tag)
-                channel.basic_publish(_encoded(number, message), message.exchange, message.routing_key, mandatory=True)
+                self._channel.basic_publish(_encoded(number, message), message.exchange, message.routing_key, mandatory=True)
             while self._unconfirmed:
                 self._connection.drain_events(timeout=ANSWER_SECONDS)
         except amqp.AMQPError as error:
-            self._channel = None
+            self._start_again()
             return refusal(error)
         return None
 
-    def _open(self) -> amqp.Channel:
-        channel = self._connection.channel()
-        channel.confirm_select()
+    def _start_again(self) -> None:
+        """After a refusal: py-amqp has opened the channel again, and its tags begin with 1."""
+        self._channel.confirm_select()
         self._last_tag, self._unconfirmed = 0, set()
-        channel.events["basic_ack"].add(self._on_ack)
-        channel.events["basic_nack"].add(self._on_nack)
-        channel.events["basic_return"].add(self._on_return)
-        return channel
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._unconfirmed -= {held for held in self._unconfirmed if held <= tag} if multiple else {tag}

@@ -38,18 +38,19 @@ class Generator:
     rng: Random
     exchanges: list[Exchange] = field(default_factory=list)
     queues: list[Queue] = field(default_factory=lambda: list(QUEUES))
+    bindings: list[Binding] = field(default_factory=list)
     deaths: list[Death] = field(default_factory=list)
 
     def case(self, claim: str, messages: int) -> Case:
         """A whole case; `messages` are published in it."""
         names = [f"x{number}" for number in range(self.rng.randint(1, 6))]
         self.exchanges = [self._exchange(name, names) for name in names]
-        if chance(self.rng, 40):
+        if chance(self.rng, 0):
             for number in range(self.rng.randint(1, 3)):
                 self._dying_queue(f"d{number}", names)
-        bindings = [self._binding() for _ in range(self.rng.randint(2, 6) * len(names))]
+        self.bindings = [self._binding() for _ in range(self.rng.randint(3, 7) * len(names))]
         published = tuple(self._message() for _ in range(messages))
-        declare = (*self.exchanges, *self.queues, *bindings)
+        declare = (*self.exchanges, *self.queues, *self.bindings)
         return Case(claim, "generated", declare, published, deaths=tuple(self.deaths))
 
     def _exchange(self, name: str, names: Sequence[str]) -> Exchange:
@@ -100,11 +101,24 @@ class Generator:
         return {name: vocabulary.value(self.rng) for name in names}
 
     def _message(self) -> Message:
-        headers = self._headers() if chance(self.rng, 60) else {}
+        exchange, key, headers = self._meant_for(self.rng.choice(self.bindings)) if chance(self.rng, 50) else self._stray()
         headers.update(self._copies())
         expiration = self.rng.choice(("3600000", "-1", "1.5", "", "0x1")) if chance(self.rng, 1) else None
-        exchange, key = self._target()
         return Message(exchange, key, headers, self.rng.choice(vocabulary.PRIORITIES), expiration)
+
+    def _meant_for(self, binding: Binding) -> tuple[str, str, dict[str, Any]]:
+        """Where to publish, and with what, so that this binding is likely to match, or only just not to."""
+        words = (vocabulary.filled(self.rng, word) for word in binding.binding_key.split("."))
+        headers = {name: value for name, value in binding.arguments.items() if name != "x-match"}
+        if headers and chance(self.rng, 30):
+            headers[self.rng.choice(list(headers))] = vocabulary.value(self.rng)
+        headers.pop("BCC", None)
+        headers.pop("CC", None)
+        return binding.source, ".".join(word for some in words for word in some), headers
+
+    def _stray(self) -> tuple[str, str, dict[str, Any]]:
+        exchange, key = self._target()
+        return exchange, key, self._headers() if chance(self.rng, 50) else {}
 
     def _target(self) -> tuple[str, str]:
         if chance(self.rng, 8):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from random import Random
@@ -38,11 +37,6 @@ def chance(rng: Random, percent: float) -> bool:
     return rng.random() * 100 < percent
 
 
-def some(rng: Random, make: Callable[[], Any], low: int, high: int) -> list[Any]:
-    """Between `low` and `high` things."""
-    return [make() for _ in range(rng.randint(low, high))]
-
-
 def routing_key(rng: Random) -> str:
     """Up to four words; now and then one with `*` or `#` in it, which mean nothing here."""
     if chance(rng, 3):
@@ -58,6 +52,12 @@ def binding_key(rng: Random) -> str:
     while words.count("#") > 2:
         words.remove("#")
     return ".".join(words)
+
+
+def filled(rng: Random, word: str) -> list[str]:
+    """The words of a routing key that one word of a binding key may stand for."""
+    count = {"*": 1, "#": rng.randint(0, 2)}.get(word)
+    return [word] if count is None else [rng.choice(WORDS) for _ in range(count)]
 
 
 def value(rng: Random) -> Any:
