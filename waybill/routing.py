@@ -102,9 +102,13 @@ class Router(RoutingTable):
         """
         if name == DEFAULT_EXCHANGE:
             return tuple(key for key in dict.fromkeys(keys) if key in self.queues)
+        if name not in self.exchanges:
+            return ()
+        if not self._links:  # no way leads to a second exchange
+            return tuple(dict.fromkeys([b.destination for b in self.matched_at(name, keys, headers)]))
         queues: dict[str, None] = {}
         seen = {name}
-        worklist = [name] if name in self.exchanges else []
+        worklist = [name]
         while worklist:
             exchange = worklist.pop()
             matched = self.matched_at(exchange, keys, headers)

@@ -5,8 +5,8 @@ A million dictionaries of one entry each would weigh 230 MB; a million bare bind
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Collection, Hashable
+from typing import TypeAlias, TypeVar
 
 from waybill.values import Binding
 
@@ -15,28 +15,36 @@ Slot: TypeAlias = Binding | dict[Binding, None]
 K = TypeVar("K", bound=Hashable)
 
 
-def add_to(index: dict[K, Any], key: K, binding: Binding) -> None:
-    """Put `binding` into the slot at `key`."""
-    slot = index.get(key)
+def joined(slot: Slot | None, binding: Binding) -> Slot:
+    """The slot with `binding` in it."""
     if slot is None:
-        index[key] = binding
-    elif slot.__class__ is dict:
+        return binding
+    if isinstance(slot, dict):
         slot[binding] = None
-    else:
-        index[key] = {slot: None, binding: None}
+        return slot
+    return {slot: None, binding: None}
 
 
-def remove_from(index: dict[K, Any], key: K, binding: Binding) -> None:
+def parted(slot: Slot | None, binding: Binding) -> Slot | None:
+    """The slot without `binding`, which is in it; None where nothing is left."""
+    if not isinstance(slot, dict):
+        return None
+    del slot[binding]
+    return slot or None
+
+
+def add_to(index: dict[K, Slot], key: K, binding: Binding) -> None:
+    """Put `binding` into the slot at `key`."""
+    index[key] = joined(index.get(key), binding)
+
+
+def remove_from(index: dict[K, Slot], key: K, binding: Binding) -> None:
     """Take `binding`, which is there, out of the slot at `key`; an empty slot goes."""
-    slot = index[key]
-    if slot.__class__ is dict:
-        del slot[binding]
-        if not slot:
-            del index[key]
-    else:
+    slot = parted(index[key], binding)
+    if slot is None:
         del index[key]
 
 
-def each_in(slot: Slot) -> Iterable[Binding]:
+def each_in(slot: Slot) -> Collection[Binding]:
     """The bindings in a slot."""
-    return slot if isinstance(slot, dict) else (slot,)
+    return slot if slot.__class__ is dict else (slot,)  # type: ignore[return-value]

@@ -4,30 +4,84 @@
     "*"     one word, whatever it is         only as a whole word of a binding key;
     "#"     any number of words, none too    `a*` and `##` are plain words
 
-Binding keys without a wildcard stand in a dictionary under the whole key. The others make a trie of
-dictionaries, one word a level, that is walked with a stack of (node, words already used).
+Binding keys without a wildcard stand in a dictionary under the whole key. The others make a trie, one word a
+level, that is walked with all words at once, as one runs a nondeterministic automaton: the nodes that are
+reached with the words so far are carried from word to word. A node behind a `#` takes any word and stays where
+it is, so once reached it is carried to the end. Each node is carried once, whatever the number of `#`: a match
+costs at most words x nodes, where trying every split of the key among the `#` would grow with their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from sys import intern
-from typing import Any, TypeAlias
+from typing import Any
 
-from waybill.slots import Slot, add_to, each_in, remove_from
+from waybill.slots import Slot, add_to, each_in, joined, parted, remove_from
 from waybill.values import Binding
 
 ANY_WORD = "*"
 ANY_WORDS = "#"
-END = "."
-"""Where a node keeps the bindings that end there; no word can be a dot."""
-
-Node: TypeAlias = dict[str, Any]
 
 
 def words_of(key: str) -> list[str]:
     """The words of a key; the empty key has none (`split_topic_key_binary`)."""
     return key.split(".") if key else []
+
+
+def is_pattern(key: str) -> bool:
+    """Whether a binding key has a wildcard."""
+    if ANY_WORD not in key and ANY_WORDS not in key:
+        return False
+    words = words_of(key)
+    return ANY_WORD in words or ANY_WORDS in words
+
+
+class Node:
+    """What binding keys with a common beginning go on with, and the bindings whose key ends here."""
+
+    __slots__ = ("any_word", "any_words", "slot", "words")
+
+    def __init__(self) -> None:
+        self.words: dict[str, Node] = _NO_WORDS
+        self.any_word: Node | None = None
+        self.any_words: Node | None = None
+        self.slot: Slot | None = None
+
+    def child(self, word: str) -> Node | None:
+        """The node behind `word`, a wildcard or a plain one."""
+        if word == ANY_WORD:
+            return self.any_word
+        return self.any_words if word == ANY_WORDS else self.words.get(word)
+
+    def grow(self, word: str) -> Node:
+        """As `child`, made where there is none."""
+        node = self.child(word)
+        if node is None:
+            node = Node()
+            self.put(word, node)
+        return node
+
+    def put(self, word: str, node: Node | None) -> None:
+        """Set or, with None, take away the node behind `word`."""
+        if word == ANY_WORD:
+            self.any_word = node
+        elif word == ANY_WORDS:
+            self.any_words = node
+        elif node is not None:
+            if not self.words:
+                self.words = {}
+            self.words[intern(word)] = node
+        else:
+            del self.words[word]
+
+    def leads_on(self) -> bool:
+        """Whether any binding key goes on from here."""
+        return bool(self.words) or self.any_word is not None or self.any_words is not None
+
+
+_NO_WORDS: dict[str, Node] = {}
+"""Stands in every node that no plain word leads on from, most of them; never written to."""
 
 
 class TopicMatcher:
@@ -37,39 +91,63 @@ class TopicMatcher:
 
     def __init__(self) -> None:
         self._plain: dict[str, Slot] = {}
-        self._root: Node = {}
+        self._root = Node()
 
     def add(self, binding: Binding) -> None:
-        words = words_of(binding.binding_key)
-        if ANY_WORD not in words and ANY_WORDS not in words:
-            add_to(self._plain, binding.binding_key, binding)
+        key = binding.binding_key
+        if not is_pattern(key):
+            add_to(self._plain, key, binding)
             return
         node = self._root
-        for word in words:
-            node = node.setdefault(intern(word), {})
-        add_to(node, END, binding)
+        for word in words_of(key):
+            node = node.grow(word)
+        node.slot = joined(node.slot, binding)
 
     def remove(self, binding: Binding) -> None:
-        words = words_of(binding.binding_key)
-        if ANY_WORD not in words and ANY_WORDS not in words:
-            remove_from(self._plain, binding.binding_key, binding)
+        key = binding.binding_key
+        if not is_pattern(key):
+            remove_from(self._plain, key, binding)
             return
-        path = [self._root]
-        for word in words:
-            path.append(path[-1][word])
-        remove_from(path[-1], END, binding)
-        for parent, word in zip(reversed(path[:-1]), reversed(words), strict=True):
-            if parent[word]:
-                return
-            del parent[word]
+        node = self._root
+        path: list[tuple[Node, str]] = []
+        for word in words_of(key):
+            path.append((node, word))
+            node = _held(node.child(word), key)
+        node.slot = parted(node.slot, binding)
+        while path and node.slot is None and not node.leads_on():
+            node, word = path.pop()
+            node.put(word, None)
 
     def match(self, routing_key: str, headers: Mapping[str, Any]) -> list[Binding]:  # noqa: ARG002
-        matched: list[Binding] = []
         slot = self._plain.get(routing_key)
-        if slot is not None:
-            matched.extend(each_in(slot))
-        if self._root:
-            _walk(self._root, words_of(routing_key), matched)
+        matched: list[Binding] = [] if slot is None else list(each_in(slot))
+        root = self._root
+        if not root.leads_on() and root.slot is None:
+            return matched
+        carried: list[Node] = []
+        if root.any_words is not None:
+            _carry(root.any_words, carried, matched)
+        reached = [root]
+        for word in routing_key.split(".") if routing_key else ():
+            if carried:
+                reached += carried
+            ahead: list[Node] = []
+            for node in reached:
+                child = node.words.get(word)
+                if child is not None:
+                    ahead.append(child)
+                    if child.any_words is not None:
+                        _carry(child.any_words, carried, matched)
+                child = node.any_word
+                if child is not None:
+                    ahead.append(child)
+                    if child.any_words is not None:
+                        _carry(child.any_words, carried, matched)
+            reached = ahead
+        for node in reached:
+            slot = node.slot
+            if slot is not None:
+                matched.extend(each_in(slot))
         return matched
 
     def __iter__(self) -> Iterator[Binding]:
@@ -77,33 +155,24 @@ class TopicMatcher:
             yield from each_in(slot)
         stack = [self._root]
         while stack:
-            for word, child in stack.pop().items():
-                if word == END:
-                    yield from each_in(child)
-                else:
-                    stack.append(child)
+            node = stack.pop()
+            if node.slot is not None:
+                yield from each_in(node.slot)
+            stack.extend(node.words.values())
+            stack.extend(child for child in (node.any_word, node.any_words) if child is not None)
 
 
-def _walk(root: Node, words: list[str], matched: list[Binding]) -> None:
-    count = len(words)
-    seen: set[tuple[int, int]] = set()
-    stack: list[tuple[Node, int]] = [(root, 0)]
-    while stack:
-        node, used = stack.pop()
-        rest = node.get(ANY_WORDS)
-        if rest is not None:
-            for end in range(used, count + 1):
-                if (id(rest), end) not in seen:
-                    seen.add((id(rest), end))
-                    stack.append((rest, end))
-        if used == count:
-            slot = node.get(END)
-            if slot is not None:
-                matched.extend(each_in(slot))
-            continue
-        child = node.get(words[used])
-        if child is not None:
-            stack.append((child, used + 1))
-        child = node.get(ANY_WORD)
-        if child is not None:
-            stack.append((child, used + 1))
+def _carry(node: Node | None, carried: list[Node], matched: list[Binding]) -> None:
+    """Reach a node behind a `#`: its bindings match whatever words are left, and it waits for those it wants."""
+    while node is not None and node not in carried:
+        if node.slot is not None:
+            matched.extend(each_in(node.slot))
+        if node.leads_on():
+            carried.append(node)
+        node = node.any_words
+
+
+def _held(node: Node | None, key: str) -> Node:
+    if node is None:
+        raise KeyError(key)
+    return node
