@@ -1,7 +1,8 @@
 """A case: what is declared, what is published, and where that must end up.
 
-One case is one row of the table in routing_cases.py, or one thing that the generator made up. It says nothing of
-who answers: `engine.py` asks waybill's router, `live.py` asks a broker over AMQP, and both give an `Outcome`.
+One case is one row of the table in routing_cases.py, or one thing that the generator made up. It says
+nothing of who answers: engine.py asks waybill's router, live.py asks a broker over AMQP, and both give an
+`Outcome`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ class Death:
     """The messages in one queue are dead-lettered.
 
     Args:
-        queue: where they lie. `expired` and `maxlen` happen to every message on arrival, for the case declares
-            the queue so (a TTL or a length of 0); for `rejected` and `delivery_limit` a consumer takes all that
-            is there, once, when the deaths before it in the case are over.
+        queue: where they lie.
+        reason: `expired` and `maxlen` happen to every message on arrival, for the case declares the queue
+            so (a TTL or a length of 0); for `rejected` and `delivery_limit` a consumer takes all that is
+            there, once, when the deaths before it in the case are over.
     """
 
     queue: str
@@ -49,7 +51,8 @@ class Outcome:
     """What became of a case's declarations and messages; messages are named by their number in the case.
 
     Args:
-        queues: what lies in each queue at the end, in the order a consumer gets it; empty queues are left out.
+        queues: what lies in each queue at the end, in the order a consumer gets it; empty ones are left
+        out.
         returned: the messages that came back as unroutable (312) before they were confirmed.
         refused: `declare 2` or `publish 0` -> how the broker refused it.
     """
@@ -60,12 +63,13 @@ class Outcome:
 
     def in_any_order(self) -> Outcome:
         """The same without the order inside a queue, where dead letters and publications may overtake."""
-        return Outcome({name: tuple(sorted(held)) for name, held in self.queues.items()}, self.returned, self.refused)
+        queues = {name: tuple(sorted(held)) for name, held in self.queues.items()}
+        return Outcome(queues, self.returned, self.refused)
 
 
 def reaches(*queues: str) -> Outcome:
     """One message, a copy in each of these queues; in none, it is returned."""
-    return Outcome({name: (0,) for name in queues}, frozenset() if queues else frozenset({0}))
+    return Outcome(dict.fromkeys(queues, (0,)), frozenset() if queues else frozenset({0}))
 
 
 def vanishes() -> Outcome:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from tests.case import Case, Outcome, reaches, refuses
+from tests.case import Case, Declaration, Outcome, reaches, refuses
 from tests.cases_topic import MEASURED, queues
 from waybill.topology import Binding, Exchange, Message
 
@@ -18,10 +18,14 @@ ROUTING_VALUE = "mc_amqpl.erl, routing_value/2; measured on RabbitMQ 4.3.6"
 MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
 SECONDS = int(MOMENT.timestamp())
 
+_H: tuple[Declaration, ...] = (Exchange("h", "headers"), *queues("q"))
 
-def headers_case(claim: str, source: str, arguments: Mapping[str, Any], headers: Mapping[str, Any], matches: bool) -> Case:
+
+def headers_case(
+    claim: str, source: str, arguments: Mapping[str, Any], headers: Mapping[str, Any], matches: bool
+) -> Case:
     """One queue bound with `arguments`, one message with `headers`."""
-    declare = (Exchange("h", "headers"), *queues("q"), Binding("h", "q", "", arguments))
+    declare = (*_H, Binding("h", "q", "", arguments))
     return Case(claim, source, declare, (Message("h", "", headers),), reaches("q") if matches else reaches())
 
 
@@ -98,11 +102,14 @@ _MODES: tuple[tuple[str, dict[str, Any], dict[str, Any], bool], ...] = (
     ("void must be there for all", {"a": None}, {}, False),
 )
 
-MODES = tuple(headers_case(claim, MEASURED, arguments, headers, is_match) for claim, arguments, headers, is_match in _MODES)
+MODES = tuple(
+    headers_case(claim, MEASURED, arguments, headers, is_match)
+    for claim, arguments, headers, is_match in _MODES
+)
 
 
 def _bad_mode(mode: Any, text: str) -> Case:
-    declare = (Exchange("h", "headers"), *queues("q"), Binding("h", "q", "", {"x-match": mode, "a": 1}))
+    declare = (*_H, Binding("h", "q", "", {"x-match": mode, "a": 1}))
     return Case(f"x-match {mode!r} is refused", SOURCE, declare, (), refuses("declare 2", 406, text))
 
 
@@ -129,7 +136,12 @@ KEY_IGNORED = Case(
 CC_SEEN = Case(
     "CC is a header like others, BCC is taken off before",
     MEASURED,
-    (Exchange("h", "headers"), *queues("q", "r"), Binding("h", "q", "", {"CC": ["a"]}), Binding("h", "r", "", {"BCC": None})),
+    (
+        Exchange("h", "headers"),
+        *queues("q", "r"),
+        Binding("h", "q", "", {"CC": ["a"]}),
+        Binding("h", "r", "", {"BCC": None}),
+    ),
     (Message("h", "", {"CC": ["a"], "BCC": ["a"]}),),
     Outcome({"q": (0,)}),
 )

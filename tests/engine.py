@@ -1,7 +1,7 @@
 """Ask waybill's router about a case: the same declarations, messages and deaths, and the same form of answer.
 
-What is kept here is which message lies in which queue. Where one goes, when it is published and when it dies, is
-the router's word alone.
+What is kept here is which message lies in which queue. Where one goes, when it is published and when it
+dies, is the router's word alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ def run_on_engine(case: Case) -> Outcome:
     return case.settled(run.outcome())
 
 
+def declare(router: Router, item: Declaration) -> None:
+    """Declare or bind."""
+    if isinstance(item, Exchange):
+        router.declare_exchange(item)
+    elif isinstance(item, Queue):
+        router.declare_queue(item)
+    else:
+        router.bind(item)
+
+
 @dataclass
 class EngineRun:
     """One case under way."""
@@ -44,7 +54,7 @@ class EngineRun:
         returned = set()
         for position, item in enumerate(self.case.declare):
             try:
-                self._declare(item)
+                declare(self.router, item)
             except TopologyError as error:
                 refused[f"declare {position}"] = Refusal(error.reply_code, error.text)
         for number, message in enumerate(self.case.publish):
@@ -61,14 +71,6 @@ class EngineRun:
                 self._die_in(death)
         return Outcome(self._queues(), frozenset(returned), refused)
 
-    def _declare(self, item: Declaration) -> None:
-        if isinstance(item, Exchange):
-            self.router.declare_exchange(item)
-        elif isinstance(item, Queue):
-            self.router.declare_queue(item)
-        else:
-            self.router.bind(item)
-
     def _arrive(self, queues: tuple[str, ...], held: Held) -> None:
         for name in queues:
             self.held.setdefault(name, []).append(held)
@@ -79,7 +81,7 @@ class EngineRun:
     def _die_in(self, death: Death) -> None:
         for held in self.held.pop(death.queue, ()):
             step = follow(self.router, death.queue, held.message, death.reason, held.deaths, hops=1)
-            if getattr(step,"message",None) is not None:
+            if getattr(step, "message", None) is not None:
                 self._arrive(step.queues, Held(held.number, step.message, step.deaths))
 
     def _queues(self) -> dict[str, tuple[int, ...]]:

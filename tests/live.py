@@ -1,8 +1,8 @@
 """Run a case on whatever speaks AMQP 0-9-1 at a URL: RabbitMQ, or an embedded broker.
 
-Nothing here knows how a message is routed. The order of the steps is the proof that all has arrived: a confirm
-says that every queue has the message; a passive declare is answered by the queue's own process after all that
-came before it, dead-lettering included, and gives the exact number of messages to read.
+Nothing here knows how a message is routed. The order of the steps is the proof that all has arrived: a
+confirm says that every queue has the message; a passive declare is answered by the queue's own process
+after all that came before it, dead-lettering included, and gives the exact number of messages to read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def run_on_broker(url: str, case: Case) -> Outcome:
 class LiveBroker:
     """A connection on which cases run, one after the other.
 
-    Exclusive queues stay declared from case to case while their declaration stays the same, for declaring them
-    is what takes longest; the end of the connection removes them.
+    Exclusive queues stay declared from case to case while their declaration stays the same, for declaring
+    them is what takes longest; the end of the connection removes them.
     """
 
     def __init__(self, url: str) -> None:
@@ -68,8 +68,8 @@ class LiveBroker:
         """Declare, publish, let die, read, delete.
 
         Args:
-            suspects: numbers of messages likely to be refused; these are published one at a time, for a refusal
-                leaves it open which message was meant. A wrong guess costs time only.
+            suspects: numbers of messages likely to be refused; these are published one at a time, for a
+                refusal leaves it open which message was meant. A wrong guess costs time only.
         """
         with byte_arrays():
             outcome = self._run(case, suspects) or self._run(case, frozenset(range(len(case.publish))))
@@ -114,10 +114,12 @@ class LiveBroker:
             # py-amqp sends `internal` as false whatever one asks for: so the method is written out.
             flags = (False, item.durable, item.auto_delete, item.internal, False)
             declare, wait = amqp.spec.Exchange.Declare, amqp.spec.Exchange.DeclareOk
-            self._channel.send_method(declare, "BssbbbbbF", (0, item.name, item.type, *flags, arguments), wait=wait)
+            self._channel.send_method(
+                declare, "BssbbbbbF", (0, item.name, item.type, *flags, arguments), wait=wait
+            )
         elif isinstance(item, Queue):
-            flags = (False, item.durable, item.exclusive, item.auto_delete)
-            self._channel.queue_declare(item.name, *flags, arguments=arguments)
+            options = (False, item.durable, item.exclusive, item.auto_delete)
+            self._channel.queue_declare(item.name, *options, arguments=arguments)
         else:
             is_to_queue = item.destination_type == "queue"
             bind = self._channel.queue_bind if is_to_queue else self._channel.exchange_bind
@@ -133,7 +135,8 @@ class LiveBroker:
                 self._kept.pop(name, None)
 
     def _try(self, call: Callable[..., Any], *given: Any) -> Refusal | None:
-        """Call; where the broker closes the channel, give the reason. py-amqp opens the channel again by itself."""
+        """Call; where the broker closes the channel, give the reason. py-amqp opens the channel again by
+        itself."""
         try:
             call(*given)
         except amqp.AMQPError as error:
@@ -143,7 +146,7 @@ class LiveBroker:
     def _bring_about(self, death: Death, case: Case) -> None:
         if not death.is_on_arrival:
             self._take_and_reject(death)
-        # A queue answers after it has handed on its dead letters; in a chain the next one answers a round later.
+        # A queue answers after it has handed on its dead letters; in a chain the next one a round later.
         on_arrival = [other.queue for other in case.deaths if other.is_on_arrival]
         for name in on_arrival * len(on_arrival):
             self._waiting_in(name)

@@ -18,7 +18,8 @@ ANSWER_SECONDS = 30
 """How long a broker may be silent before a run fails; nothing here waits for time to pass."""
 
 BATCH = 200
-"""Messages under way before their confirms are read, so that what comes back fits into the socket's buffers."""
+"""Messages under way before their confirms are read, so that what comes back fits into the socket's
+buffers."""
 
 
 @dataclass
@@ -44,7 +45,8 @@ class Publisher:
         self._unconfirmed: set[int] = set()
 
     def publish(self, messages: Sequence[Message], suspects: Set[int]) -> Published | None:
-        """Publish in order; None when a message that isn't a suspect was refused, so that nobody knows which."""
+        """Publish in order; None when a message that isn't a suspect was refused, so that nobody knows
+        which."""
         published = Published()
         self._returned = set()
         for batch in _batches(len(messages), suspects):
@@ -61,7 +63,9 @@ class Publisher:
             for number, message in batch:
                 self._last_tag += 1
                 self._unconfirmed.add(self._last_tag)
-                self._channel.basic_publish(_encoded(number, message), message.exchange, message.routing_key, mandatory=True)
+                self._channel.basic_publish(
+                    _encoded(number, message), message.exchange, message.routing_key, mandatory=True
+                )
             while self._unconfirmed:
                 self._connection.drain_events(timeout=ANSWER_SECONDS)
         except amqp.AMQPError as error:
@@ -77,10 +81,10 @@ class Publisher:
     def _on_ack(self, tag: int, multiple: bool) -> None:
         self._unconfirmed -= {held for held in self._unconfirmed if held <= tag} if multiple else {tag}
 
-    def _on_nack(self, tag: int, multiple: bool) -> None:
+    def _on_nack(self, tag: int, _multiple: bool) -> None:
         raise AssertionError(f"no case fills a queue that rejects, yet publish {tag} was refused by a nack")
 
-    def _on_return(self, error: amqp.AMQPError, exchange: str, routing_key: str, message: amqp.Message) -> None:
+    def _on_return(self, error: amqp.AMQPError, _exchange: str, _key: str, message: amqp.Message) -> None:
         assert error.reply_code == 312, error
         self._returned.add(int(message.properties["message_id"]))
 

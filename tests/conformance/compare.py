@@ -35,7 +35,7 @@ class Comparison:
     counts: Counter[str] = field(default_factory=Counter)
     disagreements: list[Case] = field(default_factory=list)
 
-    def run(self, messages: int, progress: Callable[[int], None] = lambda done: None) -> None:
+    def run(self, messages: int, progress: Callable[[int], object] = int) -> None:
         """Compare so many messages, or fewer when enough is found to differ."""
         number = 0
         while self.counts["messages"] < messages and len(self.disagreements) < self.stop_after:

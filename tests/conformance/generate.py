@@ -1,17 +1,17 @@
 """Make a case from a seed: exchanges of all types in a tangle, queues, bindings, and many messages.
 
-The queues that every case has are declared alike in all of them, for a broker keeps those from case to case; what
-differs is how they are bound. Queues that dead-letter are made anew.
+The queues that every case has are declared alike in all of them, for a broker keeps those from case to
+case; what differs is how they are bound. Queues that dead-letter are made anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.case import Case, Death, Reason
+from tests.case import Case, Death, Declaration, Reason
 from tests.conformance import vocabulary
 from tests.conformance.vocabulary import chance
 from waybill.topology import Binding, Exchange, Message, Queue
@@ -30,6 +30,13 @@ QUEUES = (
     _queue("p10", max_priority=10),
 )
 
+CAUSES: Mapping[Reason, Mapping[str, Any]] = {
+    "rejected": {},
+    "expired": {"message_ttl": 0},
+    "maxlen": {"max_length": 0},
+}
+"""What a queue is declared with so that its messages die, on arrival where they can."""
+
 
 @dataclass
 class Generator:
@@ -45,12 +52,12 @@ class Generator:
         """A whole case; `messages` are published in it."""
         names = [f"x{number}" for number in range(self.rng.randint(1, 6))]
         self.exchanges = [self._exchange(name, names) for name in names]
-        if chance(self.rng, 0):
+        if chance(self.rng, 40):
             for number in range(self.rng.randint(1, 3)):
                 self._dying_queue(f"d{number}", names)
         self.bindings = [self._binding() for _ in range(self.rng.randint(3, 7) * len(names))]
         published = tuple(self._message() for _ in range(messages))
-        declare = (*self.exchanges, *self.queues, *self.bindings)
+        declare: tuple[Declaration, ...] = (*self.exchanges, *self.queues, *self.bindings)
         return Case(claim, "generated", declare, published, deaths=tuple(self.deaths))
 
     def _exchange(self, name: str, names: Sequence[str]) -> Exchange:
@@ -60,9 +67,9 @@ class Generator:
         return Exchange(name, self.rng.choice(TYPES), internal=chance(self.rng, 8), arguments=arguments)
 
     def _dying_queue(self, name: str, exchanges: Sequence[str]) -> None:
-        reason: Reason = self.rng.choice(("rejected", "expired", "maxlen"))
-        how = {"rejected": {}, "expired": {"message_ttl": 0}, "maxlen": {"max_length": 0}, "delivery_limit": {}}[reason]
-        arguments: dict[str, Any] = {**how, "dead_letter_exchange": self.rng.choice((*exchanges, *exchanges, "", "", "nowhere"))}
+        reason: Reason = self.rng.choice(tuple(CAUSES))
+        exchange = self.rng.choice((*exchanges, *exchanges, "", "", "nowhere"))
+        arguments = {**CAUSES[reason], "dead_letter_exchange": exchange}
         if chance(self.rng, 55):
             arguments["dead_letter_routing_key"] = self._key(vocabulary.routing_key)
         self.queues.append(_queue(name, **arguments))
@@ -101,10 +108,16 @@ class Generator:
         return {name: vocabulary.value(self.rng) for name in names}
 
     def _message(self) -> Message:
-        exchange, key, headers = self._meant_for(self.rng.choice(self.bindings)) if chance(self.rng, 50) else self._stray()
+        is_meant = chance(self.rng, 50)
+        exchange, key, headers = self._meant_for(self._a_binding()) if is_meant else self._stray()
         headers.update(self._copies())
         expiration = self.rng.choice(("3600000", "-1", "1.5", "", "0x1")) if chance(self.rng, 1) else None
         return Message(exchange, key, headers, self.rng.choice(vocabulary.PRIORITIES), expiration)
+
+    def _a_binding(self) -> Binding:
+        internal = {exchange.name for exchange in self.exchanges if exchange.internal}
+        open_ones = [binding for binding in self.bindings if binding.source not in internal]
+        return self.rng.choice(open_ones or self.bindings)
 
     def _meant_for(self, binding: Binding) -> tuple[str, str, dict[str, Any]]:
         """Where to publish, and with what, so that this binding is likely to match, or only just not to."""
@@ -125,8 +138,8 @@ class Generator:
             return "", self.rng.choice((*(queue.name for queue in self.queues), "nowhere"))
         if chance(self.rng, 0.3):
             return "nowhere", ""
-        public = [exchange for exchange in self.exchanges if not exchange.internal or chance(self.rng, 5)]
-        return self.rng.choice(public or self.exchanges[:1]).name, self._key(vocabulary.routing_key)
+        public = [exchange for exchange in self.exchanges if not exchange.internal or chance(self.rng, 1)]
+        return self.rng.choice(public).name if public else "", self._key(vocabulary.routing_key)
 
     def _copies(self) -> dict[str, Any]:
         copies: dict[str, Any] = {}

@@ -16,7 +16,8 @@ _CAUSES_OF_DEATH = frozenset({"x-message-ttl", "x-max-length"})
 
 
 def shrink(case: Case, differs: Callable[[Case], bool]) -> Case:
-    """The smallest case reached by leaving things out, one after the other, for which `differs` still holds."""
+    """The smallest case reached by leaving things out, one after the other, for which `differs` still
+    holds."""
     is_smaller = True
     while is_smaller:
         is_smaller = False
@@ -35,7 +36,9 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield replace(case, deaths=deaths)
     for declared in _without(case.declare):
         left = {item.name for item in declared if isinstance(item, Queue)}
-        yield replace(case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in left))
+        yield replace(
+            case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in left)
+        )
     for number, message in enumerate(case.publish):
         for lighter in _lighter_message(message):
             yield replace(case, publish=_put(case.publish, number, lighter))

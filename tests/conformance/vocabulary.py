@@ -1,4 +1,5 @@
-"""The words, keys and values that generated cases are made of: few, so that they meet, and all the odd ones."""
+"""The words, keys and values that generated cases are made of: few, so that they meet, and all the odd
+ones."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ VALUES: tuple[Any, ...] = (
     *(Decimal(1), Decimal("1.5"), Decimal("1.50"), Decimal("-0.5")),
     *(MOMENT, SECONDS, 1000 * SECONDS, datetime(1970, 1, 1, tzinfo=UTC)),
     *([], {}, [1], [1.0], ["a"], [b"a"], [None], [[]], [{}], [MOMENT], ["a", "b"], ["b", "a"]),
-    *({"a": 1}, {"a": "b"}, {"a": b"b"}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"t": MOMENT}, {"a": [None, True]}),
+    *({"a": 1}, {"a": "b"}, {"a": b"b"}, {"a": 1, "b": 2}, {"b": 2, "a": 1}, {"t": MOMENT}, {"a": [None]}),
 )
 COMMON_VALUES: tuple[Any, ...] = (1, 1, "a", "a", True, None, 1.0)
 
@@ -27,7 +28,7 @@ HEADER_NAMES = ("k", "k", "l", "m", "K", "grün", "x", "x-k", "x-l", "x-match")
 DEATH_HEADERS = ("x-first-death-reason", "x-last-death-queue", "x-last-death-exchange", "x-death")
 
 MODES = ("all", "any", "all-with-x", "any-with-x")
-BAD_MODES: tuple[Any, ...] = ("ALL", "", "some", 1, True, None, b"all", ["all"])
+BAD_MODES: tuple[Any, ...] = ("ALL", "", "some", 1, True, None, b"all")
 
 PRIORITIES = (None, None, 0, 1, 2, 3, 4, 5, 9, 10, 11, 31, 32, 255)
 
@@ -48,7 +49,9 @@ def binding_key(rng: Random) -> str:
     """As a routing key, and a third of the words wild; in one of a hundred more `#` than RabbitMQ takes."""
     if chance(rng, 1):
         return rng.choice(("#.#.#", "#.a.#.#", "#.*.#.*.#.#"))
-    words = [rng.choice(WILD if chance(rng, 35) else WORDS) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))]
+    words = [
+        rng.choice(WILD if chance(rng, 35) else WORDS) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))
+    ]
     while words.count("#") > 2:
         words.remove("#")
     return ".".join(words)
