@@ -128,7 +128,7 @@ def _why_not(queue: Queue, reason: Reason, routes: Routes) -> str:
     if queue.type == "stream":
         return "a stream dead-letters nothing"
     if reason == "maxlen" and queue.arguments.get("x-overflow") == "reject-publish":
-        return "the full queue refuses the new message (x-overflow: reject-publish) and its publisher gets a nack"
+        return "the full queue refuses the new message (x-overflow: reject-publish), its publisher gets a nack"
     if reason == "delivery_limit" and queue.type != "quorum":
         return f"a {queue.type} queue has no delivery limit"
     if queue.dead_letter_exchange is None:

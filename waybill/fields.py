@@ -54,6 +54,13 @@ class FieldTable(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return self._fields[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """As `dict.get`; the one that `Mapping` gives raises and catches inside."""
+        return self._fields.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
 

@@ -22,7 +22,8 @@ class RoutingTable(Declarations):
     def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
         super().__init__(vhost)
         self._matchers: dict[str, Matcher] = {name: matcher_for(x) for name, x in PREDECLARED.items()}
-        self._held: dict[Binding, None] = {}
+        self._held: dict[Binding, int] = {}  # and in which turn it was made
+        self._turn = 0
         self._into: dict[tuple[str, str], dict[Binding, None]] = {}
         self._out_of: dict[str, int] = {}
         self._links = 0  # ways from exchange to exchange: bindings and alternates
@@ -35,9 +36,9 @@ class RoutingTable(Declarations):
         return tuple(self._held)
 
     def bindings_from(self, exchange: str) -> tuple[Binding, ...]:
-        """The bindings whose source is `exchange`."""
+        """The bindings whose source is `exchange`, in the order they were made."""
         matcher = self._matchers.get(exchange)
-        return () if matcher is None else tuple(matcher)
+        return () if matcher is None else tuple(sorted(matcher, key=self._held.__getitem__))
 
     def bindings_to(self, destination: str, kind: str = "queue") -> tuple[Binding, ...]:
         """The bindings that lead to a queue, or with `kind="exchange"` to an exchange."""
@@ -75,7 +76,8 @@ class RoutingTable(Declarations):
         if binding in self._held:
             return False
         self.check_binding(binding)
-        self._held[binding] = None
+        self._turn += 1
+        self._held[binding] = self._turn
         self._matchers[binding.source].add(binding)
         self._into.setdefault((binding.destination_type, binding.destination), {})[binding] = None
         self._out_of[binding.source] = self._out_of.get(binding.source, 0) + 1

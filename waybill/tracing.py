@@ -119,23 +119,22 @@ class Visit:
             "reached_by": self.reached_by,
             "note": self.note,
             "attempts": [attempt.to_json() for attempt in self.attempts],
-            "onward": [visit.to_json() for visit in self.onward],
+            "onward": [visit.exchange for visit in self.onward],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A message's whole way.
-
-    Args:
-        is_certain: False where an exchange on the way chooses by chance or by what isn't known offline: then
-            `queues` are those it may choose from.
-    """
+    """A message's whole way; `queues` is what `Router.route` gives."""
 
     message: Message
     queues: tuple[str, ...]
     root: Visit
-    is_certain: bool = True
+
+    @property
+    def is_certain(self) -> bool:
+        """False where an exchange on the way chooses by what isn't known offline: `queues` are its candidates."""
+        return all(visit.type in _CERTAIN for visit in self.visits())
 
     @property
     def is_unroutable(self) -> bool:
@@ -151,12 +150,12 @@ class Trace:
             stack.extend(reversed(visit.onward))
 
     def to_json(self) -> dict[str, Any]:
-        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`."""
+        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`, a visit an entry, in order."""
         return {
             "queues": list(self.queues),
             "unroutable": self.is_unroutable,
             "certain": self.is_certain,
-            "trace": [self.root.to_json()],
+            "trace": [visit.to_json() for visit in self.visits()],
         }
 
 
@@ -218,12 +217,11 @@ def trace_route(router: Walkable, message: Message) -> Trace:
             seen.add(exchange)
             stop.onward.append(onward)
             stops.append(onward)
-    root = _freeze(router, stops, keys, message.headers)
-    certain = all(effective_type(router.exchanges[x]) in _CERTAIN for x in seen if x in router.exchanges)
-    return Trace(message, tuple(queues), root, certain)
+    return Trace(message, tuple(queues), _freeze(router, stops, keys, message.headers))
 
 
-_CERTAIN = frozenset({"direct", "fanout", "topic", "headers", "x-recent-history"})
+_CERTAIN = frozenset({"", "direct", "fanout", "topic", "headers", "x-recent-history"})
+"""The types whose choice is known, and that of an exchange that doesn't exist."""
 
 
 def _leave(
@@ -244,17 +242,16 @@ def _leave(
 
 
 def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: Mapping[str, Any]) -> Visit:
-    """The stops as frozen visits; each stands behind the one it was reached from, so the last are built first."""
-    visits: dict[int, Visit] = {}
+    """The stops as frozen visits; each stands behind the one it was reached from, so the last is built first."""
+    visits: dict[_Stop, Visit] = {}
     for stop in reversed(stops):
-        exchange = router.exchanges.get(stop.exchange)
+        name = stop.exchange
+        exchange = router.exchanges.get(name)
         kind = "" if exchange is None else effective_type(exchange)
-        tried: Sequence[Attempt] = ()
-        if not stop.note:
-            tried = Attempts(router.tried_at(stop.exchange), kind, keys, headers)
-        onward = tuple(visits[id(ahead)] for ahead in stop.onward)
-        visits[id(stop)] = Visit(stop.exchange, kind, stop.reached_by, tried, stop.note, onward)
-    return visits[id(stops[0])]
+        tried = () if stop.note else Attempts(router.tried_at(name), kind, keys, headers)
+        onward = tuple([visits[ahead] for ahead in stop.onward])
+        visits[stop] = Visit(name, kind, stop.reached_by, tried, stop.note, onward)
+    return visits[stops[0]]
 
 
 def _trace_default(router: Walkable, message: Message, keys: Sequence[str]) -> Trace:
