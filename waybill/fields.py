@@ -6,8 +6,8 @@ equal exactly where RabbitMQ finds the fields equal:
 
 | field                       | key                              | because                                        |
 |-----------------------------|----------------------------------|------------------------------------------------|
-| text, UTF-8 bytes           | the text                         | both are the wire's long string                |
-| other bytes                 | the bytes                        |                                                |
+| text                        | the text                         |                                                |
+| bytes                       | tagged                           | a type of their own, inside arrays and tables  |
 | integer of any width        | the integer                      | the broker forgets the width                   |
 | boolean, float, void        | tagged                           | never equal to an integer                      |
 | decimal                     | tagged, with its exponent        | 1.50 and 1.5 are two fields                    |
@@ -101,7 +101,7 @@ def field_key(value: Any) -> Hashable:
     if isinstance(value, float):
         return ("float", value.hex())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _text(bytes(value))
+        return ("bytes", bytes(value))
     return _compound_key(value)
 
 
@@ -135,10 +135,3 @@ def _name(name: Any) -> str:
     if isinstance(name, str):
         return name
     raise InputError(f"the names in an AMQP table are text, got {name!r}")
-
-
-def _text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
