@@ -22,6 +22,7 @@ class Held:
     number: int
     message: Message
     deaths: Deaths = ()
+    keys: tuple[str, ...] | None = None
 
 
 def run_on_engine(case: Case) -> Outcome:
@@ -80,9 +81,16 @@ class EngineRun:
 
     def _die_in(self, death: Death) -> None:
         for held in self.held.pop(death.queue, ()):
-            step = follow(self.router, death.queue, held.message, death.reason, held.deaths, hops=1)
-            if getattr(step, "message", None) is not None:
-                self._arrive(step.queues, Held(held.number, step.message, step.deaths))
+            step = follow(
+                self.router, death.queue, held.message, death.reason, held.deaths, keys=held.keys, hops=1
+            )
+            if step.message is not None:
+                self._arrive(step.queues, Held(held.number, step.message, step.deaths, step.routing_keys))
 
     def _queues(self) -> dict[str, tuple[int, ...]]:
-        return {name: tuple(held.number for held in inside) for name, inside in self.held.items() if inside}
+        return {name: self._in_order(name, inside) for name, inside in self.held.items() if inside}
+
+    def _in_order(self, name: str, inside: list[Held]) -> tuple[int, ...]:
+        queue = self.router.queues[name]
+        inside = sorted(inside, key=lambda held: -queue.level_of(held.message.priority))  # a stable sort
+        return tuple(held.number for held in inside)
