@@ -55,13 +55,17 @@ class TestRoute:
         assert set(routes.route(Message("x"))) == set(routes.route(Message("y"))) == {"q", "r"}
 
     def test_the_source_type_decides_on_an_exchange(self) -> None:
-        routes = router([Exchange("t", "topic"), Exchange("d")], [link("t", "d", "a.#"), Binding("d", "q", "a.b")])
+        routes = router(
+            [Exchange("t", "topic"), Exchange("d")], [link("t", "d", "a.#"), Binding("d", "q", "a.b")]
+        )
         assert routes.route(Message("t", "a.b")) == ("q",)
         assert routes.route(Message("t", "a.c")) == ()
 
     def test_an_alternate_is_taken_only_when_nothing_matched(self) -> None:
         exchanges = [alternate("d", "direct", "spare"), Exchange("spare", "fanout"), Exchange("dead end")]
-        routes = router(exchanges, [Binding("d", "q", "k"), Binding("spare", "s"), link("d", "dead end", "e")])
+        routes = router(
+            exchanges, [Binding("d", "q", "k"), Binding("spare", "s"), link("d", "dead end", "e")]
+        )
         assert routes.route(Message("d", "k")) == ("q",)
         assert routes.route(Message("d", "other")) == ("s",)
         assert routes.route(Message("d", "e")) == ()  # matched, though it leads nowhere
@@ -92,7 +96,9 @@ class TestRoute:
             (Message("none", "q", expiration=""), 404, "no exchange 'none' in vhost '/'"),
         ],
     )  # fmt: skip
-    def test_a_publish_is_refused_as_rabbitmq_refuses_it(self, message: Message, code: int, text: str) -> None:
+    def test_a_publish_is_refused_as_rabbitmq_refuses_it(
+        self, message: Message, code: int, text: str
+    ) -> None:
         routes = router([Exchange("inside", internal=True)], [], Queue("q"))
         for publish in (routes.route, routes.trace):
             with pytest.raises(TopologyError) as refusal:
@@ -125,7 +131,9 @@ bindings = st.builds(
 )
 changes = st.lists(st.tuples(st.sampled_from(["bind", "unbind", "route"]), bindings), max_size=25)
 messages = st.builds(
-    lambda exchange, key, headers, copies: Message(exchange, key, headers | ({"CC": copies} if copies else {})),
+    lambda exchange, key, headers, copies: Message(
+        exchange, key, headers | ({"CC": copies} if copies else {})
+    ),
     names,
     routing_keys,
     st.sampled_from([{}, {"n": 1}, {"n": True}]),
@@ -166,7 +174,9 @@ class TestChange:
         assert routes.route(Message("d", "k")) == ()
 
     def test_a_queue_takes_its_bindings_with_it(self) -> None:
-        routes = router([Exchange("d"), Exchange("h", "headers")], [Binding("d", "q", "k"), Binding("h", "q")])
+        routes = router(
+            [Exchange("d"), Exchange("h", "headers")], [Binding("d", "q", "k"), Binding("h", "q")]
+        )
         routes.delete_queue("q")
         assert routes.bindings == ()
         assert routes.bindings_to("q") == ()
@@ -181,7 +191,7 @@ class TestChange:
 
     def test_deleting_an_exchange(self) -> None:
         routes = router([Exchange("d"), Exchange("e")], [Binding("d", "q", "k"), link("e", "d")])
-        with pytest.raises(TopologyError, match="exchange 'd' in vhost '/' in use"):
+        with pytest.raises(TopologyError, match=r"exchange 'd' in vhost '/' in use"):
             routes.delete_exchange("d", if_unused=True)
         routes.delete_exchange("d")
         assert routes.bindings == ()
@@ -191,7 +201,7 @@ class TestChange:
                 routes.delete_exchange(name)
 
     def test_reserved_names(self) -> None:
-        with pytest.raises(TopologyError, match="queue name 'amq.mine' contains reserved prefix 'amq.\\*'"):
+        with pytest.raises(TopologyError, match=r"queue name 'amq\.mine' contains reserved prefix"):
             Router().declare_queue(Queue("amq.mine"))
         assert Router().declare_queue(Queue("amq.gen-1"), is_restored=True)
 
@@ -257,9 +267,10 @@ class TestDeadLetters:
             (Queue("q"), "rejected", "the queue has no dead-letter exchange: the message is lost"),
             (dying("q", "none"), "expired",
              "the dead-letter exchange 'none' does not exist: the message is lost"),
-            (dying("q"), "expired", "no binding of the dead-letter exchange 'dlx' takes it: the message is lost"),
+            (dying("q"), "expired",
+             "no binding of the dead-letter exchange 'dlx' takes it: the message is lost"),
             (dying("q", x_overflow="reject-publish"), "maxlen",
-             "the full queue refuses the new message (x-overflow: reject-publish), its publisher gets a nack"),
+             "the full queue refuses the new message (x-overflow: reject-publish), a nack to its publisher"),
             (dying("q"), "delivery_limit", "a classic queue has no delivery limit"),
             (Queue("q", arguments={"x-queue-type": "stream"}), "rejected", "a stream dead-letters nothing"),
             (dying("q", ""), "expired", "a cycle without a rejection in it: the message is dropped"),
@@ -285,7 +296,10 @@ class TestDeadLetters:
 
     def test_headers_of_a_death_are_seen_under_all_with_x(self) -> None:
         wanted = {"x-match": "all-with-x", "x-first-death-reason": "expired"}
-        bindings = [Binding("dlx", "late", "", wanted), Binding("dlx", "bad", "", wanted | {"x-first-death-reason": "rejected"})]
+        bindings = [
+            Binding("dlx", "late", "", wanted),
+            Binding("dlx", "bad", "", wanted | {"x-first-death-reason": "rejected"}),
+        ]
         routes = router([Exchange("dlx", "headers")], bindings, dying("q"))
         assert routes.dead_letters("q", Message("", "q"), "expired").queues == ("late",)
 
@@ -304,5 +318,5 @@ class TestDeadLetters:
         assert is_cycle(target, deaths) is expected
 
     def test_an_unknown_queue(self) -> None:
-        with pytest.raises(UnknownName, match="no queue 'wrok'; did you mean 'work'?"):
+        with pytest.raises(UnknownName, match=r"no queue 'wrok'; did you mean 'work'\?"):
             router([], [], Queue("work")).dead_letters("wrok", Message("", ""), "expired")

@@ -47,7 +47,8 @@ REFUSED: list[tuple[Callable[[], Topology], int, str]] = [
      "inequivalent arg 'alternate-exchange' for exchange 'x' in vhost '/': "
      "received the value 'a' of type 'longstr' but current is none"),
     (lambda: Topology([Exchange("amq.topic", "direct")]), 406,
-     "inequivalent arg 'type' for exchange 'amq.topic' in vhost '/': received 'direct' but current is 'topic'"),
+     "inequivalent arg 'type' for exchange 'amq.topic' in vhost '/': "
+     "received 'direct' but current is 'topic'"),
     (lambda: Topology([Exchange("x", "nope")]), 406, "invalid exchange type 'nope'"),
     (lambda: Topology([Exchange("", "direct")]), 403, "operation not permitted on the default exchange"),
     (lambda: Topology([Exchange("x", arguments={"alternate-exchange": 1})]), 406,
@@ -102,7 +103,8 @@ REFUSED: list[tuple[Callable[[], Topology], int, str]] = [
     (bound(source="nope", destination="nope"), 404, "no exchange 'nope' in vhost '/'"),
     (bound(destination="nope", destination_type="exchange"), 404, "no exchange 'nope' in vhost '/'"),
     (bound(source=""), 403, "operation not permitted on the default exchange"),
-    (bound(destination="", destination_type="exchange"), 403, "operation not permitted on the default exchange"),
+    (bound(destination="", destination_type="exchange"), 403,
+     "operation not permitted on the default exchange"),
     (bound(type="headers", arguments={"x-match": "ALL"}), 406,
      'Invalid x-match field value <<"ALL">>; expected all, any, all-with-x, or any-with-x'),
     (bound(type="headers", arguments={"x-match": 1}), 406,
@@ -159,7 +161,9 @@ WHOLE = Topology(
     [Q, Queue("r", auto_delete=True, arguments={"x-max-priority": 5, "x-message-ttl": 10})],
     [
         Binding("x", "q", "a.#"),
-        Binding("h", "r", "", {"x-match": "any", "n": 1, "flag": True, "list": [1, "a"], "table": {"k": 1.5}}),
+        Binding(
+            "h", "r", "", {"x-match": "any", "n": 1, "flag": True, "list": [1, "a"], "table": {"k": 1.5}}
+        ),
         Binding("x", "h", "*", destination_type="exchange"),
     ],
 )
@@ -185,7 +189,7 @@ class TestDefinitions:
         assert from_definitions({"queues": both["queues"][:1]}).vhost == "one"
         with pytest.raises(InputError, match="holds several vhosts, say which: one, two"):
             from_definitions(both)
-        with pytest.raises(UnknownName, match="no vhost 'tow' in definitions; did you mean 'two'?"):
+        with pytest.raises(UnknownName, match=r"no vhost 'tow' in definitions; did you mean 'two'\?"):
             from_definitions(both, "tow")
 
     @pytest.mark.parametrize(
@@ -259,7 +263,9 @@ class TestCelery:
         topology = from_celery(app)
         assert topology.exchange("celery_delayed_27") is not None
         assert Binding("x", "q", "#.k") in topology.bindings
-        assert Binding("celery_delayed_delivery", "x", "#.k", destination_type="exchange") in topology.bindings
+        assert (
+            Binding("celery_delayed_delivery", "x", "#.k", destination_type="exchange") in topology.bindings
+        )
 
     def test_kombu_objects_with_what_they_cannot_say(self) -> None:
         inner, outer = KombuExchange("inner", "topic"), KombuExchange("outer", "fanout")

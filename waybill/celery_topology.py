@@ -1,8 +1,8 @@
 """The topology that a Celery application, or Kombu's objects, would declare.
 
-Kombu itself is asked: each queue and exchange is declared on a recording channel, so that what stands here is
-what Kombu would have sent (arguments in RabbitMQ's units, exchanges it never declares left out). No connection
-is opened.
+Kombu itself is asked: each queue and exchange is declared on a recording channel, so that what stands here
+is what Kombu would have sent (arguments in RabbitMQ's units, exchanges it never declares left out). No
+connection is opened.
 
 - A `Broadcast` queue is named `bcast.<uuid>`, anew in each process; here it stands as `bcast.<alias>`, once,
   for the one that every worker has.
@@ -49,7 +49,7 @@ class CeleryApp(Protocol):
 def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
 
-    `task_queue_max_priority` and the default queue are applied as Celery applies them, by its `app.amqp.queues`.
+    `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
 
     Raises:
         TopologyError: RabbitMQ would refuse one of the declarations.
@@ -177,7 +177,7 @@ class Recorder:
 
 
 def _stable(queue: KombuQueue) -> KombuQueue:
-    """A `Broadcast` queue as a plain one named `bcast.<alias>` in place of a random name; any other as it is."""
+    """A `Broadcast` queue with a random name as a plain one named `bcast.<alias>`; any other as it is."""
     if not isinstance(queue, Broadcast) or not _is_random(queue.name):
         return queue
     fields: dict[str, Any] = {name: getattr(queue, name) for name, _ in KombuQueue.attrs}

@@ -1,13 +1,13 @@
 """Where a message goes when it leaves a queue unconsumed (rabbit_dead_letter.erl, mc.erl).
 
-- It is published again, by the broker, to the queue's `x-dead-letter-exchange`: with `x-dead-letter-routing-key`,
-  or else with all the keys it came with, those of `CC` and `BCC` too. An internal exchange takes it.
+- The broker publishes it again, to the queue's `x-dead-letter-exchange`: with `x-dead-letter-routing-key`, or
+  else with all the keys it came with, those of `CC` and `BCC` too. An internal exchange takes it.
 - Without that argument, or without that exchange, it is gone. A stream dead-letters nothing.
-- It loses its `expiration`, and carries `x-first-death-*` and `x-last-death-*` headers, which a headers exchange
-  sees under `all-with-x` and `any-with-x`. The header `CC` is seen to the end, also where a dead-letter key has
-  taken the place of the keys in it.
-- **Cycles.** Unless it was rejected just now, it is dropped before a queue in which it has died already, if it
-  was never rejected from that death on. Rejections may go round for ever.
+- It loses its `expiration`, and carries `x-first-death-*` and `x-last-death-*` headers, which a headers
+  exchange sees under `all-with-x` and `any-with-x`. The header `CC` is seen to the end, also where a
+  dead-letter key has taken the place of the keys in it.
+- **Cycles.** Unless it was rejected just now, it is dropped before a queue in which it has died already, if
+  it was never rejected from that death on. Rejections may go round for ever.
 - An overflowing queue with `x-overflow: reject-publish` refuses the new message and dead-letters nothing.
 """
 
@@ -24,10 +24,10 @@ from waybill.topology import Exchange, Message, Queue
 Reason: TypeAlias = Literal["rejected", "expired", "maxlen", "delivery_limit"]
 
 Deaths: TypeAlias = Sequence[tuple[str, Reason]]
-"""The queues a message died in, and why, the newest first, each pair once: the keys of its `x-death` header."""
+"""The queues a message died in, and why, newest first, each pair once: the keys of its `x-death` header."""
 
 MAX_HOPS = 32
-"""Dead-letterings followed in a chain; a longer one is no design but an accident, and is reported as cut off."""
+"""Dead-letterings followed in a chain; a longer one is no design but an accident, and is cut off."""
 
 
 class Routes(Protocol):
@@ -131,7 +131,7 @@ def follow(
 
 
 def is_cycle(target: str, deaths: Deaths) -> bool:
-    """Whether the cycle rule keeps a message from `target`: it died there, and wasn't rejected from then on."""
+    """Whether the cycle rule keeps a message from `target`: it died there and wasn't rejected since."""
     for index, (queue, _) in enumerate(deaths):
         if queue == target:
             return all(reason != "rejected" for _, reason in deaths[: index + 1])
@@ -142,9 +142,7 @@ def _why_not(queue: Queue, reason: Reason, routes: Routes) -> str:
     if queue.type == "stream":
         return "a stream dead-letters nothing"
     if reason == "maxlen" and queue.arguments.get("x-overflow") == "reject-publish":
-        return (
-            "the full queue refuses the new message (x-overflow: reject-publish), its publisher gets a nack"
-        )
+        return "the full queue refuses the new message (x-overflow: reject-publish), a nack to its publisher"
     if reason == "delivery_limit" and queue.type != "quorum":
         return f"a {queue.type} queue has no delivery limit"
     if queue.dead_letter_exchange is None:

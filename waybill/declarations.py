@@ -20,14 +20,13 @@ MAX_SHORTSTR = 255
 """Bytes of UTF-8 in a name or a key: AMQP's short string has one byte for its length."""
 
 MAX_HASH_WORDS = 2
-"""`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, for the matching grows with each."""
+"""`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, each makes matching dearer."""
 
 X_MATCH = ("all", "any", "all-with-x", "any-with-x")
 
 EXCHANGE_TYPES = frozenset(
-    {"direct", "fanout", "headers", "topic"}
-    | {"x-local-random"}  # built in since RabbitMQ 4.0
-    | {"x-consistent-hash", "x-modulus-hash", "x-recent-history", "x-random"}  # plugins shipped with the broker
+    {"direct", "fanout", "headers", "topic", "x-local-random", "x-modulus-hash"}  # RabbitMQ's own, as of 4.3
+    | {"x-consistent-hash", "x-recent-history", "x-random"}  # plugins that come with it
     | {"x-delayed-message", "x-jms-topic"}
 )
 
@@ -141,6 +140,7 @@ _LOCKED = (
     "or the exclusive property value does not match that of the original declaration."
 )
 
+
 def effective_type(exchange: Exchange) -> str:
     """The type that routes: a delayed-message exchange routes as the type its argument names."""
     if exchange.type == "x-delayed-message":
@@ -157,7 +157,9 @@ def check_shortstr(what: str, text: str) -> None:
     """
     size = len(text)
     if size * 4 > MAX_SHORTSTR and (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_SHORTSTR:
-        raise TopologyError(501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed")
+        raise TopologyError(
+            501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed"
+        )
 
 
 def refuse_default_exchange(name: str) -> None:

@@ -4,16 +4,17 @@ Python's equality is too kind for AMQP: `1 == 1.0 == True` there, while RabbitMQ
 (`=:=` in rabbit_exchange_type_headers.erl). `field_key` therefore turns a field into a hashable key that is
 equal exactly where RabbitMQ finds the fields equal:
 
-| field                       | key                              | because                                        |
-|-----------------------------|----------------------------------|------------------------------------------------|
-| text                        | the text                         |                                                |
-| bytes                       | tagged                           | a type of their own, inside arrays and tables  |
-| integer of any width        | the integer                      | the broker forgets the width                   |
-| boolean, float, void        | tagged                           | never equal to an integer                      |
-| decimal                     | tagged, with its exponent        | 1.50 and 1.5 are two fields                    |
-| timestamp                   | tagged, in whole seconds         | the wire carries seconds                       |
-| array                       | tagged, element by element       |                                                |
-| table                       | tagged, entries in wire order    | inner tables are compared as lists, unsorted   |
+| field               | key                           | because                                      |
+|---------------------|-------------------------------|----------------------------------------------|
+| text                | the text                      |                                              |
+| bytes               | tagged                        | a type of their own in arrays and tables     |
+| integer             | the integer                   | the broker forgets its width                 |
+| boolean, float      | tagged                        | never equal to an integer                    |
+| void                | tagged                        |                                              |
+| decimal             | tagged, with its exponent     | 1.50 and 1.5 differ (some clients shorten)   |
+| timestamp           | tagged, in whole seconds      | the wire carries seconds                     |
+| array               | tagged, element by element    |                                              |
+| table               | tagged, entries in wire order | inner tables are compared as lists, unsorted |
 """
 
 from __future__ import annotations

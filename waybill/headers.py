@@ -1,7 +1,7 @@
 """Headers exchanges: a binding's arguments against a message's headers, by type and value.
 
-- `x-match` is `all` (the default), `any`, `all-with-x` or `any-with-x`. It is never compared itself; arguments
-  that start with `x-` are compared only in the two last modes.
+- `x-match` is `all` (the default), `any`, `all-with-x` or `any-with-x`. It is never compared itself;
+  arguments that start with `x-` are compared only in the two last modes.
 - A void argument asks that the header is there, with any value.
 - Nothing left to compare: `all` takes every message, `any` takes none.
 - A timestamp in a message is multiplied by 1000 before it is compared, in a binding it is not, and neither
@@ -10,8 +10,8 @@
   Inside arrays and tables values keep their types, and timestamps are left alone.
 - `BCC` is taken off a message before it is routed: no binding finds it. `CC` is a header like others.
 
-The index: under `all` a binding can match only if each of its pairs is in the message, so it stands under one of
-them, the one that fewest other bindings stand under; under `any` it stands under each. Candidates are then
+The index: under `all` a binding can match only if each of its pairs is in the message, so it stands under one
+of them, the one that fewest other bindings stand under; under `any` it stands under each. Candidates are then
 compared as sets of pairs.
 """
 

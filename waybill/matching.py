@@ -1,14 +1,16 @@
 """Does this binding take this message? The rules, exchange type by exchange type.
 
-| type     | a binding takes a message when                                     | stated in                           |
-|----------|--------------------------------------------------------------------|-------------------------------------|
-| direct   | binding key and routing key are equal                              | rabbit_exchange_type_direct.erl     |
-| fanout   | always                                                             | rabbit_exchange_type_fanout.erl     |
-| topic    | the words match: `*` is one word, `#` any number, none included    | rabbit_db_topic_exchange.erl        |
-| headers  | its arguments stand in the message's headers: all of them, or any  | rabbit_exchange_type_headers.erl    |
+| type    | a binding takes a message when                                   | stated in               |
+|---------|------------------------------------------------------------------|-------------------------|
+| direct  | binding key and routing key are equal                            | ..._type_direct.erl     |
+| fanout  | always                                                           | ..._type_fanout.erl     |
+| topic   | the words match: `*` is one word, `#` any number, none included  | ..._db_topic_exchange   |
+| headers | its arguments are in the message's headers: all of them, or any  | ..._type_headers.erl    |
 
-- Topic keys are split at every dot and empty words count, except that the empty key has no word at all. `*` and
-  `#` are wildcards only as a whole word of a binding key. See topic.py.
+(`rabbit_exchange_type_direct.erl` and so on; the topics' trie is `rabbit_db_topic_exchange.erl`.)
+
+- Topic keys are split at every dot and empty words count, except that the empty key has no word at all. `*`
+  and `#` are wildcards only as a whole word of a binding key. See topic.py.
 - Headers are compared by type and value. See headers.py and fields.py.
 - Nothing here knows queues from exchanges, alternates or dead letters: that is routing.py.
 

@@ -1,8 +1,8 @@
 """A queue's arguments: which ones its type knows, what values they take, and RabbitMQ's sentences when not.
 
-After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`, `assert_args_equivalence`), rabbit_misc.erl
-(`assert_field_equivalence`) and each queue type's `capabilities`, as of RabbitMQ 4.3. An argument that no type
-knows (`x-max-prioritty`) is accepted and ignored, there as here.
+After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`, `assert_args_equivalence`),
+rabbit_misc.erl (`assert_field_equivalence`) and each queue type's `capabilities`, as of RabbitMQ 4.3. An
+argument that no type knows (`x-max-prioritty`) is accepted and ignored, there as here.
 """
 
 from __future__ import annotations
@@ -72,8 +72,11 @@ def check_arguments(queue: Queue, where: str) -> None:
 
 
 def _check_replicated(queue: Queue, where: str) -> None:
-    refused = {"auto-delete": queue.auto_delete, "exclusive-owner": queue.exclusive, "non-durable": not queue.durable}
-    # `non-durable` is named first for a queue that is neither durable nor exclusive (rabbit_queue_type_util.erl).
+    refused = {
+        "auto-delete": queue.auto_delete,
+        "exclusive-owner": queue.exclusive,
+        "non-durable": not queue.durable,
+    }
     for wrong in ("exclusive-owner", "auto-delete", "non-durable"):
         if refused[wrong]:
             raise TopologyError(406, f"invalid property '{wrong}' for {where}")
@@ -91,7 +94,9 @@ Check = Callable[[Any, Mapping[str, Any]], str | None]
 """A value and the whole table -> the broker's Erlang term for what is wrong, or None."""
 
 
-def _integer(value: Any, *, low: int = 0, zero: bool = True, high: int | None = None, term: str = "") -> str | None:
+def _integer(
+    value: Any, *, low: int = 0, zero: bool = True, high: int | None = None, term: str = ""
+) -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return f'"expected integer, got {type_name(value)}"'
     if value == 0 and not zero:

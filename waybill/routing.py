@@ -9,8 +9,8 @@ The walk is RabbitMQ's (rabbit_exchange.erl, `route1`): a worklist of exchanges 
    instead. One that doesn't exist is as none, and so is `''`, for the default exchange holds no bindings.
 4. A message has its routing key and those in its headers `CC` and `BCC`, each tried like the first.
 
-A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't exist, 403 for an internal one, 406
-for a `CC` or `BCC` that is no array.
+A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't exist, 403 for an internal one,
+406 for a `CC` or `BCC` that is no array.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Router(RoutingTable):
             raise TopologyError(403, f"cannot publish to internal {where}")
 
     def route_within(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> tuple[str, ...]:
-        """As the broker itself routes, a dead letter for one: internal exchanges take it, a missing one loses it.
+        """As the broker itself routes, a dead letter for one: an internal exchange takes it, a missing one none.
 
         Args:
             keys: all its routing keys, the first one first.
@@ -142,13 +142,15 @@ class Router(RoutingTable):
         return listed
 
     def trace(self, message: Message) -> Trace:
-        """As `route`, with every exchange on the way, every binding tried there, and why it matched or not."""
+        """As `route`, with every exchange on the way, every binding tried there, and why (not)."""
         self.check_publish(message.exchange)
         if message.expiration is not None:
             check_expiration(message.expiration)
         return trace_route(self, message)
 
-    def dead_letters(self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()) -> DeadLettering:
+    def dead_letters(
+        self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()
+    ) -> DeadLettering:
         """Where `message` goes when it leaves `queue` for `reason`; see dead_letters.py."""
         return follow(self, queue, message, reason, deaths)
 

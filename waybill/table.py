@@ -28,7 +28,7 @@ class RoutingTable(Declarations):
         self._out_of: dict[str, int] = {}
         self._links = 0  # ways from exchange to exchange: bindings and alternates
 
-    # -- what is held ------------------------------------------------------------------------------------------
+    # -- what is held ------------------------------------------------------------
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -53,7 +53,7 @@ class RoutingTable(Declarations):
         declared = (exchange for name, exchange in self.exchanges.items() if name not in PREDECLARED)
         return Topology(declared, self.queues.values(), self._held, self.vhost)
 
-    # -- changing it -------------------------------------------------------------------------------------------
+    # -- changing it ------------------------------------------------------------
 
     def declare_exchange(self, exchange: Exchange, *, is_restored: bool = False) -> bool:
         """Declare an exchange, or find the same one declared; see `Declarations.declare_exchange`."""
@@ -166,4 +166,4 @@ class RoutingTable(Declarations):
         return tuple(gone)
 
     def _changed(self, exchange: str) -> None:
-        """Called after each change that may alter a route through `exchange`, for those who remember routes."""
+        """Called after each change that may alter a route through `exchange`."""

@@ -5,8 +5,8 @@
     trace.root.attempts                the bindings of the first exchange, each with its reason
     trace.root.onward                  the exchanges it went on to, and so on down
 
-The walk is the router's. Reasons are worded when they are read: a trace costs as much as a route, however many
-bindings were tried, and stays true to the moment it was made.
+The walk is the router's. Reasons are worded when they are read: a trace costs little more than a route,
+however many bindings were tried, and stays true to the moment it was made.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Trace:
 
     @property
     def is_certain(self) -> bool:
-        """False where an exchange on the way chooses by what isn't known offline: `queues` are its candidates."""
+        """False where an exchange chooses by what isn't known offline: `queues` are its candidates."""
         return all(visit.type in _CERTAIN for visit in self.visits())
 
     @property
@@ -150,7 +150,7 @@ class Trace:
             stack.extend(reversed(visit.onward))
 
     def to_json(self) -> dict[str, Any]:
-        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`, a visit an entry, in order."""
+        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`, an entry a visit."""
         return {
             "queues": list(self.queues),
             "unroutable": self.is_unroutable,
@@ -160,7 +160,7 @@ class Trace:
 
 
 def plain(value: Any) -> Any:
-    """A field of an AMQP table as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
+    """An AMQP field as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -197,7 +197,7 @@ class _Stop:
 
 
 def trace_route(router: Walkable, message: Message) -> Trace:
-    """Walk as `Router.route` does and keep what was tried; the publication itself is checked by the caller."""
+    """Walk as `Router.route` does and keep what was tried; the caller has checked the publication."""
     keys = routing_keys(message.routing_key, message.headers)
     if message.exchange == DEFAULT_EXCHANGE:
         return _trace_default(router, message, keys)
@@ -227,7 +227,7 @@ _CERTAIN = frozenset({"", "direct", "fanout", "topic", "headers", "x-recent-hist
 def _leave(
     router: Walkable, stop: _Stop, keys: Sequence[str], headers: Mapping[str, Any], queues: dict[str, None]
 ) -> list[tuple[str, str]]:
-    """Collect the queues that take the message at this stop, and give the exchanges it goes on to, and how."""
+    """Collect the queues that take the message here, and give the exchanges it goes on to, and how."""
     matched = router.matched_at(stop.exchange, keys, headers)
     ahead: dict[str, str] = {}
     for binding in matched:
@@ -242,7 +242,7 @@ def _leave(
 
 
 def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: Mapping[str, Any]) -> Visit:
-    """The stops as frozen visits; each stands behind the one it was reached from, so the last is built first."""
+    """The stops as frozen visits: each stands behind the one that led to it, so the last is built first."""
     visits: dict[_Stop, Visit] = {}
     for stop in reversed(stops):
         name = stop.exchange
