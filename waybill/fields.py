@@ -6,8 +6,8 @@ equal exactly where RabbitMQ finds the fields equal:
 
 | field               | key                           | because                                      |
 |---------------------|-------------------------------|----------------------------------------------|
-| text, UTF-8 bytes   | the text                      | the broker compares the bytes, not the type  |
-| other bytes         | the bytes                     |                                              |
+| text                | the text                      |                                              |
+| bytes               | tagged                        | a type of their own in arrays and tables     |
 | integer             | the integer                   | the broker forgets its width                 |
 | boolean, float      | tagged                        | never equal to an integer                    |
 | void                | tagged                        |                                              |
@@ -102,7 +102,7 @@ def field_key(value: Any) -> Hashable:
     if isinstance(value, float):
         return ("float", value.hex())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _text(bytes(value))
+        return ("bytes", bytes(value))
     return _compound_key(value)
 
 
@@ -136,10 +136,3 @@ def _name(name: Any) -> str:
     if isinstance(name, str):
         return name
     raise InputError(f"the names in an AMQP table are text, got {name!r}")
-
-
-def _text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value

@@ -255,9 +255,10 @@ _TYPE_NAMES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 def written(value: Any) -> str:
     """`value` as Erlang prints it (`~tp`), which is how it stands in RabbitMQ's sentences."""
     if isinstance(value, str):
-        return f'<<"{value}">>' if value else "<<>>"
+        encoding = "" if value.isascii() else "/utf8"
+        return f'<<"{value}"{encoding}>>' if value else "<<>>"
     if isinstance(value, (bytes, bytearray)):
-        return written(bytes(value).decode("latin-1"))
+        return written(bytes(value).decode("utf-8", "replace"))
     if value is None:
         return "undefined"
     if is_timestamp(value):

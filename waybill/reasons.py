@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from waybill.headers import PRESENT, compared, given_key, mode_of, wanted_key
+from waybill.headers import PRESENT, UNSEEN, compared, given_key, mode_of, wanted_key
 from waybill.queue_arguments import type_name
 from waybill.topic import ANY_WORD, ANY_WORDS, words_of
 from waybill.values import Binding
@@ -152,6 +152,8 @@ def explain_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
 
 
 def _explain_header(name: str, wanted: Any, headers: Mapping[str, Any]) -> Verdict:
+    if name == UNSEEN and name in headers:
+        return Verdict(False, f"header `{name}` is taken off before a message is routed")
     if name not in headers:
         others = [header for header in headers if header.lower() == name.lower()]
         spelt = f" (there is `{others[0]}`, and case counts)" if others else ""
