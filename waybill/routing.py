@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from waybill.consistent_hash import ConsistentHashMatcher
 from waybill.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.errors import TopologyError
 from waybill.fields import EMPTY
@@ -131,7 +132,7 @@ class Router(RoutingTable):
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
         matcher = self._matchers[exchange]
-        if len(keys) == 1:
+        if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # it looks at the first key alone
             return matcher.match(keys[0], headers)
         return [binding for key in keys for binding in matcher.match(key, headers)]
 
