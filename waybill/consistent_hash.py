@@ -1,12 +1,12 @@
 """Consistent-hash exchanges: a message goes to one destination, chosen by the hash of its key or of a header.
 
-- Each destination has as many buckets as the number in its binding key says. They lie in a row, in the order in
-  which the destinations were bound; a destination that is bound again, with whatever key, keeps what it has,
-  and one that is unbound, from whichever key, loses all, and those behind it move up.
+- Each destination has as many buckets as the number in its binding key says. They lie in a row, in the order
+  in which the destinations were bound; a destination that is bound again, with whatever key, keeps what it
+  has, and one that is unbound, from whichever key, loses all, and those behind it move up.
 - What is hashed is the routing key, without those of `CC` and `BCC`; or with the exchange's argument
   `hash-header` that header; or with `hash-property` a property of the message, which a router isn't told.
 - What cannot be told here, a property or a header that is neither text nor an integer, leaves every
-  destination possible: all of them are given, and `chooses` says no.
+  destination possible: all of them are given, and `hash_of` says None.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from waybill.errors import InputError, UnknownName
+from waybill.fields import plain
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
-from waybill.tracing import plain
 
 V = TypeVar("V")
 

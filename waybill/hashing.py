@@ -1,9 +1,9 @@
 """Which bucket a consistent-hash exchange chooses: Erlang's hash and generator, as the plugin uses them.
 
-The plugin (rabbit_exchange_type_consistent_hash.erl) lays the destinations on a row of buckets, as many for each
-as its binding's weight, and takes one by a jump consistent hash whose random numbers come from a generator that
-is seeded with the key's hash. The pieces are `erlang:phash2/1`, portable by its definition, whose core is Bob
-Jenkins' lookup2, and `rand:exs1024`, an xorshift generator by Sebastiano Vigna.
+The plugin (rabbit_exchange_type_consistent_hash.erl) lays the destinations on a row of buckets, as many for
+each as its binding's weight, and takes one by a jump consistent hash, whose random numbers come from a
+generator that is seeded with the key's hash. The pieces are `erlang:phash2/1`, portable by its definition,
+whose core is Bob Jenkins' lookup2, and `rand:exs1024`, an xorshift generator by Sebastiano Vigna.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from waybill.fields import EMPTY
 from waybill.publishing import check_expiration, routing_keys
 from waybill.table import RoutingTable
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
-from waybill.tracing import Trace, trace_route
+from waybill.trace import Trace
+from waybill.tracing import trace_route
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
@@ -132,7 +133,7 @@ class Router(RoutingTable):
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
         matcher = self._matchers[exchange]
-        if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # it looks at the first key alone
+        if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # by the first key alone
             return matcher.match(keys[0], headers)
         return [binding for key in keys for binding in matcher.match(key, headers)]
 
@@ -165,7 +166,7 @@ class Router(RoutingTable):
             self._routes.pop(exchange, None)
 
     def reads_headers(self, exchange: str) -> bool:
-        """Whether the way from `exchange`, should it exist, may depend on headers; if not, none need be read."""
+        """Whether the way from `exchange` may depend on headers; if not, none need be read."""
         return exchange in self._matchers and self._reads_headers(exchange)
 
     def _reads_headers(self, name: str) -> bool:
