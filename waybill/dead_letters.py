@@ -54,7 +54,7 @@ class DeadLettering:
         note: why it is lost or not dead-lettered; empty where there is nothing to say.
         deaths: the message's deaths with this one, newest first.
         onward: what happens next by itself, in those of `queues` that have a TTL and a dead-letter exchange.
-        message: as it then lies in `queues`. When it dies there, follow it on with `deaths` and `routing_keys`.
+        message: as it then lies in `queues`; where it dies again, follow it with these deaths and keys.
     """
 
     queue: str

@@ -3,6 +3,9 @@
 Two shapes are read: the whole broker's (`rabbitmqctl export_definitions`, `GET /api/definitions`), where each
 entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. Users, policies and
 whatever else stands in them is left alone; a file that holds only exchanges, queues and bindings is enough.
+
+RabbitMQ's exports have a gap: exclusive queues and internal exchanges are left out, the bindings to them are
+not. A queue missing from an export is therefore read as an exclusive one; a missing exchange is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from waybill.errors import InputError, UnknownName
-from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Exchange, Queue, Topology
+from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
 from waybill.tracing import plain
 
 V = TypeVar("V")
@@ -57,20 +60,50 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
             f"{where}: expected an object with exchanges, queues and bindings, got {_kind(data)}"
         )
     chosen = _choose_vhost(data, vhost, where)
-    exchanges = _read_all(data, "exchanges", chosen, where, _exchange)
-    return Topology(
-        (exchange for exchange in exchanges if exchange.name != DEFAULT_EXCHANGE),
-        _read_all(data, "queues", chosen, where, _queue),
-        (b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE),
-        chosen,
-    )
+    exchanges = [
+        x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE
+    ]
+    queues = _read_all(data, "queues", chosen, where, _queue)
+    bindings = [
+        b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE
+    ]
+    if "rabbitmq_version" in data or "rabbit_version" in data:
+        _refuse_internal(exchanges, bindings, where)
+        queues += _exclusive(queues, bindings)
+    return Topology(exchanges, queues, bindings, chosen)
+
+
+def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:
+    """The queues that a broker's export leaves out, though not the bindings to them: the exclusive ones."""
+    listed = {queue.name for queue in queues}
+    bound = dict.fromkeys(binding.destination for binding in bindings if binding.destination_type == "queue")
+    return [Queue(name, durable=False, exclusive=True) for name in bound if name not in listed]
+
+
+def _refuse_internal(exchanges: list[Exchange], bindings: list[Binding], where: str) -> None:
+    """A broker's export leaves out internal exchanges too, and then nobody can say what type they were."""
+    known = {exchange.name for exchange in exchanges} | set(PREDECLARED)
+    for binding in bindings:
+        ends = (
+            [binding.source, binding.destination]
+            if binding.destination_type == "exchange"
+            else [binding.source]
+        )
+        for name in ends:
+            if name not in known:
+                raise InputError(
+                    f"{where}: exchange '{name}' has bindings and isn't listed, as RabbitMQ exports no internal "
+                    f"exchange: add it to exchanges, with its type"
+                )
 
 
 def to_definitions(topology: Topology) -> dict[str, Any]:
     """A definitions document that RabbitMQ imports: for its vhost alone and for the broker alike.
 
-    Exclusive queues are left out, with the bindings to them, as RabbitMQ leaves them out: they end with their
-    connection.
+    Exclusive queues are left out, with the bindings to them: they end with their connection.
+
+    Raises:
+        InputError: a void argument, for which this JSON has no place (RabbitMQ: `null_not_allowed`).
     """
     at = {"vhost": topology.vhost}
     kept = {queue.name for queue in topology.queues if not queue.exclusive}
@@ -205,7 +238,7 @@ def _from_exchange(exchange: Exchange) -> dict[str, Any]:
         "durable": exchange.durable,
         "auto_delete": exchange.auto_delete,
         "internal": exchange.internal,
-        "arguments": plain(exchange.arguments),
+        "arguments": _arguments(exchange.arguments, f"exchange '{exchange.name}'"),
     }
 
 
@@ -214,7 +247,7 @@ def _from_queue(queue: Queue) -> dict[str, Any]:
         "name": queue.name,
         "durable": queue.durable,
         "auto_delete": queue.auto_delete,
-        "arguments": plain(queue.arguments),
+        "arguments": _arguments(queue.arguments, f"queue '{queue.name}'"),
     }
 
 
@@ -224,8 +257,17 @@ def _from_binding(binding: Binding) -> dict[str, Any]:
         "destination": binding.destination,
         "destination_type": binding.destination_type,
         "routing_key": binding.binding_key,
-        "arguments": plain(binding.arguments),
+        "arguments": _arguments(
+            binding.arguments, f"binding from '{binding.source}' to '{binding.destination}'"
+        ),
     }
+
+
+def _arguments(arguments: Mapping[str, Any], whose: str) -> Any:
+    for name, value in arguments.items():
+        if value is None:
+            raise InputError(f"{whose}: argument '{name}' is void, and definitions JSON cannot say so")
+    return plain(arguments)
 
 
 def _kind(value: object) -> str:

@@ -77,7 +77,7 @@ def _check_replicated(queue: Queue, where: str) -> None:
         "exclusive-owner": queue.exclusive,
         "non-durable": not queue.durable,
     }
-    for wrong in ("exclusive-owner", "auto-delete", "non-durable"):
+    for wrong in ("auto-delete", "exclusive-owner", "non-durable"):
         if refused[wrong]:
             raise TopologyError(406, f"invalid property '{wrong}' for {where}")
 

@@ -95,7 +95,7 @@ class Router(RoutingTable):
             raise TopologyError(403, f"cannot publish to internal {where}")
 
     def route_within(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> tuple[str, ...]:
-        """As the broker itself routes, a dead letter for one: an internal exchange takes it, a missing one none.
+        """As the broker itself routes, a dead letter for one: internal exchanges take it too.
 
         Args:
             keys: all its routing keys, the first one first.

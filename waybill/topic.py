@@ -5,8 +5,8 @@
     "#"     any number of words, none too    `a*` and `##` are plain words
 
 Binding keys without a wildcard stand in a dictionary under the whole key. The others make a trie, one word a
-level. It is walked as one runs a nondeterministic automaton: word by word, with all the nodes that the words so
-far have reached. A node behind a `#` takes any word and stays where it is, so once reached it is carried to
+level. It is walked as one runs a nondeterministic automaton: word by word, with all the nodes that the words
+so far have reached. A node behind a `#` takes any word and stays where it is: once reached it is carried to
 the end, and it is carried once: a match costs at most words x nodes, whatever the number of `#`, where trying
 every split of the key among them would grow with each.
 """
