@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from waybill.errors import InputError, UnknownName
+from waybill.fields import plain
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
-from waybill.tracing import plain
 
 V = TypeVar("V")
 
@@ -84,17 +84,12 @@ def _refuse_internal(exchanges: list[Exchange], bindings: list[Binding], where: 
     """A broker's export leaves out internal exchanges too, and then nobody can say what type they were."""
     known = {exchange.name for exchange in exchanges} | set(PREDECLARED)
     for binding in bindings:
-        ends = (
-            [binding.source, binding.destination]
-            if binding.destination_type == "exchange"
-            else [binding.source]
-        )
-        for name in ends:
-            if name not in known:
-                raise InputError(
-                    f"{where}: exchange '{name}' has bindings and isn't listed, as RabbitMQ exports no internal "
-                    f"exchange: add it to exchanges, with its type"
-                )
+        ends = {binding.source} | ({binding.destination} if binding.destination_type == "exchange" else set())
+        for name in ends - known:
+            raise InputError(
+                f"{where}: exchange '{name}' has bindings and isn't listed, as RabbitMQ exports no internal "
+                f"exchange: add it to exchanges, with its type"
+            )
 
 
 def to_definitions(topology: Topology) -> dict[str, Any]:
