@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from waybill.documents import Entry, entries_of, kind_of
 from waybill.errors import InputError, UnknownName
 from waybill.fields import plain
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
@@ -56,17 +57,11 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
         TopologyError: RabbitMQ would refuse what stands in it.
     """
     if not isinstance(data, Mapping):
-        raise InputError(
-            f"{where}: expected an object with exchanges, queues and bindings, got {_kind(data)}"
-        )
+        raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {kind_of(data)}")
     chosen = _choose_vhost(data, vhost, where)
-    exchanges = [
-        x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE
-    ]
+    exchanges = [x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE]
     queues = _read_all(data, "queues", chosen, where, _queue)
-    bindings = [
-        b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE
-    ]
+    bindings = [b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE]
     if "rabbitmq_version" in data or "rabbit_version" in data:
         _refuse_internal(exchanges, bindings, where)
         queues += _exclusive(queues, bindings)
@@ -116,14 +111,10 @@ def to_definitions(topology: Topology) -> dict[str, Any]:
 
 def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str:
     """The vhost that is meant; entries without one belong to any."""
-    names: set[str] = {
-        entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)
-    }
+    names: set[str] = {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
     listed = data.get("vhosts", [])
     if isinstance(listed, list):
-        names |= {
-            each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)
-        }
+        names |= {each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)}
     if vhost is not None:
         if names and vhost not in names:
             raise UnknownName("vhost", vhost, names, where)
@@ -139,60 +130,15 @@ def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str
 
 def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     for section in ("exchanges", "queues", "bindings"):
-        yield from _section(data, section, where)
+        yield from entries_of(data, section, where)
 
 
-def _section(data: Mapping[str, Any], section: str, where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    entries = data.get(section, [])
-    if not isinstance(entries, list):
-        raise InputError(f"{where}: {section}: expected a list, got {_kind(entries)}")
-    for index, entry in enumerate(entries):
-        at = f"{where}: {section}[{index}]"
-        if not isinstance(entry, Mapping):
-            raise InputError(f"{at}: expected an object, got {_kind(entry)}")
-        yield entry, at
+def _read_all(data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[Entry], V]) -> list[V]:
+    entries = entries_of(data, section, where)
+    return [read(Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
 
 
-def _read_all(
-    data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[_Entry], V]
-) -> list[V]:
-    entries = _section(data, section, where)
-    return [read(_Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
-
-
-class _Entry:
-    """One object of the document, read field by field."""
-
-    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
-        self._fields = fields
-        self._where = where
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._fields.get(name, default)
-        if isinstance(value, str):
-            return value
-        got = "nothing" if name not in self._fields else _kind(value)
-        raise InputError(f"{self._where}: {name}: expected text, got {got}")
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self._fields.get(name, default)
-        if isinstance(value, bool):
-            return value
-        raise InputError(f"{self._where}: {name}: expected true or false, got {_kind(value)}")
-
-    def table(self, name: str) -> Mapping[str, Any]:
-        value = self._fields.get(name, {})
-        if isinstance(value, Mapping):
-            return value
-        if value == []:  # what an empty table becomes in some of the broker's own exports
-            return {}
-        raise InputError(f"{self._where}: {name}: expected an object, got {_kind(value)}")
-
-    def refuse(self, name: str, expected: str) -> InputError:
-        return InputError(f"{self._where}: {name}: expected {expected}, got {_kind(self._fields[name])}")
-
-
-def _exchange(entry: _Entry) -> Exchange:
+def _exchange(entry: Entry) -> Exchange:
     return Exchange(
         entry.text("name"),
         entry.text("type"),
@@ -203,7 +149,7 @@ def _exchange(entry: _Entry) -> Exchange:
     )
 
 
-def _queue(entry: _Entry) -> Queue:
+def _queue(entry: Entry) -> Queue:
     return Queue(
         entry.text("name"),
         entry.flag("durable", True),
@@ -213,7 +159,7 @@ def _queue(entry: _Entry) -> Queue:
     )
 
 
-def _binding(entry: _Entry) -> Binding:
+def _binding(entry: Entry) -> Binding:
     kind = entry.text("destination_type", "queue")
     if kind not in ("queue", "exchange"):
         raise entry.refuse("destination_type", '"queue" or "exchange"')
@@ -252,9 +198,7 @@ def _from_binding(binding: Binding) -> dict[str, Any]:
         "destination": binding.destination,
         "destination_type": binding.destination_type,
         "routing_key": binding.binding_key,
-        "arguments": _arguments(
-            binding.arguments, f"binding from '{binding.source}' to '{binding.destination}'"
-        ),
+        "arguments": _arguments(binding.arguments, f"binding from '{binding.source}' to '{binding.destination}'"),
     }
 
 
@@ -263,13 +207,3 @@ def _arguments(arguments: Mapping[str, Any], whose: str) -> Any:
         if value is None:
             raise InputError(f"{whose}: argument '{name}' is void, and definitions JSON cannot say so")
     return plain(arguments)
-
-
-def _kind(value: object) -> str:
-    """What a JSON value is, with the value where it is short."""
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    written = json.dumps(value, default=repr)
-    return written if len(written) <= 40 else written[:37] + "..."
