@@ -5,8 +5,7 @@
     │   └── UnknownName          a name that nothing declares, with the nearest one that something does
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
-    ├── FleetError               a worker that cannot be described, started or heard
-    └── Unroutable               a message was published and no queue took it
+    └── FleetError               a worker that cannot be described, started or heard
 
 Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a finding, a message that
 no queue took), 2 the command could not do its work.
@@ -72,9 +71,3 @@ class BrokerUnavailable(WaybillError):
 
 class FleetError(WaybillError):
     """A worker that cannot be described, started or heard."""
-
-
-class Unroutable(WaybillError):
-    """A message was published mandatory and RabbitMQ returned it: no queue took it."""
-
-    exit_code = EXIT_FINDINGS

@@ -1,0 +1,129 @@
+"""What Celery really publishes for a task and its options.
+
+Celery is asked, not imitated: its own router and message builder run, for the installed version, and hand their result
+to a producer that notes it. Which producer decides whether anything is sent: `capture` notes and sends nothing,
+`publish` notes and sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amqp.exceptions import NotFound
+from celery import Celery
+from celery.exceptions import QueueNotFound
+from kombu import Connection, Exchange, Producer
+
+from waybill.errors import UnknownName
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One task message, as it is handed to the broker.
+
+    Attributes:
+        exchange, routing_key: where it is published; the exchange `""` is the default exchange.
+        headers: all of them, Celery's own included.
+        priority, expiration: as published, None without.
+        task, task_id: the name and the id of the task.
+        is_returned: True when it was sent mandatory and the broker returned it, since no queue took it.
+    """
+
+    exchange: str
+    routing_key: str
+    headers: Mapping[str, Any]
+    priority: int | None
+    expiration: float | None
+    task: str
+    task_id: str
+    is_returned: bool = False
+
+
+class _Recorder(Producer):
+    """A producer that notes what it is told to publish, and sends it when it is live."""
+
+    def __init__(self, connection: Connection, is_live: bool, **kwargs: Any) -> None:
+        super().__init__(connection, auto_declare=False, on_return=self._on_return, **kwargs)
+        self.is_live = is_live
+        self.noted: list[tuple[str, str, dict[str, Any]]] = []
+        self.is_returned = False
+
+    def _on_return(self, *_: object) -> None:
+        # RabbitMQ sends the return before it confirms, so it's here when a confirmed publish comes back.
+        self.is_returned = True
+
+    def publish(self, body: Any, routing_key: str | None = None, exchange: Any = None, **kwargs: Any) -> Any:
+        name = exchange.name if isinstance(exchange, Exchange) else exchange
+        self.noted.append((name or "", routing_key or "", kwargs))
+        if not self.is_live:
+            return None
+        return super().publish(body, routing_key=routing_key, exchange=exchange, **kwargs)
+
+
+def capture(
+    app: Celery, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+) -> Publication:
+    """What `apply_async(args, kwargs, **options)` would publish. Nothing is sent and nobody is connected to.
+
+    Raises:
+        UnknownName: `queue` names no queue of the application.
+    """
+    return _apply(_Recorder(app.connection_for_write(), is_live=False), app, task, args, kwargs, options)
+
+
+def publish(
+    app: Celery,
+    connection: Connection,
+    task: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Publication:
+    """Publish a task mandatory over this connection, and say what was published.
+
+    A return is part of the answer and no error; with confirmed publishing it belongs to this very message.
+
+    Raises:
+        UnknownName: `queue` names no queue of the application, or the broker has no such exchange.
+        amqp.exceptions.AMQPError: the broker refuses for another reason.
+    """
+    with connection.channel() as channel:
+        recorder = _Recorder(channel, is_live=True)
+        try:
+            return _apply(recorder, app, task, args, kwargs, {"mandatory": True, "retry": False, **options})
+        except NotFound as error:
+            exchange = recorder.noted[0][0]
+            known = {queue.exchange.name for queue in app.amqp.queues.values()}
+            raise UnknownName("exchange", exchange, known, f"vhost {connection.virtual_host!r}") from error
+
+
+def _apply(
+    recorder: _Recorder,
+    app: Celery,
+    task: str,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None,
+    options: Mapping[str, Any],
+) -> Publication:
+    try:
+        if task in app.tasks:
+            app.tasks[task].apply_async(args, kwargs, producer=recorder, **options)
+        else:
+            app.send_task(task, args, kwargs, producer=recorder, **options)
+    except QueueNotFound as error:
+        raise UnknownName("queue", str(options.get("queue")), app.amqp.queues, "the application") from error
+    # The task comes first; with `task_send_sent_event` its event follows through the same producer.
+    (exchange, routing_key, published) = recorder.noted[0]
+    headers = published.get("headers") or {}
+    return Publication(
+        exchange=exchange,
+        routing_key=routing_key,
+        headers=headers,
+        priority=published.get("priority"),
+        expiration=published.get("expiration"),
+        task=headers.get("task", task),
+        task_id=published.get("correlation_id") or headers.get("id", ""),
+        is_returned=recorder.is_returned,
+    )
