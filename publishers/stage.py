@@ -1,14 +1,13 @@
 """What the lessons share: a broker, workers, and a way to publish and to show who received what.
 
-A lesson is a function of a `Stage`. `publisher` makes a program of it: with the URL of a broker it uses the workers that
-run there; without one it brings up a broker and the workers that the lesson needs, and takes them down again.
+A lesson is a function of a `Stage`. `publisher` makes a program of it: with the URL of a broker it uses the workers
+that run there; without one it brings up a broker and the workers that the lesson needs, and takes them down again.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -113,7 +112,7 @@ class Stage:
     def _print(self, delivery: Delivery) -> None:
         sent = delivery.publication
         what = self._labels.get(sent.task_id) or sent.routing_key
-        if sent.priority is not None:
+        if sent.priority:
             what = f"{what} priority={sent.priority}"
         out.print(f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28} → ", end="")
         if delivery.received:
@@ -154,7 +153,7 @@ def open_stage(broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool
     with ExitStack() as stack:
         address = stack.enter_context(provision.broker(broker))
         is_ours = broker == provision.DOCKER
-        os.environ["WAYBILL_BROKER_URL"] = app.conf.broker_url = address.url
+        provision.point(app, address.url)
         with provision.connect(app) as connection:
             missing = provision.missing_exchange_types(connection, PLUGINS)
             exchanges.declare(connection, missing)
@@ -169,12 +168,16 @@ def _watch(address: provision.Address, fleet: Fleet, is_ours: bool, is_tour: boo
     """Watch the workers that run there, or start the fleet and watch it."""
     if not is_ours:
         with Watch(app) as watch:
+            watch.roll_call()
             if watch.crew or not is_tour:
                 yield watch
                 return
-    with LocalWorkers(fleet, {"WAYBILL_BROKER_URL": address.url}, ROOT) as workers:
-        with Watch(app, [worker.name for worker in fleet], workers.check_alive) as watch:
-            yield watch
+    with (
+        LocalWorkers(fleet, {"WAYBILL_BROKER_URL": address.url}, ROOT) as workers,
+        Watch(app) as watch,
+    ):
+        watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+        yield watch
 
 
 def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -205,7 +208,8 @@ def publisher(needs: Sequence[Queue]) -> Callable[[Callable[..., None]], click.C
                 lesson(stage, **arguments)
             for sent in stage.lost:
                 complain(
-                    f"returned by RabbitMQ: no queue takes the key {sent.routing_key!r} at the exchange {sent.exchange!r}"
+                    f"returned by RabbitMQ: no queue takes the routing key {sent.routing_key!r} "
+                    f"at the exchange {sent.exchange!r}"
                 )
             return EXIT_FINDINGS if stage.lost else EXIT_OK
 

@@ -19,9 +19,9 @@ what had happened when the last marker was taken.
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -41,9 +41,9 @@ from waybill.receipts import EVENT_GROUP, MARKER, Receipt
 SETTLE_TIMEOUT = 60.0
 # Seconds in which the workers have to answer the roll call.
 ROLL_CALL_TIMEOUT = 60.0
-# Seconds that one question of the roll call waits for its answers. When the workers' names are known it ends with the
-# last of them, otherwise it takes the whole time.
-ROLL_CALL_ROUND = 1.0
+# Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
+# with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
+ROLL_CALL_ROUND = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,31 +117,34 @@ class Round:
 
 
 class Watch:
-    """See who receives what is published: `with Watch(app) as watch: ...`, then `publish` and `settle`.
+    """See who receives what is published.
 
-    The workers must run with `receipts.enable(app)`.
+        with Watch(app) as watch:
+            watch.roll_call()
+            watch.publish("proj.tasks.add", (2, 2), queue="math")
+            (delivery,) = watch.settle()
+
+    The workers must run with `receipts.enable(app)`. Receipts are seen from the moment in which the block is entered;
+    `roll_call` comes before `settle`, and again when a worker has come or gone.
 
     Args:
         app: the application; its broker URL says which broker and vhost.
-        workers: the names (the part before `@`) of the workers to wait for; without it, those that answer a roll call
-            until every consumer of the application's queues is known.
-        check_alive: called while waiting; raises when waiting has become pointless.
+
+    Attributes:
+        connection: open within the block.
+        crew: node name -> the queues that the worker consumes, as of the last roll call.
     """
 
-    def __init__(
-        self,
-        app: Celery,
-        workers: Iterable[str] | None = None,
-        check_alive: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, app: Celery) -> None:
         self.app = app
-        self.connection: Connection = None  # open within the block
+        self.connection: Connection = None
         self.crew: dict[str, frozenset[str]] = {}
-        self._expected = None if workers is None else frozenset(workers)
-        self._check_alive = check_alive
+        self._check_alive: Callable[[], None] = lambda: None
         self._exit = ExitStack()
         self._receipts: list[Receipt] = []
         self._pending: list[Publication] = []
+        self._markers: set[str] = set()
+        self._round = Round({})
 
     def __enter__(self) -> Watch:
         with ExitStack() as stack:
@@ -157,7 +160,6 @@ class Watch:
                     no_ack=True,
                 )
             )
-            self.roll_call()
             self._exit = stack.pop_all()
         return self
 
@@ -190,49 +192,53 @@ class Watch:
         """
         seen = -1
         while seen != (seen := self._count()):
-            self._round()
+            self._run_round()
         deliveries = tuple(
             Delivery(sent, tuple(receipt for receipt in self._receipts if receipt.task_id == sent.task_id))
             for sent in self._pending
         )
         self._pending.clear()
         self._receipts.clear()
+        self._markers.clear()
         return deliveries
 
-    def roll_call(self) -> Mapping[str, frozenset[str]]:
-        """Learn anew which worker consumes which queues, by asking the workers.
+    def roll_call(
+        self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
+    ) -> Mapping[str, frozenset[str]]:
+        """Learn which worker consumes which queues, by asking the workers.
 
-        Returns:
-            Node name -> queues.
+        Args:
+            workers: the names (the part before `@`) of the workers to wait for; without them, everyone who answers,
+                until as many are known as RabbitMQ counts consumers on the application's queues.
+            check_alive: called while waiting, here and in `settle`; raises when waiting has become pointless.
+
+        Raises:
+            FleetError: somebody did not answer in time.
         """
+        expected = None if workers is None else frozenset(workers)
+        self._check_alive = check_alive
         deadline = monotonic() + ROLL_CALL_TIMEOUT
         while True:
-            answers = self._ask_workers()
-            missing = self._missing(answers)
+            self.crew = self._ask_workers(None if expected is None else len(expected))
+            missing = self._uncounted() if expected is None else self._unheard(expected)
             if not missing:
-                self.crew = answers
                 return self.crew
-            self._check_alive()
+            check_alive()
             if monotonic() > deadline:
                 raise FleetError(f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}")
 
-    def _ask_workers(self) -> dict[str, frozenset[str]]:
-        inspect = self.app.control.inspect(
-            timeout=ROLL_CALL_ROUND,
-            limit=None if self._expected is None else len(self._expected),
-            connection=self.connection,
-        )
+    def _ask_workers(self, limit: int | None) -> dict[str, frozenset[str]]:
+        inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
         answers = inspect.active_queues() or {}
         return {worker: frozenset(queue["name"] for queue in queues) for worker, queues in answers.items()}
 
-    def _missing(self, answers: Mapping[str, frozenset[str]]) -> str:
-        """Who has not answered, for a sentence; empty when nobody is missing."""
-        if self._expected is not None:
-            return ", ".join(sorted(self._expected - {worker.partition("@")[0] for worker in answers}))
-        counted: dict[str, int] = defaultdict(int)
-        for queues in answers.values():
-            for queue in queues:
-                counted[queue] += 1
+    def _unheard(self, expected: frozenset[str]) -> str:
+        """The workers that did not answer, for a sentence; empty when all did."""
+        return ", ".join(sorted(expected - {worker.partition("@")[0] for worker in self.crew}))
+
+    def _uncounted(self) -> str:
+        """The consumers that RabbitMQ counts and that did not answer, for a sentence; empty when all did."""
+        counted = Counter(queue for queues in self.crew.values() for queue in queues)
         return ", ".join(
             f"{consumers - counted[queue]} consumer(s) of {queue!r}"
             for queue in self.app.amqp.queues
@@ -247,26 +253,26 @@ class Watch:
         except ChannelError:  # 404, or 405 for a queue that is some worker's own
             return 0
 
-    def _round(self) -> None:
+    def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
-        self._markers: dict[str, str] = {}
-        self._current = Round(self.crew)
-        for queue in self._current.markers():
+        self._round = Round(self.crew)
+        for queue in self._round.markers():
             self._publish_marker(queue)
         deadline = monotonic() + SETTLE_TIMEOUT
-        while not self._current.is_complete:
-            try:
+        while not self._round.is_complete:
+            with suppress(TimeoutError):
                 self.connection.drain_events(timeout=1)
-            except TimeoutError:
-                self._check_alive()
+            self._check_alive()
             if monotonic() > deadline:
                 raise FleetError(
-                    f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._current}: busy with a long task, gone, "
+                    f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}: busy with a long task, gone, "
                     "or without `waybill.receipts.enable(app)`"
                 )
 
     def _publish_marker(self, queue: str) -> None:
-        message = self.app.amqp.create_task_message(str(uuid.uuid4()), MARKER, ignore_result=True)
+        marker = str(uuid.uuid4())
+        self._markers.add(marker)
+        message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
         self._producer.publish(
             message.body,
             exchange="",
@@ -284,7 +290,7 @@ class Watch:
             receipt = Receipt.from_event(event)
             if receipt.task != MARKER:
                 self._receipts.append(receipt)
-            elif not self._current.received(receipt):
+            elif receipt.task_id in self._markers and not self._round.received(receipt):
                 self._publish_marker(receipt.queue)
 
     def _count(self) -> int:

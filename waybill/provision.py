@@ -103,6 +103,16 @@ def existing(url: str) -> Address:
     return Address(urlunsplit(("amqp", f"{user}@{host}:{port or AMQP_PORT}", path or "/%2F", "", "")), management)
 
 
+def point(app: Celery, url: str) -> None:
+    """Let the application use another broker from now on.
+
+    Celery keeps its pools of connections for the life of the application, so they are dropped, as it does in a new
+    process.
+    """
+    app.conf.broker_url = url
+    app._pool = app.amqp._producer_pool = None
+
+
 def connect(app: Celery) -> Connection:
     """A connection to the application's broker, open and with confirmed publishing whatever the application does.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from amqp.exceptions import NotFound
@@ -41,6 +42,10 @@ class Publication:
     is_returned: bool = False
 
 
+# What Kombu publishes where nobody says anything: a priority of 0, among others.
+_DEFAULTS = {name: parameter.default for name, parameter in signature(Producer.publish).parameters.items()}
+
+
 class _Recorder(Producer):
     """A producer that notes what it is told to publish, and sends it when it is live."""
 
@@ -56,7 +61,7 @@ class _Recorder(Producer):
 
     def publish(self, body: Any, routing_key: str | None = None, exchange: Any = None, **kwargs: Any) -> Any:
         name = exchange.name if isinstance(exchange, Exchange) else exchange
-        self.noted.append((name or "", routing_key or "", kwargs))
+        self.noted.append((name or "", routing_key or "", {**_DEFAULTS, **kwargs}))
         if not self.is_live:
             return None
         return super().publish(body, routing_key=routing_key, exchange=exchange, **kwargs)

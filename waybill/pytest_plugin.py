@@ -92,9 +92,10 @@ def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator
     if not name:
         pytest.fail("set `waybill_app` in the pytest configuration, or override the fixture `waybill_app`")
     app = find_app(name)
-    before, app.conf.broker_url = app.conf.broker_url, waybill_vhost.url
+    before = app.conf.broker_url
+    provision.point(app, waybill_vhost.url)
     yield app
-    app.conf.broker_url = before
+    provision.point(app, before)
 
 
 @pytest.fixture(scope="module")
@@ -117,5 +118,6 @@ def waybill_workers(
 @pytest.fixture(scope="module")
 def waybill_watch(waybill_app: Celery, waybill_fleet: Fleet, waybill_workers: LocalWorkers) -> Iterator[Watch]:
     """Publish, and see who received it; the workers have answered the roll call."""
-    with Watch(waybill_app, [worker.name for worker in waybill_fleet], waybill_workers.check_alive) as watch:
+    with Watch(waybill_app) as watch:
+        watch.roll_call([worker.name for worker in waybill_fleet], waybill_workers.check_alive)
         yield watch
