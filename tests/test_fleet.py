@@ -39,9 +39,7 @@ COMMANDS: tuple[tuple[str, tuple[str, tuple[str, ...]] | None], ...] = (
 @pytest.mark.parametrize(("command", "expected"), COMMANDS)
 def test_commands(tmp_path: Path, command: str, expected: tuple[str, tuple[str, ...]] | None) -> None:
     path = tmp_path / "docker-compose.yml"
-    path.write_text(
-        f"services:\n  one: {{command: {command}}}\n  two:\n    command: celery -A p worker -n two@%h -Q z\n"
-    )
+    path.write_text(f"services:\n  one:\n    command: {command}\n  two:\n    command: celery worker -n two -Q z\n")
     found = {worker.service: (worker.node_name, worker.queues) for worker in read_fleet(path)}
     assert found.get("one") == expected
 
