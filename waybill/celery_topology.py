@@ -1,0 +1,206 @@
+"""The topology that a Celery application, or Kombu's objects, would declare.
+
+Kombu itself is asked: each queue and exchange is declared on a recording channel, so that what stands here
+is what Kombu would have sent (arguments in RabbitMQ's units, exchanges it never declares left out). No
+connection is opened.
+
+- A `Broadcast` queue is named `bcast.<uuid>`, anew in each process; here it stands as `bcast.<alias>`, once,
+  for the one that every worker has.
+- With a quorum queue in the app, workers also declare the exchanges and queues of Celery's native delayed
+  delivery, and bind every queue to them; so does this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from celery.utils.quorum_queues import detect_quorum_queues
+from kombu.common import Broadcast
+from kombu.entity import Exchange as KombuExchange
+from kombu.entity import Queue as KombuQueue
+from kombu.transport.base import to_rabbitmq_queue_arguments
+from kombu.transport.native_delayed_delivery import (
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+)
+
+from waybill.topology import (
+    DEFAULT_EXCHANGE,
+    DEFAULT_VHOST,
+    PREDECLARED,
+    Binding,
+    Exchange,
+    Queue,
+    Topology,
+)
+
+
+class CeleryApp(Protocol):
+    """What of a Celery application is read."""
+
+    @property
+    def amqp(self) -> Any: ...
+
+    @property
+    def conf(self) -> Any: ...
+
+
+def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
+    """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
+
+    `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
+
+    Raises:
+        TopologyError: RabbitMQ would refuse one of the declarations.
+    """
+    queues = list(app.amqp.queues.values())
+    recorder = Recorder()
+    for queue in queues:
+        recorder.declare(queue)
+    if detect_quorum_queues(app, "amqp")[0]:
+        _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
+    return recorder.topology(vhost)
+
+
+def from_kombu(
+    queues: Iterable[KombuQueue],
+    exchanges: Iterable[KombuExchange] = (),
+    bindings: Iterable[Binding] = (),
+    *,
+    vhost: str = DEFAULT_VHOST,
+) -> Topology:
+    """The topology of Kombu's objects.
+
+    Args:
+        exchanges: those that no queue names: alternates, dead-letter exchanges, ends of the bindings.
+        bindings: what Kombu's objects cannot say, above all those from exchange to exchange.
+
+    Raises:
+        TopologyError: RabbitMQ would refuse one of the declarations.
+    """
+    recorder = Recorder()
+    for exchange in exchanges:
+        recorder.declare_exchange(exchange)
+    for queue in queues:
+        recorder.declare(queue)
+    recorder.bindings.extend(bindings)
+    return recorder.topology(vhost)
+
+
+class Recorder:
+    """A channel, and the connection it is of, that writes down what Kombu declares on it."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+        self.queues: list[Queue] = []
+        self.bindings: list[Binding] = []
+
+    def topology(self, vhost: str) -> Topology:
+        """What was declared, checked."""
+        return Topology(self.exchanges, self.queues, self.bindings, vhost)
+
+    def declare(self, queue: KombuQueue) -> None:
+        """Declare a queue with its exchange and bindings.
+
+        One that Kombu never declares (`no_declare`) is taken to be there, without bindings of ours.
+        """
+        unbound: Any = _stable(queue)
+        bound = unbound.bind(self)
+        first = len(self.bindings)
+        if bound.no_declare:
+            bound.queue_declare()
+        else:
+            bound.declare()
+        # Kombu keeps a list of bindings as a set: without an order of our own each run would show another.
+        self.bindings[first:] = sorted(self.bindings[first:], key=repr)
+
+    def declare_exchange(self, exchange: Any) -> None:
+        """Declare an exchange; one that Kombu never declares is taken to be there as it is described."""
+        if exchange.name == DEFAULT_EXCHANGE or exchange.name in PREDECLARED:
+            return
+        self.exchange_declare(
+            exchange.name, exchange.type, exchange.durable, exchange.auto_delete, arguments=exchange.arguments
+        )
+
+    # What follows is called by Kombu, under the names and with the arguments of its channels.
+
+    def channel(self) -> Recorder:
+        return self
+
+    def prepare_queue_arguments(self, arguments: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        prepared: dict[str, Any] = to_rabbitmq_queue_arguments(arguments, **options)
+        return prepared
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str,
+        durable: bool = True,
+        auto_delete: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        self.exchanges.append(Exchange(exchange, type, durable, auto_delete, arguments=arguments or {}))
+
+    def queue_declare(
+        self,
+        queue: str,
+        durable: bool = True,
+        exclusive: bool = False,
+        auto_delete: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> tuple[str, int, int]:
+        self.queues.append(Queue(queue, durable, exclusive, auto_delete, arguments or {}))
+        return queue, 0, 0
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        self.bindings.append(Binding(exchange, queue, routing_key or "", arguments or {}))
+
+    def exchange_bind(
+        self,
+        destination: str,
+        source: str = "",
+        routing_key: str = "",
+        arguments: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        self.bindings.append(Binding(source, destination, routing_key or "", arguments or {}, "exchange"))
+
+
+def _stable(queue: KombuQueue) -> KombuQueue:
+    """A `Broadcast` queue with a random name as a plain one named `bcast.<alias>`; any other as it is."""
+    if not isinstance(queue, Broadcast) or not _is_random(queue.name):
+        return queue
+    fields: dict[str, Any] = {name: getattr(queue, name) for name, _ in KombuQueue.attrs}
+    fields["name"] = f"{queue.name.rpartition('.')[0]}.{fields['alias'] or fields['exchange'].name}"
+    plain: Any = KombuQueue
+    named: KombuQueue = plain(**fields)
+    return named
+
+
+def _is_random(name: str) -> bool:
+    """Whether a name ends in a UUID, as those that `Broadcast` makes up do."""
+    tail = name.rpartition(".")[2]
+    return len(tail) == _UUID_LENGTH and tail.count("-") == 4
+
+
+_UUID_LENGTH = 36
+"""Characters of a UUID as text."""
+
+
+def _declare_delayed_delivery(recorder: Recorder, queues: list[KombuQueue], queue_type: str) -> None:
+    """As the worker's `DelayedDelivery` step, which passes over `Broadcast`."""
+    connection: Any = recorder
+    declare_native_delayed_delivery_exchanges_and_queues(connection, queue_type)
+    for queue in queues:
+        if not isinstance(queue, Broadcast):
+            bind_queue_to_native_delayed_delivery_exchange(connection, queue)

@@ -1,0 +1,238 @@
+"""What may be declared: RabbitMQ's rules and RabbitMQ's sentences, kept in one place for all who declare.
+
+A `Declarations` is the register of one vhost's exchanges and queues. Topologies are checked by filling one;
+the router keeps one and adds the bindings. The rules follow rabbit_channel.erl (names, the default exchange),
+rabbit_exchange.erl and rabbit_amqqueue.erl (`assert_equivalence`), rabbit_misc.erl (the wording),
+rabbit_exchange_type_topic.erl and rabbit_exchange_type_headers.erl (`validate_binding`). What a queue's
+arguments may hold stands in queue_arguments.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from waybill.errors import TopologyError
+from waybill.queue_arguments import ARGUMENTS_OF, check_arguments, inequivalent, mismatch, type_name, written
+from waybill.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
+
+MAX_SHORTSTR = 255
+"""Bytes of UTF-8 in a name or a key: AMQP's short string has one byte for its length."""
+
+MAX_HASH_WORDS = 2
+"""`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, each makes matching dearer."""
+
+X_MATCH = ("all", "any", "all-with-x", "any-with-x")
+
+EXCHANGE_TYPES = frozenset(
+    {"direct", "fanout", "headers", "topic", "x-local-random", "x-modulus-hash"}  # RabbitMQ's own, as of 4.3
+    | {"x-consistent-hash", "x-recent-history", "x-random"}  # plugins that come with it
+    | {"x-delayed-message", "x-jms-topic"}
+)
+
+
+class Declarations:
+    """The exchanges and queues of one vhost, every one of them acceptable to RabbitMQ.
+
+    Args:
+        vhost: its name, for the refusals' sentences.
+    """
+
+    def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
+        self.vhost = vhost
+        self.exchanges: dict[str, Exchange] = dict(PREDECLARED)
+        self.queues: dict[str, Queue] = {}
+
+    def declare_exchange(self, exchange: Exchange, *, is_restored: bool = False) -> bool:
+        """Declare, or find the same declared already.
+
+        Args:
+            is_restored: it comes from a stored topology, where RabbitMQ's own `amq.` names may stand.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            TopologyError: 403, 406, or 501 for a name that's too long.
+        """
+        if exchange.type not in EXCHANGE_TYPES:
+            raise TopologyError(406, f"invalid exchange type '{exchange.type}'")
+        refuse_default_exchange(exchange.name)
+        check_shortstr("exchange name", exchange.name)
+        current = self.exchanges.get(exchange.name)
+        if current is not None:
+            self._check_same_exchange(current, exchange)
+            return False
+        if not is_restored:
+            _refuse_reserved("exchange", exchange.name)
+        _check_name_argument(exchange.arguments, "alternate-exchange", self.named("exchange", exchange.name))
+        _check_hash_arguments(exchange)
+        self.exchanges[exchange.name] = exchange
+        return True
+
+    def declare_queue(self, queue: Queue, *, is_restored: bool = False) -> bool:
+        """As `declare_exchange`, for a queue; `is_restored` also for names that the server made up."""
+        check_shortstr("queue name", queue.name)
+        if not is_restored:
+            _refuse_reserved("queue", queue.name)
+        current = self.queues.get(queue.name)
+        if current is not None:
+            self._check_same_queue(current, queue)
+            return False
+        where = self.named("queue", queue.name)
+        _check_name_argument(queue.arguments, "x-dead-letter-exchange", where)
+        check_arguments(queue, where)
+        self.queues[queue.name] = queue
+        return True
+
+    def check_binding(self, binding: Binding) -> None:
+        """Refuse what `queue.bind` and `exchange.bind` refuse.
+
+        Raises:
+            TopologyError: 403 for the default exchange, 404 for an end that isn't declared, 406 for arguments
+                or keys that the source's type refuses.
+        """
+        check_shortstr("binding key", binding.binding_key)
+        self.check_ends(binding)
+        source = self.exchanges.get(binding.source)
+        if source is None:
+            self.refuse_missing("exchange", binding.source)
+        kind = binding.destination_type
+        if binding.destination not in (self.queues if kind == "queue" else self.exchanges):
+            self.refuse_missing(kind, binding.destination)
+        check = _BINDING_CHECKS.get(effective_type(source))
+        if check is not None:
+            check(binding)
+
+    def check_ends(self, binding: Binding) -> None:
+        """Refuse a binding, or an unbinding, that names the default exchange."""
+        if binding.destination_type == "exchange":
+            refuse_default_exchange(binding.destination)
+        refuse_default_exchange(binding.source)
+
+    def refuse_missing(self, kind: str, name: str) -> NoReturn:
+        """Raise the 404 for an exchange or queue that isn't declared."""
+        raise TopologyError(404, f"no {self.named(kind, name)}")
+
+    def named(self, kind: str, name: str) -> str:
+        """`queue 'q' in vhost '/'`, as RabbitMQ names a thing."""
+        return f"{kind} '{name}' in vhost '{self.vhost}'"
+
+    def _check_same_exchange(self, current: Exchange, new: Exchange) -> None:
+        where = self.named("exchange", new.name)
+        for field in ("type", "durable", "auto_delete", "internal"):
+            inequivalent(field, where, getattr(current, field), getattr(new, field))
+        mismatch("alternate-exchange", where, current.arguments, new.arguments)
+
+    def _check_same_queue(self, current: Queue, new: Queue) -> None:
+        where = self.named("queue", new.name)
+        if current.exclusive != new.exclusive:
+            raise TopologyError(405, _LOCKED.format(where))
+        # An exclusive queue is never durable, whatever its declaration says (rabbit_channel.erl).
+        inequivalent("durable", where, _is_kept(current), _is_kept(new))
+        inequivalent("auto_delete", where, current.auto_delete, new.auto_delete)
+        for argument in ARGUMENTS_OF[current.type]:
+            mismatch(argument, where, _typed(current), _typed(new))
+
+
+_LOCKED = (
+    "cannot obtain exclusive access to locked {}. It could be originally declared on another connection "
+    "or the exclusive property value does not match that of the original declaration."
+)
+
+
+def effective_type(exchange: Exchange) -> str:
+    """The type that routes: a delayed-message exchange routes as the type its argument names."""
+    if exchange.type == "x-delayed-message":
+        inner = exchange.arguments.get("x-delayed-type", "direct")
+        return inner if inner in EXCHANGE_TYPES else "direct"
+    return exchange.type
+
+
+def check_shortstr(what: str, text: str) -> None:
+    """Refuse what does not fit into AMQP's short string.
+
+    Raises:
+        TopologyError: 501; RabbitMQ never sees such a text, the client library cannot encode it.
+    """
+    size = len(text)
+    if size * 4 > MAX_SHORTSTR and (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_SHORTSTR:
+        raise TopologyError(
+            501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed"
+        )
+
+
+def refuse_default_exchange(name: str) -> None:
+    """Raise the 403 where `name` is the default exchange."""
+    if name == DEFAULT_EXCHANGE:
+        raise TopologyError(403, "operation not permitted on the default exchange")
+
+
+def _refuse_reserved(kind: str, name: str) -> None:
+    if name.startswith("amq."):
+        raise TopologyError(403, f"{kind} name '{name}' contains reserved prefix 'amq.*'")
+
+
+def _check_name_argument(arguments: Mapping[str, Any], argument: str, where: str) -> None:
+    if argument in arguments and type_name(arguments[argument]) != "longstr":
+        kind = type_name(arguments[argument])
+        raise TopologyError(406, f"invalid type '{kind}' for arg '{argument}' in {where}")
+
+
+def _check_hash_arguments(exchange: Exchange) -> None:
+    if exchange.type != "x-consistent-hash":
+        return
+    if "hash-header" in exchange.arguments and "hash-property" in exchange.arguments:
+        raise TopologyError(406, "hash-header and hash-property are mutually exclusive")
+    hashed = exchange.arguments.get("hash-property")
+    if hashed is not None and hashed not in ("correlation_id", "message_id", "timestamp"):
+        raise TopologyError(406, f"Unsupported property: {hashed}")
+
+
+def _check_topic_binding(binding: Binding) -> None:
+    count = binding.binding_key.split(".").count("#") if "#" in binding.binding_key else 0
+    if count > MAX_HASH_WORDS:
+        raise TopologyError(
+            406,
+            f"Topic binding key '{binding.binding_key}' uses {count} '#' wildcards, "
+            f"at most {MAX_HASH_WORDS} are allowed",
+        )
+
+
+def _check_headers_binding(binding: Binding) -> None:
+    if "x-match" not in binding.arguments:
+        return
+    mode, kind = binding.arguments["x-match"], type_name(binding.arguments["x-match"])
+    expected = "all, any, all-with-x, or any-with-x"
+    if kind != "longstr":
+        raise TopologyError(
+            406, f"Invalid x-match field type {kind} (value {written(mode)}); expected longstr"
+        )
+    if mode not in X_MATCH:
+        raise TopologyError(406, f"Invalid x-match field value {written(mode)}; expected {expected}")
+
+
+def _check_hash_binding(binding: Binding) -> None:
+    weight = binding.binding_key
+    try:
+        is_positive = int(weight) > 0
+    except ValueError:
+        raise TopologyError(406, f"The binding key must be an integer: {written(weight)}") from None
+    if not is_positive:
+        raise TopologyError(406, "The binding key must be greater than 0")
+
+
+_BINDING_CHECKS = {
+    "topic": _check_topic_binding,
+    "headers": _check_headers_binding,
+    "x-consistent-hash": _check_hash_binding,
+}
+
+
+def _is_kept(queue: Queue) -> bool:
+    return queue.durable and not queue.exclusive
+
+
+def _typed(queue: Queue) -> Mapping[str, Any]:
+    # The broker writes the default type into the arguments before it compares (`augment_declare_args`).
+    return {"x-queue-type": "classic", **queue.arguments}

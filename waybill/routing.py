@@ -1,0 +1,176 @@
+"""Where a message goes: from the exchange it is published to, over every binding that matches, to the queues.
+
+The walk is RabbitMQ's (rabbit_exchange.erl, `route1`): a worklist of exchanges and the set of those seen.
+
+1. The default exchange `''` takes each routing key for a queue's name, and that is all it does.
+2. Any other exchange is asked for its matching bindings. Queues are collected, each once; exchanges not seen
+   before join the worklist, so that cycles end.
+3. Where nothing matched, not even a binding to an exchange that leads nowhere, the alternate exchange joins
+   instead. One that doesn't exist is as none, and so is `''`, for the default exchange holds no bindings.
+4. A message has its routing key and those in its headers `CC` and `BCC`, each tried like the first.
+
+A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't exist, 403 for an internal one,
+406 for a `CC` or `BCC` that is no array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from waybill.dead_letters import DeadLettering, Deaths, Reason, follow
+from waybill.errors import TopologyError
+from waybill.fields import EMPTY
+from waybill.publishing import check_expiration, routing_keys
+from waybill.table import RoutingTable
+from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
+from waybill.tracing import Trace, trace_route
+
+MAX_CACHED_ROUTES = 32_768
+"""Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
+
+
+class Router(RoutingTable):
+    """Where messages go, in a vhost that may change; `RoutingTable` has what changes it.
+
+    Args:
+        vhost: its name, for the refusals' sentences.
+    """
+
+    def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
+        super().__init__(vhost)
+        self._routes: dict[str, dict[str, tuple[str, ...]]] = {}
+        self._listed: dict[str, tuple[Binding, ...]] = {}
+
+    @classmethod
+    def of(cls, topology: Topology) -> Router:
+        """A router that holds what `topology` holds."""
+        router = cls(topology.vhost)
+        for exchange in topology.exchanges:
+            router.declare_exchange(exchange, is_restored=True)
+        for queue in topology.queues:
+            router.declare_queue(queue, is_restored=True)
+        for binding in topology.bindings:
+            router.bind(binding)
+        return router
+
+    def route(self, message: Message) -> tuple[str, ...]:
+        """The queues that a publication reaches, each once; empty where it is unroutable.
+
+        Raises:
+            TopologyError: the publication is refused: 404, 403 or 406, as RabbitMQ answers.
+        """
+        if message.expiration is not None:
+            self.check_publish(message.exchange)  # RabbitMQ looks at the exchange first
+            check_expiration(message.expiration)
+        return self.route_key(message.exchange, message.routing_key, message.headers)
+
+    def route_key(
+        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
+    ) -> tuple[str, ...]:
+        """As `route`, for those who publish often: no message need be built."""
+        if not headers or ("CC" not in headers and "BCC" not in headers):
+            routes = self._routes.get(exchange)
+            if routes is not None:
+                queues = routes.get(routing_key)
+                if queues is not None:
+                    return queues
+        return self._route_publish(exchange, routing_key, headers or EMPTY)
+
+    def _route_publish(self, name: str, routing_key: str, headers: Mapping[str, Any]) -> tuple[str, ...]:
+        self.check_publish(name)
+        keys = routing_keys(routing_key, headers)
+        queues = self.route_within(name, keys, headers)
+        if len(keys) == 1 and not self._reads_headers(name):
+            self._remember(name, routing_key, queues)
+        return queues
+
+    def check_publish(self, exchange: str) -> None:
+        """Refuse a client's publication to an exchange that doesn't exist (404) or is internal (403)."""
+        found = self.exchanges.get(exchange)
+        if found is None:
+            self.refuse_missing("exchange", exchange)
+        if found.internal:
+            where = self.named("exchange", exchange)
+            raise TopologyError(403, f"cannot publish to internal {where}")
+
+    def route_within(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> tuple[str, ...]:
+        """As the broker itself routes, a dead letter for one: internal exchanges take it too.
+
+        Args:
+            keys: all its routing keys, the first one first.
+        """
+        if name == DEFAULT_EXCHANGE:
+            return tuple(key for key in dict.fromkeys(keys) if key in self.queues)
+        if name not in self.exchanges:
+            return ()
+        if not self._links:  # no way leads to a second exchange
+            return tuple(dict.fromkeys([b.destination for b in self.matched_at(name, keys, headers)]))
+        queues: dict[str, None] = {}
+        seen = {name}
+        worklist = [name]
+        while worklist:
+            exchange = worklist.pop()
+            matched = self.matched_at(exchange, keys, headers)
+            ahead: list[str] = []
+            for binding in matched:
+                if binding.destination_type == "queue":
+                    queues[binding.destination] = None
+                else:
+                    ahead.append(binding.destination)
+            alternate = self.exchanges[exchange].alternate
+            if not matched and alternate is not None:
+                ahead.append(alternate)
+            for onward in ahead:
+                if onward not in seen and onward in self.exchanges:
+                    worklist.append(onward)
+                seen.add(onward)
+        return tuple(queues)
+
+    def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
+        """The bindings of one exchange that take such a message; one may be listed twice."""
+        matcher = self._matchers[exchange]
+        if len(keys) == 1:
+            return matcher.match(keys[0], headers)
+        return [binding for key in keys for binding in matcher.match(key, headers)]
+
+    def tried_at(self, exchange: str) -> tuple[Binding, ...]:
+        """Every binding of one exchange, as they are now."""
+        listed = self._listed.get(exchange)
+        if listed is None:
+            listed = self._listed[exchange] = self.bindings_from(exchange)
+        return listed
+
+    def trace(self, message: Message) -> Trace:
+        """As `route`, with every exchange on the way, every binding tried there, and why (not)."""
+        self.check_publish(message.exchange)
+        if message.expiration is not None:
+            check_expiration(message.expiration)
+        return trace_route(self, message)
+
+    def dead_letters(
+        self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()
+    ) -> DeadLettering:
+        """Where `message` goes when it leaves `queue` for `reason`; see dead_letters.py."""
+        return follow(self, queue, message, reason, deaths)
+
+    def _changed(self, exchange: str) -> None:
+        self._listed.pop(exchange, None)
+        if self._links:
+            self._routes.clear()
+        else:
+            self._routes.pop(exchange, None)
+
+    def _reads_headers(self, name: str) -> bool:
+        """Whether a route from `name` may depend on headers: then it cannot be remembered under its key."""
+        if not self._links:
+            return self._matchers[name].reads_headers
+        return any(matcher.reads_headers for matcher in self._matchers.values())
+
+    def _remember(self, exchange: str, routing_key: str, queues: tuple[str, ...]) -> None:
+        if exchange == DEFAULT_EXCHANGE:
+            return  # one lookup as it is, and queues come and go
+        routes = self._routes.setdefault(exchange, {})
+        if len(routes) >= MAX_CACHED_ROUTES:
+            routes.clear()
+        routes[routing_key] = queues

@@ -1,0 +1,109 @@
+"""What a vhost holds: exchanges, queues and the bindings between them.
+
+    Exchange ──Binding──▶ Queue          a message enters at an exchange and leaves it along the bindings
+        └──────Binding──▶ Exchange       that match; see matching.py and routing.py
+
+A `Topology` is checked when it is built, by the rules in declarations.py: one that exists is one that
+RabbitMQ would have accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from waybill.declarations import Declarations
+from waybill.values import (
+    DEFAULT_EXCHANGE,
+    DEFAULT_VHOST,
+    PREDECLARED,
+    Binding,
+    DestinationType,
+    Exchange,
+    Message,
+    Queue,
+)
+
+__all__ = [
+    "DEFAULT_EXCHANGE",
+    "DEFAULT_VHOST",
+    "PREDECLARED",
+    "Binding",
+    "DestinationType",
+    "Exchange",
+    "Message",
+    "Queue",
+    "Topology",
+]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A whole vhost, checked: what stands here, RabbitMQ would have accepted.
+
+    Repeated equal declarations are kept once, in the order of the first; the predeclared exchanges are not
+    listed, though `exchange()` knows them. Two topologies are equal when they hold the same, in any order.
+
+    Args:
+        vhost: named in RabbitMQ's refusals.
+
+    Raises:
+        TopologyError: a declaration that RabbitMQ refuses, in its own words.
+    """
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    vhost: str = field(default=DEFAULT_VHOST, compare=False)
+
+    def __init__(
+        self,
+        exchanges: Iterable[Exchange] = (),
+        queues: Iterable[Queue] = (),
+        bindings: Iterable[Binding] = (),
+        vhost: str = DEFAULT_VHOST,
+    ) -> None:
+        held = Declarations(vhost)
+        for exchange in exchanges:
+            held.declare_exchange(exchange, is_restored=True)
+        for queue in queues:
+            held.declare_queue(queue, is_restored=True)
+        kept = dict.fromkeys(bindings)
+        for binding in kept:
+            held.check_binding(binding)
+        declared = (exchange for exchange in held.exchanges.values() if exchange.name not in PREDECLARED)
+        object.__setattr__(self, "exchanges", tuple(declared))
+        object.__setattr__(self, "queues", tuple(held.queues.values()))
+        object.__setattr__(self, "bindings", tuple(kept))
+        object.__setattr__(self, "vhost", vhost)
+
+    def exchange(self, name: str) -> Exchange | None:
+        """The exchange of that name, predeclared ones included."""
+        return self._exchange_of.get(name)
+
+    def queue(self, name: str) -> Queue | None:
+        """The queue of that name."""
+        return self._queue_of.get(name)
+
+    def bindings_from(self, exchange: str) -> tuple[Binding, ...]:
+        """The bindings whose source is `exchange`, in the order they were made."""
+        return tuple(binding for binding in self.bindings if binding.source == exchange)
+
+    @cached_property
+    def _exchange_of(self) -> dict[str, Exchange]:
+        return {**PREDECLARED, **{exchange.name: exchange for exchange in self.exchanges}}
+
+    @cached_property
+    def _queue_of(self) -> dict[str, Queue]:
+        return {queue.name: queue for queue in self.queues}
+
+    @cached_property
+    def _content(self) -> tuple[frozenset[Exchange], frozenset[Queue], frozenset[Binding]]:
+        return frozenset(self.exchanges), frozenset(self.queues), frozenset(self.bindings)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Topology) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
