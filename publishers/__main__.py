@@ -22,7 +22,8 @@ from publishers import (
     topic,
 )
 from publishers.stage import broker_options, open_stage
-from waybill.terminal import err, out, run
+from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.terminal import complain, err, out, run
 
 TOUR = (
     ("default · no routing options: the default queue", default.lesson),
@@ -42,8 +43,10 @@ TOUR = (
 
 @click.command()
 @broker_options
-def main(broker: str, is_json: bool) -> None:
+def main(broker: str, is_json: bool) -> int:
     """Start the fleet, publish through every exchange, and print for every message who received it.
+
+    Exit code 1 when anything happened otherwise than predicted.
 
     On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
     """
@@ -55,7 +58,11 @@ def main(broker: str, is_json: bool) -> None:
             if not is_json:
                 out.print(f"\n[bold]{title}[/bold]")
             lesson(stage)
+        surprises = stage.surprises
+    for surprise in surprises:
+        complain(f"otherwise than predicted: {surprise}")
     err.print(f"\nall workers stopped; {monotonic() - began:.1f} s in all", style="dim")
+    return EXIT_FINDINGS if surprises else EXIT_OK
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ import click
 from exchanges import plugins
 from publishers.stage import Stage, publisher
 from waybill.terminal import run
+from waybill.topology import Binding
 from worker import tasks
-from worker.app import app
 
 
 def lesson(stage: Stage, values: Sequence[str] = ()) -> None:
@@ -22,22 +22,26 @@ def lesson(stage: Stage, values: Sequence[str] = ()) -> None:
     if stage.lacks(plugins.prices):
         return
     stage.say("price_board is bound only after the last price:")
-    with coming_late():
+    with coming_late(stage):
         for value in values or ("99", "101", "100"):
-            stage.publish(tasks.work, value, exchange=plugins.prices, label=value)
+            last = stage.publish(tasks.work, value, exchange=plugins.prices, label=value)
+    stage.expect_late(last, plugins.price_board)
     stage.show()
 
 
 @contextmanager
-def coming_late() -> Iterator[None]:
+def coming_late(stage: Stage) -> Iterator[None]:
     """The queue `price_board` is not bound for the length of the block."""
-    with app.connection_for_write() as connection, connection.channel() as channel:
+    declared = Binding(plugins.prices.name, plugins.price_board.name, plugins.price_board.routing_key)
+    with stage.watch.connection.channel() as channel:
         board = plugins.price_board(channel)
+        stage.router.unbind(declared)
         board.unbind_from(plugins.prices, routing_key=board.routing_key)
         try:
             yield
         finally:
             board.bind_to(plugins.prices, routing_key=board.routing_key)
+            stage.router.bind(declared)
 
 
 main = publisher((plugins.price_log, plugins.price_board))(

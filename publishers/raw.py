@@ -44,7 +44,7 @@ def lesson(
 ) -> None:
     """Publish one task with plain pika; the worker runs it like any other."""
     properties, body = message(task, "a-film-from-elsewhere")
-    stage.watch.follow(
+    stage.follow(
         Publication(
             exchange=exchange,
             routing_key=routing_key,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,19 @@ from rich.markup import escape
 import exchanges
 from exchanges.plugins import PLUGINS
 from waybill import provision
+from waybill.celery_topology import from_celery
 from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.fleet import Fleet, read_fleet
+from waybill.prediction import BROADCAST_PREFIX, differences, message_of
 from waybill.processes import LocalWorkers
 from waybill.publication import Publication
+from waybill.routing import Router
 from waybill.terminal import complain, err, out
+from waybill.tracing import Trace
 from worker.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
-# How Kombu names the queue of a Broadcast.
-BROADCAST_PREFIX = "bcast."
 COMPOSE = ROOT / "docker-compose.yml"
 
 
@@ -40,16 +43,22 @@ class Stage:
 
     Attributes:
         watch: sees the receipts.
+        router: the declarations, and what a lesson changes in them; the predictions come from it.
         lost: the messages that were returned.
+        surprises: what happened otherwise than predicted.
         missing_types: exchange types that this broker doesn't know.
     """
 
     def __init__(self, watch: Watch, missing_types: set[str], is_json: bool) -> None:
         self.watch = watch
+        self.router = Router.of(from_celery(app))
         self.lost: list[Publication] = []
+        self.surprises: list[str] = []
         self.missing_types = missing_types
         self._is_json = is_json
         self._labels: dict[str, str] = {}
+        self._predicted: dict[str, Trace] = {}
+        self._late: dict[str, set[str]] = defaultdict(set)
 
     def publish(
         self,
@@ -70,8 +79,21 @@ class Stage:
             # With the type Celery leaves exchange and key as they are; without it an empty key means the default queue.
             options |= {"exchange": exchange.name, "exchange_type": exchange.type}
         sent = self.watch.publish(task.name, args, **options)
+        self._predict(sent)
         self._labels[sent.task_id] = label
         return sent
+
+    def follow(self, sent: Publication) -> None:
+        """Show a message that was published without us."""
+        self.watch.follow(sent)
+        self._predict(sent)
+
+    def expect_late(self, sent: Publication, queue: Queue) -> None:
+        """A queue that is bound after the publication, and gets a copy from the exchange's history."""
+        self._late[sent.task_id].add(queue.name)
+
+    def _predict(self, sent: Publication) -> None:
+        self._predicted[sent.task_id] = self.router.trace(message_of(sent))
 
     def say(self, text: str) -> None:
         """A line for people; nothing with --json."""
@@ -86,12 +108,17 @@ class Stage:
         """
         deliveries = self.watch.settle()
         for delivery in sorted(deliveries, key=order) if order else deliveries:
+            sent = delivery.publication
+            predicted, late = self._predicted.pop(sent.task_id), self._late.pop(sent.task_id, set())
+            wrong = differences(self.router, predicted, delivery, self.watch.crew, late)
             if self._is_json:
-                click.echo(json.dumps(delivery.to_dict()))
+                click.echo(json.dumps({**delivery.to_dict(), "predicted": [*predicted.queues, *late]}))
             else:
-                self._print(delivery)
-            if delivery.publication.is_returned:
-                self.lost.append(delivery.publication)
+                self._print(delivery, predicted, wrong)
+            if sent.is_returned:
+                self.lost.append(sent)
+            if wrong:
+                self.surprises.append(f"{sent.exchange} {sent.routing_key}: {', '.join(wrong)}")
         return deliveries
 
     def workers_of(self, queue: Queue) -> list[str]:
@@ -109,31 +136,42 @@ class Stage:
         )
         return True
 
-    def _print(self, delivery: Delivery) -> None:
+    def _print(self, delivery: Delivery, predicted: Trace, wrong: Sequence[str]) -> None:
         sent = delivery.publication
-        what = self._labels.get(sent.task_id) or sent.routing_key
+        what = self._labels.pop(sent.task_id, "") or sent.routing_key
         if sent.priority:
             what = f"{what} priority={sent.priority}"
         out.print(f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28} → ", end="")
-        if delivery.received:
-            out.print(_receivers(delivery))
-        elif sent.is_returned:
-            out.print("[bold red]returned[/]: no queue took it")
-        else:
-            out.print("[yellow]nobody[/]: no worker consumes a queue that it reached")
+        out.print(_receivers(delivery, predicted, self._consumed()), end="")
+        if not wrong:
+            out.print("[dim]  ✓ as predicted[/]")
+            return
+        foretold = ", ".join(predicted.queues) or "returned"
+        out.print(f"\n  [bold red]✗ OTHERWISE THAN PREDICTED[/]: {', '.join(wrong)}; predicted: {foretold}")
+
+    def _consumed(self) -> set[str]:
+        return {queue for queues in self.watch.crew.values() for queue in queues}
 
 
-def _receivers(delivery: Delivery) -> str:
-    """The workers and their queues; those of a Broadcast, which differ only by a uuid, together."""
+def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) -> str:
+    """The workers and their queues, those of a Broadcast together, and the queues where a copy waits for nobody."""
+    received = [receipt for receipt in delivery.received if not receipt.queue.startswith(BROADCAST_PREFIX)]
+    own = sorted(one.worker_name for one in delivery.received if one.queue.startswith(BROADCAST_PREFIX))
     shown = [
-        f"[bold green]{receipt.worker_name}[/] ({receipt.queue}){' discarded: no such task' * receipt.is_discarded}"
-        for receipt in delivery.received
-        if not receipt.queue.startswith(BROADCAST_PREFIX)
+        f"[bold green]{one.worker_name}[/] ({one.queue}){', no such task: discarded' * one.is_discarded}"
+        for one in received
     ]
-    own = sorted(r.worker_name for r in delivery.received if r.queue.startswith(BROADCAST_PREFIX))
     if own:
         shown.append(f"[bold green]{' '.join(own)}[/] ({len(own)} workers, each by its own {BROADCAST_PREFIX}<uuid>)")
-    return ", ".join(shown)
+    if predicted.is_certain:
+        shown += [
+            f"[yellow]nobody[/] ({queue}: no worker consumes it)"
+            for queue in predicted.queues
+            if queue not in consumed and not (own and queue.startswith(BROADCAST_PREFIX))
+        ]
+    if delivery.publication.is_returned:
+        shown.append("[bold red]returned[/]: no queue took it")
+    return ", ".join(shown) or "[yellow]nobody[/]: no worker consumes a queue that it reached"
 
 
 def names(queues: Iterable[Queue]) -> set[str]:
@@ -211,7 +249,9 @@ def publisher(needs: Sequence[Queue]) -> Callable[[Callable[..., None]], click.C
                     f"returned by RabbitMQ: no queue takes the routing key {sent.routing_key!r} "
                     f"at the exchange {sent.exchange!r}"
                 )
-            return EXIT_FINDINGS if stage.lost else EXIT_OK
+            for surprise in stage.surprises:
+                complain(f"otherwise than predicted: {surprise}")
+            return EXIT_FINDINGS if stage.lost or stage.surprises else EXIT_OK
 
         return click.command()(main)
 

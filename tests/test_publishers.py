@@ -13,7 +13,7 @@ from waybill.delivery import Watch
 from waybill.fleet import Fleet
 from waybill.provision import Address
 
-FIELDS = ["exchange", "routing_key", "headers", "priority", "task", "task_id", "received", "returned"]
+FIELDS = ["exchange", "routing_key", "headers", "priority", "task", "task_id", "received", "returned", "predicted"]
 
 
 @pytest.fixture(scope="module")

@@ -53,9 +53,7 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
         TopologyError: RabbitMQ would refuse what stands in it.
     """
     if not isinstance(data, Mapping):
-        raise InputError(
-            f"{where}: expected an object with exchanges, queues and bindings, got {_kind(data)}"
-        )
+        raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {_kind(data)}")
     chosen = _choose_vhost(data, vhost, where)
     exchanges = _read_all(data, "exchanges", chosen, where, _exchange)
     return Topology(
@@ -88,14 +86,10 @@ def to_definitions(topology: Topology) -> dict[str, Any]:
 
 def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str:
     """The vhost that is meant; entries without one belong to any."""
-    names: set[str] = {
-        entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)
-    }
+    names: set[str] = {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
     listed = data.get("vhosts", [])
     if isinstance(listed, list):
-        names |= {
-            each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)
-        }
+        names |= {each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)}
     if vhost is not None:
         if names and vhost not in names:
             raise UnknownName("vhost", vhost, names, where)
@@ -125,9 +119,7 @@ def _section(data: Mapping[str, Any], section: str, where: str) -> Iterator[tupl
         yield entry, at
 
 
-def _read_all(
-    data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[_Entry], V]
-) -> list[V]:
+def _read_all(data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[_Entry], V]) -> list[V]:
     entries = _section(data, section, where)
     return [read(_Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
 

@@ -132,13 +132,13 @@ class Watch:
 
     Attributes:
         connection: open within the block.
-        crew: node name -> the queues that the worker consumes, as of the last roll call.
+        crew: node name -> queue -> exchange: what each worker consumed at the last roll call.
     """
 
     def __init__(self, app: Celery) -> None:
         self.app = app
         self.connection: Connection = None
-        self.crew: dict[str, frozenset[str]] = {}
+        self.crew: dict[str, dict[str, str]] = {}
         self._check_alive: Callable[[], None] = lambda: None
         self._exit = ExitStack()
         self._receipts: list[Receipt] = []
@@ -204,7 +204,7 @@ class Watch:
 
     def roll_call(
         self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
-    ) -> Mapping[str, frozenset[str]]:
+    ) -> Mapping[str, Mapping[str, str]]:
         """Learn which worker consumes which queues, by asking the workers.
 
         Args:
@@ -227,10 +227,12 @@ class Watch:
             if monotonic() > deadline:
                 raise FleetError(f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}")
 
-    def _ask_workers(self, limit: int | None) -> dict[str, frozenset[str]]:
+    def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
         inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
         answers = inspect.active_queues() or {}
-        return {worker: frozenset(queue["name"] for queue in queues) for worker, queues in answers.items()}
+        return {
+            worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in answers.items()
+        }
 
     def _unheard(self, expected: frozenset[str]) -> str:
         """The workers that did not answer, for a sentence; empty when all did."""

@@ -23,6 +23,9 @@ task_default_exchange = "default"
 task_default_exchange_type = "direct"
 task_default_routing_key = "default"
 
+# Celery has no place for a binding between two exchanges; `waybill` reads it here.
+waybill_exchange_bindings = exchanges.EXCHANGE_BINDINGS
+
 # A misspelt queue name is an error and not a new queue that nobody consumes.
 task_create_missing_queues = False
 

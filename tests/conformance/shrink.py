@@ -36,9 +36,7 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield replace(case, deaths=deaths)
     for declared in _without(case.declare):
         left = {item.name for item in declared if isinstance(item, Queue)}
-        yield replace(
-            case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in left)
-        )
+        yield replace(case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in left))
     for number, message in enumerate(case.publish):
         for lighter in _lighter_message(message):
             yield replace(case, publish=_put(case.publish, number, lighter))
