@@ -25,8 +25,8 @@ from waybill import provision
 from waybill.celery_topology import from_celery
 from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.fleet import Fleet, read_fleet
-from waybill.prediction import BROADCAST_PREFIX, differences, message_of
+from waybill.fleet import BROADCAST_PREFIX, Fleet, read_fleet
+from waybill.prediction import differences, message_of
 from waybill.processes import LocalWorkers
 from waybill.publication import Publication
 from waybill.routing import Router

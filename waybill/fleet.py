@@ -15,10 +15,12 @@ from typing import Any
 
 import click
 import yaml
-from celery.bin.celery import celery as celery_command
-from celery.bin.worker import worker as worker_command
 
 from waybill.errors import InputError
+
+# How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them,
+# with the alias in place of the uuid.
+BROADCAST_PREFIX = "bcast."
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Fleet:
         """The workers that consume at least one of these queues."""
         wanted = set(queues)
         return Fleet(tuple(worker for worker in self.workers if wanted & set(worker.queues)))
+
+    def consumers(self, queue: str) -> tuple[str, ...]:
+        """The names of the workers that consume this queue; that of a Broadcast is known by its alias in `-Q`."""
+        return tuple(worker.name for worker in self.consuming({queue, queue.removeprefix(BROADCAST_PREFIX)}))
 
     def without(self, queues: Iterable[str]) -> Fleet:
         """The workers that consume none of these queues."""
@@ -123,6 +129,10 @@ def _words(command: Any, where: str) -> list[str]:
 
 def _worker(service: str, command: list[str], where: str) -> Worker | None:
     """The worker that this command starts, None when it starts something else."""
+    # Celery loads `waybill` as one of its commands, so its command line may be only half loaded when we are.
+    from celery.bin.celery import celery as celery_command
+    from celery.bin.worker import worker as worker_command
+
     at = next((index for index, word in enumerate(command) if Path(word).name == "celery"), None)
     if at is None:
         return None

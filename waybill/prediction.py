@@ -12,13 +12,11 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 
 from waybill.delivery import Delivery
+from waybill.fleet import BROADCAST_PREFIX
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.topology import Message
 from waybill.tracing import Trace
-
-# How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them.
-BROADCAST_PREFIX = "bcast."
 
 
 def message_of(sent: Publication) -> Message:

@@ -7,7 +7,9 @@ to a producer that notes it. Which producer decides whether anything is sent: `c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -15,9 +17,10 @@ from typing import Any
 from amqp.exceptions import NotFound
 from celery import Celery
 from celery.exceptions import QueueNotFound
+from celery.result import denied_join_result
 from kombu import Connection, Exchange, Producer
 
-from waybill.errors import UnknownName
+from waybill.errors import InputError, UnknownName
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +72,28 @@ class _Recorder(Producer):
 
 def capture(
     app: Celery, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
-) -> Publication:
+) -> tuple[Publication, tuple[str, ...]]:
     """What `apply_async(args, kwargs, **options)` would publish. Nothing is sent and nobody is connected to.
+
+    Celery's own signals (`before_task_publish`, `after_task_publish`) are sent, as in a publication.
+
+    Returns:
+        The publication, and what Celery warned of while it was made.
 
     Raises:
         UnknownName: `queue` names no queue of the application.
+        InputError: Celery's own code fails on these options.
     """
-    return _apply(_Recorder(app.connection_for_write(), is_live=False), app, task, args, kwargs, options)
+    recorder = _Recorder(app.connection_for_write(), is_live=False)
+    # A result backend subscribes to the result before the task is published, unless nobody may wait for it.
+    with denied_join_result(), _any_arguments(app, task), _warnings() as warnings:
+        try:
+            sent = _apply(recorder, app, task, args, kwargs, options)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"Celery itself cannot publish {task!r} with these options: {type(error).__name__}: {error}"
+            ) from error
+    return sent, tuple(warnings)
 
 
 def publish(
@@ -102,6 +120,36 @@ def publish(
             exchange = recorder.noted[0][0]
             known = {queue.exchange.name for queue in app.amqp.queues.values()}
             raise UnknownName("exchange", exchange, known, f"vhost {connection.virtual_host!r}") from error
+
+
+@contextmanager
+def _any_arguments(app: Celery, task: str) -> Iterator[None]:
+    """Where a task goes doesn't depend on its arguments, so they needn't be right within the block."""
+    registered = app.tasks.get(task)
+    if registered is None:
+        yield
+        return
+    typing, registered.typing = registered.typing, False
+    try:
+        yield
+    finally:
+        registered.typing = typing
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What Celery's code logs as a warning within the block, each in one line, and nowhere else."""
+    logger = logging.getLogger("celery.app.base")
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(" ".join(record.getMessage().split()))  # type: ignore[method-assign]
+    propagates, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
 
 
 def _apply(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from waybill.dead_letters import DeadLettering
+from waybill.explain import Arrival, Explanation
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
 from waybill.tracing import Trace, Visit
 
@@ -72,9 +73,7 @@ def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
         missed.append(Node(f"{NO} and {len(refused) - MAX_SHOWN} bindings more that don't match"))
     kind = f" ({visit.type})" if visit.type and visit.exchange != DEFAULT_EXCHANGE else ""
     note = f": {visit.note}" if visit.note else ""
-    return Node(
-        f"{exchange_name(visit.exchange)}{kind} — {visit.reached_by}{note}", (*taken, *onward, *missed)
-    )
+    return Node(f"{exchange_name(visit.exchange)}{kind} — {visit.reached_by}{note}", (*taken, *onward, *missed))
 
 
 def binding_label(binding: Binding) -> str:
@@ -82,6 +81,36 @@ def binding_label(binding: Binding) -> str:
     if binding.arguments:
         return "{" + ", ".join(f"{name}: {value}" for name, value in sorted(binding.arguments.items())) + "}"
     return f"`{binding.binding_key}`"
+
+
+def explanation_node(explanation: Explanation) -> Node:
+    """One task all the way: options, publication, route, queues, workers."""
+    sent = explanation.publication
+    width = max(len(option.name) for option in explanation.options)
+    options = tuple(
+        Node(f"{option.name:<{width}}  {option.value}  from {option.source}") for option in explanation.options
+    )
+    arrivals = {arrival.queue.name: tuple(_arrival_nodes(arrival)) for arrival in explanation.arrivals}
+    published = f"published to {exchange_name(sent.exchange)} with the routing key `{sent.routing_key}`"
+    # Of a native delay the last exchange tells where the task goes; the 27 before it only keep it waiting.
+    way = explanation.delivered or explanation.trace
+    return Node(
+        sent.task,
+        (
+            Node("options", options),
+            Node(published, tuple(Node(remark) for remark in explanation.remarks)),
+            trace_node(way, arrivals),
+        ),
+    )
+
+
+def _arrival_nodes(arrival: Arrival) -> Iterable[Node]:
+    if arrival.consumers:
+        yield Node(f"consumed by {', '.join(arrival.consumers)}")
+    elif arrival.consumers is not None:
+        yield Node(f"{NO} no worker consumes it: the message waits here")
+    yield from (Node(note) for note in arrival.notes)
+    yield from (dead_letter_node(letter) for letter in arrival.unconsumed if letter.exchange is not None)
 
 
 def dead_letter_node(letter: DeadLettering) -> Node:

@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from rich.console import Console
 
 from waybill.errors import EXIT_FAILED, WaybillError
+from waybill.render import NO, YES, Node, tree
 
 # What a shell reports for a program that ended by Ctrl-C: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
@@ -27,6 +28,13 @@ def complain(text: str) -> None:
     """One line on standard error that says what went wrong."""
     err.print("error:", style="bold red", end=" ")
     err.print(" ".join(text.split()), markup=False)
+
+
+def show_tree(node: Node) -> None:
+    """A tree on standard output; on a terminal what matched is green and what did not is dim."""
+    for line in tree(node).splitlines():
+        style = "green" if YES in line else "dim" if NO in line else ""
+        out.print(line, style=style, markup=False)
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
