@@ -81,9 +81,7 @@ def broker() -> Iterator[Broker | None]:
     ):
         yield None
         return
-    started = subprocess.run(
-        ["docker", "run", "-d", "--rm", IMAGE], capture_output=True, text=True, check=True
-    )
+    started = subprocess.run(["docker", "run", "-d", "--rm", IMAGE], capture_output=True, text=True, check=True)
     container = started.stdout.strip()
     try:
         _await_start(container)

@@ -171,9 +171,7 @@ def _worst() -> list[Row]:
     matcher.add(Binding("bench", "queue", ".".join(["#", "a"] * 15)))
     key = ".".join(["a"] * 30 + ["b"])
     milliseconds = 1000 / per_second(lambda k: matcher.match(k, {}), [key] * 100)
-    return [
-        Row("15 `#` against 31 words", milliseconds, "ms", goal="under 5 ms", is_reached=milliseconds < 5)
-    ]
+    return [Row("15 `#` against 31 words", milliseconds, "ms", goal="under 5 ms", is_reached=milliseconds < 5)]
 
 
 def _memory() -> list[Row]:

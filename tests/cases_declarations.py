@@ -60,9 +60,7 @@ _BINDINGS = (
         Exchange("d"),
         Binding("d", "", destination_type="exchange"),
     ),
-    _taken(
-        "the same binding twice", Exchange("d"), *queues("q"), Binding("d", "q", "k"), Binding("d", "q", "k")
-    ),
+    _taken("the same binding twice", Exchange("d"), *queues("q"), Binding("d", "q", "k"), Binding("d", "q", "k")),
 )
 
 
@@ -121,16 +119,12 @@ def _argument(argument: str, value: Any, term: str) -> Case:
 
 def _property(name: str, **flags: bool) -> Case:
     text = f"invalid property '{name}' for queue 'q' in vhost '/'"
-    return _refused(
-        f"a quorum queue that is {name}", QUEUE, 406, text, _queue({"x-queue-type": "quorum"}, **flags)
-    )
+    return _refused(f"a quorum queue that is {name}", QUEUE, 406, text, _queue({"x-queue-type": "quorum"}, **flags))
 
 
 def _wrong_type(argument: str, kind: str) -> Case:
     text = f"invalid arg '{argument}' for queue 'q' in vhost '/' of queue type rabbit_{kind}_queue"
-    return _refused(
-        f"{argument} on a {kind} queue", QUEUE, 406, text, _queue({"x-queue-type": kind, argument: 5})
-    )
+    return _refused(f"{argument} on a {kind} queue", QUEUE, 406, text, _queue({"x-queue-type": kind, argument: 5}))
 
 
 _ARGUMENTS = (
@@ -157,9 +151,7 @@ _ARGUMENTS = (
     _property("non-durable", durable=False),
     _property("exclusive-owner", exclusive=True),
     _property("auto-delete", auto_delete=True),
-    _refused(
-        "a queue amq.*", CHANNEL, 403, "queue name 'amq.q' contains reserved prefix 'amq.*'", Queue("amq.q")
-    ),
+    _refused("a queue amq.*", CHANNEL, 403, "queue name 'amq.q' contains reserved prefix 'amq.*'", Queue("amq.q")),
     _taken("x-max-priority 0", _queue({"x-max-priority": 0})),
     _taken("x-max-priority 255", _queue({"x-max-priority": 255})),
     _taken("an argument nobody knows", _queue({"x-foo": 5})),

@@ -13,9 +13,7 @@ E2E = "https://www.rabbitmq.com/docs/e2e"
 ALTERNATE = "https://www.rabbitmq.com/docs/ae"
 
 
-def to_exchange(
-    source: str, destination: str, key: str = "", arguments: dict[str, Any] | None = None
-) -> Binding:
+def to_exchange(source: str, destination: str, key: str = "", arguments: dict[str, Any] | None = None) -> Binding:
     """A binding from exchange to exchange."""
     return Binding(source, destination, key, arguments or {}, destination_type="exchange")
 
@@ -25,9 +23,7 @@ def with_alternate(name: str, kind: str, alternate: str) -> Exchange:
     return Exchange(name, kind, arguments={"alternate-exchange": alternate})
 
 
-def routed(
-    claim: str, source: str, declare: tuple[Declaration, ...], message: Message, expect: Outcome
-) -> Case:
+def routed(claim: str, source: str, declare: tuple[Declaration, ...], message: Message, expect: Outcome) -> Case:
     """One message and where it must end up."""
     return Case(claim, source, declare, (message,), expect)
 

@@ -103,8 +103,7 @@ _MODES: tuple[tuple[str, dict[str, Any], dict[str, Any], bool], ...] = (
 )
 
 MODES = tuple(
-    headers_case(claim, MEASURED, arguments, headers, is_match)
-    for claim, arguments, headers, is_match in _MODES
+    headers_case(claim, MEASURED, arguments, headers, is_match) for claim, arguments, headers, is_match in _MODES
 )
 
 

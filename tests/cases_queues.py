@@ -82,9 +82,7 @@ _CC_BCC = Message("", "a", {"CC": ["r1"], "BCC": ["s1"]})
 _TO_A = Message("", "a")
 
 
-def _dies(  # noqa: PLR0917
-    claim: str, source: str, queue: Queue, reason: Reason, expect: Outcome, message: Message = _TO_A
-) -> Case:
+def _dies(claim: str, source: str, queue: Queue, reason: Reason, expect: Outcome, message: Message = _TO_A) -> Case:
     """Queue `a` loses a message to the topic exchange `d`, that knows the keys a, r1 and s1."""
     return Case(claim, source, (*_D, queue), (message,), expect, (Death(queue.name, reason),))
 

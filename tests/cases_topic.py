@@ -34,9 +34,7 @@ def queues(*names: str) -> tuple[Queue, ...]:
     return tuple(Queue(name, durable=False, exclusive=True) for name in names)
 
 
-def topic_case(
-    claim: str, source: str, binding_keys: tuple[str, ...], routing_key: str, expect: Outcome
-) -> Case:
+def topic_case(claim: str, source: str, binding_keys: tuple[str, ...], routing_key: str, expect: Outcome) -> Case:
     """A topic exchange `t` with one queue for each binding key, named after it."""
     bound = queues(*(f"q:{key}" for key in binding_keys))
     bindings = tuple(Binding("t", f"q:{key}", key) for key in binding_keys)
@@ -54,9 +52,7 @@ def _differs(claim: str, source: str, binding_key: str, routing_key: str) -> Cas
 def _refused(count: int, binding_key: str) -> Case:
     text = f"Topic binding key '{binding_key}' uses {count} '#' wildcards, at most 2 are allowed"
     declare = (_T, *queues("q"), Binding("t", "q", binding_key))
-    return Case(
-        f"{count} # are refused: {binding_key}", MEASURED, declare, (), refuses("declare 2", 406, text)
-    )
+    return Case(f"{count} # are refused: {binding_key}", MEASURED, declare, (), refuses("declare 2", 406, text))
 
 
 _LONG: tuple[Declaration, ...] = (_T, *queues("q"), Binding("t", "q", "ü" * 127 + "k"))

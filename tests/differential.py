@@ -106,9 +106,7 @@ class Stage:
     def _declare_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         arguments = {key: self._argument(key, value) for key, value in given["arguments"].items()}
         flags = {flag: given[flag] for flag in ("durable", "auto_delete", "exclusive", "passive")}
-        self._send(
-            wire, number, Declare, queue=self.name(given["name"]), arguments=arguments, **flags
-        )
+        self._send(wire, number, Declare, queue=self.name(given["name"]), arguments=arguments, **flags)
 
     def _argument(self, key: str, value: Any) -> Any:
         is_name = key in ("x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange")

@@ -81,9 +81,7 @@ class EngineRun:
 
     def _die_in(self, death: Death) -> None:
         for held in self.held.pop(death.queue, ()):
-            step = follow(
-                self.router, death.queue, held.message, death.reason, held.deaths, keys=held.keys, hops=1
-            )
+            step = follow(self.router, death.queue, held.message, death.reason, held.deaths, keys=held.keys, hops=1)
             if step.message is not None:
                 self._arrive(step.queues, Held(held.number, step.message, step.deaths, step.routing_keys))
 

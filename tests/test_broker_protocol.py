@@ -251,9 +251,7 @@ def test_what_is_no_login_is_closed_without_a_word(mechanism: str, response: str
                 wire.next()
 
 
-@pytest.mark.parametrize(
-    "tuned", [(0, 131072), (5000, 131072), (2047, 0), (2047, 200000), (2047, 100)], ids=str
-)
+@pytest.mark.parametrize("tuned", [(0, 131072), (5000, 131072), (2047, 0), (2047, 200000), (2047, 100)], ids=str)
 def test_tuning_beyond_the_offer_is_closed_without_a_word(tuned: tuple[int, int]) -> None:
     for url in broker_url("embedded"):
         with Wire(url, login=False) as wire:

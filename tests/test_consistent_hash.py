@@ -72,9 +72,7 @@ def test_the_first_binding_of_a_queue_counts() -> None:
         ({"hash_property": "message_id"}, {}, False),
     ],
 )
-def test_what_cannot_be_told_is_said(
-    arguments: dict[str, str], headers: dict[str, Any], is_certain: bool
-) -> None:
+def test_what_cannot_be_told_is_said(arguments: dict[str, str], headers: dict[str, Any], is_certain: bool) -> None:
     trace = router(("a", "1"), ("b", "1"), **arguments).trace(Message("x", "k", headers))
     assert trace.is_certain is is_certain
     assert len(trace.queues) == (1 if is_certain else 2)

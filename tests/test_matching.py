@@ -30,9 +30,7 @@ def takes(pattern: Sequence[str], words: Sequence[str]) -> bool:
 words = st.sampled_from(["", "a", "b", "c", "*", "#", "a*", "##"])
 keys = st.lists(words, max_size=5).map(".".join)
 values = st.one_of(
-    st.sampled_from(
-        [0, 1, 2, 1.0, True, False, None, "", "1", b"1", b"\xff", Decimal("1.5"), Decimal("1.50")]
-    ),
+    st.sampled_from([0, 1, 2, 1.0, True, False, None, "", "1", b"1", b"\xff", Decimal("1.5"), Decimal("1.50")]),
     st.sampled_from([datetime(1970, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), 1000]),
     st.lists(st.sampled_from([1, True, "1"]), max_size=2),
     st.dictionaries(st.sampled_from("ab"), st.sampled_from([1, 1.0]), max_size=2),
@@ -60,14 +58,10 @@ class TestTopic:
 
     @given(keys, keys)
     def test_the_explanation_agrees_with_the_oracle(self, binding_key: str, routing_key: str) -> None:
-        assert explain_topic(binding_key, routing_key).is_match == takes(
-            words_of(binding_key), words_of(routing_key)
-        )
+        assert explain_topic(binding_key, routing_key).is_match == takes(words_of(binding_key), words_of(routing_key))
 
     @given(st.lists(st.tuples(st.booleans(), keys), max_size=30), keys)
-    def test_what_was_removed_leaves_nothing_behind(
-        self, changes: list[tuple[bool, str]], routing_key: str
-    ) -> None:
+    def test_what_was_removed_leaves_nothing_behind(self, changes: list[tuple[bool, str]], routing_key: str) -> None:
         matcher, held = TopicMatcher(), dict[Binding, None]()
         for is_added, key in changes:
             binding = Binding("x", "q", key)

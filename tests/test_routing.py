@@ -55,17 +55,13 @@ class TestRoute:
         assert set(routes.route(Message("x"))) == set(routes.route(Message("y"))) == {"q", "r"}
 
     def test_the_source_type_decides_on_an_exchange(self) -> None:
-        routes = router(
-            [Exchange("t", "topic"), Exchange("d")], [link("t", "d", "a.#"), Binding("d", "q", "a.b")]
-        )
+        routes = router([Exchange("t", "topic"), Exchange("d")], [link("t", "d", "a.#"), Binding("d", "q", "a.b")])
         assert routes.route(Message("t", "a.b")) == ("q",)
         assert routes.route(Message("t", "a.c")) == ()
 
     def test_an_alternate_is_taken_only_when_nothing_matched(self) -> None:
         exchanges = [alternate("d", "direct", "spare"), Exchange("spare", "fanout"), Exchange("dead end")]
-        routes = router(
-            exchanges, [Binding("d", "q", "k"), Binding("spare", "s"), link("d", "dead end", "e")]
-        )
+        routes = router(exchanges, [Binding("d", "q", "k"), Binding("spare", "s"), link("d", "dead end", "e")])
         assert routes.route(Message("d", "k")) == ("q",)
         assert routes.route(Message("d", "other")) == ("s",)
         assert routes.route(Message("d", "e")) == ()  # matched, though it leads nowhere
@@ -96,9 +92,7 @@ class TestRoute:
             (Message("none", "q", expiration=""), 404, "no exchange 'none' in vhost '/'"),
         ],
     )  # fmt: skip
-    def test_a_publish_is_refused_as_rabbitmq_refuses_it(
-        self, message: Message, code: int, text: str
-    ) -> None:
+    def test_a_publish_is_refused_as_rabbitmq_refuses_it(self, message: Message, code: int, text: str) -> None:
         routes = router([Exchange("inside", internal=True)], [], Queue("q"))
         for publish in (routes.route, routes.trace):
             with pytest.raises(TopologyError) as refusal:
@@ -131,9 +125,7 @@ bindings = st.builds(
 )
 changes = st.lists(st.tuples(st.sampled_from(["bind", "unbind", "route"]), bindings), max_size=25)
 messages = st.builds(
-    lambda exchange, key, headers, copies: Message(
-        exchange, key, headers | ({"CC": copies} if copies else {})
-    ),
+    lambda exchange, key, headers, copies: Message(exchange, key, headers | ({"CC": copies} if copies else {})),
     names,
     routing_keys,
     st.sampled_from([{}, {"n": 1}, {"n": True}]),
@@ -174,9 +166,7 @@ class TestChange:
         assert routes.route(Message("d", "k")) == ()
 
     def test_a_queue_takes_its_bindings_with_it(self) -> None:
-        routes = router(
-            [Exchange("d"), Exchange("h", "headers")], [Binding("d", "q", "k"), Binding("h", "q")]
-        )
+        routes = router([Exchange("d"), Exchange("h", "headers")], [Binding("d", "q", "k"), Binding("h", "q")])
         routes.delete_queue("q")
         assert routes.bindings == ()
         assert routes.bindings_to("q") == ()

@@ -116,9 +116,7 @@ REFUSED: list[tuple[Callable[[], Topology], int, str]] = [
 
 
 @pytest.mark.parametrize(("build", "code", "text"), REFUSED, ids=[text[:60] for _, _, text in REFUSED])
-def test_what_rabbitmq_refuses_is_refused_in_its_words(
-    build: Callable[[], Topology], code: int, text: str
-) -> None:
+def test_what_rabbitmq_refuses_is_refused_in_its_words(build: Callable[[], Topology], code: int, text: str) -> None:
     with pytest.raises(TopologyError) as refusal:
         build()
     assert (refusal.value.reply_code, refusal.value.text) == (code, text)
@@ -161,9 +159,7 @@ WHOLE = Topology(
     [Q, Queue("r", auto_delete=True, arguments={"x-max-priority": 5, "x-message-ttl": 10})],
     [
         Binding("x", "q", "a.#"),
-        Binding(
-            "h", "r", "", {"x-match": "any", "n": 1, "flag": True, "list": [1, "a"], "table": {"k": 1.5}}
-        ),
+        Binding("h", "r", "", {"x-match": "any", "n": 1, "flag": True, "list": [1, "a"], "table": {"k": 1.5}}),
         Binding("x", "h", "*", destination_type="exchange"),
     ],
 )
@@ -256,9 +252,7 @@ class TestCelery:
             KombuQueue("both", [kombu_binding(images, "a"), kombu_binding(images, "b")]),
         ]
         topology = from_celery(app)
-        assert topology.queue("resize") == Queue(
-            "resize", arguments={"x-max-priority": 7, "x-message-ttl": 1500}
-        )
+        assert topology.queue("resize") == Queue("resize", arguments={"x-max-priority": 7, "x-message-ttl": 1500})
         assert Binding("headers", "pdf", "celery", {"format": "pdf", "x-match": "all"}) in topology.bindings
         assert [b.binding_key for b in topology.bindings if b.destination == "both"] == ["a", "b"]
 
@@ -278,9 +272,7 @@ class TestCelery:
         topology = from_celery(app)
         assert topology.exchange("celery_delayed_27") is not None
         assert Binding("x", "q", "#.k") in topology.bindings
-        assert (
-            Binding("celery_delayed_delivery", "x", "#.k", destination_type="exchange") in topology.bindings
-        )
+        assert Binding("celery_delayed_delivery", "x", "#.k", destination_type="exchange") in topology.bindings
 
     def test_kombu_objects_with_what_they_cannot_say(self) -> None:
         inner, outer = KombuExchange("inner", "topic"), KombuExchange("outer", "fanout")

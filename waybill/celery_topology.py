@@ -19,6 +19,7 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.common import Broadcast
 from kombu.entity import Exchange as KombuExchange
 from kombu.entity import Queue as KombuQueue
+from kombu.entity import binding
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.transport.native_delayed_delivery import (
     bind_queue_to_native_delayed_delivery_exchange,
@@ -50,6 +51,8 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
 
     `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
+    What an application declares beside its queues, Celery has no place for. The setting
+    `waybill_exchange_bindings`, a mapping from an exchange to the `kombu.binding`s that feed it, tells of it.
 
     Raises:
         TopologyError: RabbitMQ would refuse one of the declarations.
@@ -58,6 +61,8 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     recorder = Recorder()
     for queue in queues:
         recorder.declare(queue)
+    for exchange, bindings in (app.conf.get("waybill_exchange_bindings") or {}).items():
+        recorder.bind_exchange(exchange, bindings)
     if detect_quorum_queues(app, "amqp")[0]:
         _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
     return recorder.topology(vhost)
@@ -122,6 +127,14 @@ class Recorder:
         self.exchange_declare(
             exchange.name, exchange.type, exchange.durable, exchange.auto_delete, arguments=exchange.arguments
         )
+
+    def bind_exchange(self, exchange: KombuExchange, sources: Iterable[binding]) -> None:
+        """Declare an exchange, and the bindings that feed it from other exchanges."""
+        self.declare_exchange(exchange)
+        destination: Any = exchange
+        for source in sources:
+            self.declare_exchange(source.exchange)
+            source.bind(destination(self))
 
     # What follows is called by Kombu, under the names and with the arguments of its channels.
 

@@ -123,9 +123,7 @@ def follow(
     if onward and hops <= 1:
         note = "not followed further"
         return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, note, died, message=letter)
-    steps = tuple(
-        follow(routes, target.name, letter, "expired", died, keys=keys, hops=hops - 1) for target in onward
-    )
+    steps = tuple(follow(routes, target.name, letter, "expired", died, keys=keys, hops=hops - 1) for target in onward)
     note = _lost(letter.exchange, cycles) if not queues else ""
     return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, note, died, steps, letter)
 

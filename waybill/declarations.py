@@ -158,9 +158,7 @@ def check_shortstr(what: str, text: str) -> None:
     """
     size = len(text)
     if size * 4 > MAX_SHORTSTR and (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_SHORTSTR:
-        raise TopologyError(
-            501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed"
-        )
+        raise TopologyError(501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed")
 
 
 def refuse_default_exchange(name: str) -> None:
@@ -206,9 +204,7 @@ def _check_headers_binding(binding: Binding) -> None:
     mode, kind = binding.arguments["x-match"], type_name(binding.arguments["x-match"])
     expected = "all, any, all-with-x, or any-with-x"
     if kind != "longstr":
-        raise TopologyError(
-            406, f"Invalid x-match field type {kind} (value {written(mode)}); expected longstr"
-        )
+        raise TopologyError(406, f"Invalid x-match field type {kind} (value {written(mode)}); expected longstr")
     if mode not in X_MATCH:
         raise TopologyError(406, f"Invalid x-match field value {written(mode)}; expected {expected}")
 

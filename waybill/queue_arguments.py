@@ -64,9 +64,7 @@ def check_arguments(queue: Queue, where: str) -> None:
             _check_value(argument, arguments, where)
     for argument in sorted(arguments):
         if argument in _KNOWN and argument not in known:
-            raise TopologyError(
-                406, f"invalid arg '{argument}' for {where} of queue type rabbit_{queue.type}_queue"
-            )
+            raise TopologyError(406, f"invalid arg '{argument}' for {where} of queue type rabbit_{queue.type}_queue")
     if queue.type != "classic":
         _check_replicated(queue, where)
 
@@ -94,9 +92,7 @@ Check = Callable[[Any, Mapping[str, Any]], str | None]
 """A value and the whole table -> the broker's Erlang term for what is wrong, or None."""
 
 
-def _integer(
-    value: Any, *, low: int = 0, zero: bool = True, high: int | None = None, term: str = ""
-) -> str | None:
+def _integer(value: Any, *, low: int = 0, zero: bool = True, high: int | None = None, term: str = "") -> str | None:
     if isinstance(value, bool) or not isinstance(value, int):
         return f'"expected integer, got {type_name(value)}"'
     if value == 0 and not zero:
@@ -211,9 +207,7 @@ def mismatch(argument: str, where: str, current: Mapping[str, Any], new: Mapping
 
 
 def _refuse(argument: str, where: str, current: str, new: str) -> None:
-    raise TopologyError(
-        406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}"
-    )
+    raise TopologyError(406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}")
 
 
 def _plain(value: Any) -> str:

@@ -41,9 +41,7 @@ def explain(kind: str, binding: Binding, keys: Sequence[str], headers: Mapping[s
         return explain_headers(binding.arguments, headers)
     explain_key = _BY_KEY.get(kind)
     if explain_key is None:
-        return Verdict(
-            True, _ALWAYS.get(kind, f"one of those that {kind} chooses from; which, only the broker knows")
-        )
+        return Verdict(True, _ALWAYS.get(kind, f"one of those that {kind} chooses from; which, only the broker knows"))
     verdict = explain_key(binding.binding_key, keys[0])
     for key in keys[1:]:
         if verdict.is_match:
@@ -58,9 +56,7 @@ def explain_direct(binding_key: str, routing_key: str) -> Verdict:
     """Direct: equal keys."""
     if binding_key == routing_key:
         return Verdict(True, f"the keys are equal, {_quoted(routing_key)}")
-    return Verdict(
-        False, f"the routing key is {_quoted(routing_key)}, the binding wants {_quoted(binding_key)}"
-    )
+    return Verdict(False, f"the routing key is {_quoted(routing_key)}, the binding wants {_quoted(binding_key)}")
 
 
 def explain_topic(binding_key: str, routing_key: str) -> Verdict:
@@ -101,9 +97,7 @@ def _explain_gaps(pattern: list[str], words: list[str], first: int, last: int) -
         if wanted not in (word, ANY_WORD):
             return _differs(position, word, wanted)
     if len(words) < fixed:
-        return Verdict(
-            False, f"the key has {counted(len(words))}, the binding wants at least {_number(fixed)}"
-        )
+        return Verdict(False, f"the key has {counted(len(words))}, the binding wants at least {_number(fixed)}")
     tail = len(pattern) - last - 1
     for back in range(1, tail + 1):
         if pattern[-back] not in (words[-back], ANY_WORD):
@@ -119,9 +113,7 @@ def _explain_middle(pattern: list[str], rest: list[str]) -> Verdict:
         found = next((at for at in range(position, len(rest) - len(run) + 1) if _fits(run, rest[at:])), None)
         if found is None:
             between = _quoted(".".join(rest[position:])) if rest[position:] else "nothing"
-            return Verdict(
-                False, f"{_quoted('.'.join(run))} does not stand where the `#` are, there is {between}"
-            )
+            return Verdict(False, f"{_quoted('.'.join(run))} does not stand where the `#` are, there is {between}")
         position = found + len(run)
     taken = _quoted(".".join(rest)) if rest else "no word"
     return Verdict(True, f"`#` takes {taken}" if len(pattern) == 1 else f"from `#` to `#` it takes {taken}")

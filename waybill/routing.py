@@ -68,9 +68,7 @@ class Router(RoutingTable):
             check_expiration(message.expiration)
         return self.route_key(message.exchange, message.routing_key, message.headers)
 
-    def route_key(
-        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
-    ) -> tuple[str, ...]:
+    def route_key(self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """As `route`, for those who publish often: no message need be built."""
         if not headers or ("CC" not in headers and "BCC" not in headers):
             routes = self._routes.get(exchange)
@@ -151,9 +149,7 @@ class Router(RoutingTable):
             check_expiration(message.expiration)
         return trace_route(self, message)
 
-    def dead_letters(
-        self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()
-    ) -> DeadLettering:
+    def dead_letters(self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()) -> DeadLettering:
         """Where `message` goes when it leaves `queue` for `reason`; see dead_letters.py."""
         return follow(self, queue, message, reason, deaths)
 
@@ -183,9 +179,7 @@ class Router(RoutingTable):
         reached = {name}
         worklist = [name]
         while worklist:
-            ahead = [
-                x for x in self._ways.get(worklist.pop(), ()) if x not in reached and x in self.exchanges
-            ]
+            ahead = [x for x in self._ways.get(worklist.pop(), ()) if x not in reached and x in self.exchanges]
             reached.update(ahead)
             worklist += ahead
         return reached

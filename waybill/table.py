@@ -26,9 +26,7 @@ class RoutingTable(Declarations):
         self._turn = 0
         self._into: dict[tuple[str, str], dict[Binding, None]] = {}
         self._out_of: dict[str, int] = {}
-        self._ways: dict[
-            str, dict[str, int]
-        ] = {}  # from exchange to exchange: bindings and alternates, counted
+        self._ways: dict[str, dict[str, int]] = {}  # from exchange to exchange: bindings and alternates, counted
 
     # -- what is held ------------------------------------------------------------
 

@@ -51,9 +51,7 @@ class Attempts(Sequence[Attempt]):
 
     __slots__ = ("_bindings", "_headers", "_keys", "_kind")
 
-    def __init__(
-        self, bindings: Sequence[Binding], kind: str, keys: Sequence[str], headers: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, bindings: Sequence[Binding], kind: str, keys: Sequence[str], headers: Mapping[str, Any]) -> None:
         self._bindings = bindings
         self._kind = kind
         self._keys = keys

@@ -114,8 +114,7 @@ def _hashed(
         return tuple(Attempt(b, b in chosen, reason) for b in router.tried_at(exchange.name)), False
     taker = chosen[0].destination if chosen else ""
     return tuple(
-        Attempt(b, b in chosen, f"the hash falls into a bucket of `{taker}`")
-        for b in router.tried_at(exchange.name)
+        Attempt(b, b in chosen, f"the hash falls into a bucket of `{taker}`") for b in router.tried_at(exchange.name)
     ), True
 
 
