@@ -30,6 +30,9 @@ QUEUES = 100
 COLD_KEYS = 20_000
 """Routing keys that differ from each other: each is matched, none is remembered."""
 
+ROUNDS = 4
+"""Turns of RabbitMQ and the router, the best of each counts: load that comes and goes hits both."""
+
 REPEATED_KEYS = 1_000
 KOMBU_KEYS = 100
 """Kombu tries every binding for every key: more of them would only take longer."""
@@ -76,19 +79,20 @@ def _topic(count: int, rabbit: Broker | None) -> list[Row]:
     bound, cold = binding_keys(count), routing_keys(COLD_KEYS)
     router = _router(bound)
     first = Binding("bench", "queue0", "never.a.key.of.these")
-    theirs, found = None, None
     if rabbit is not None:
         rabbit.bind(bound, QUEUES)
-        theirs, found = rabbit.matches_per_second(cold)
 
     def forget() -> None:
         router.bind(first)
         router.unbind(first)
 
-    ours = sum(len(set(router.matched_at("bench", [key], {}))) for key in cold)
-    if found is not None and ours != found:
-        raise RuntimeError(f"{ours} matches here, {found} on RabbitMQ: nothing worth timing")
-    cold_speed = per_second(lambda key: router.route_key("bench", key), cold, forget)
+    theirs, cold_speed = None, 0.0
+    for _ in range(ROUNDS):
+        if rabbit is not None:
+            speed, found = rabbit.matches_per_second(cold)
+            _expect(router, cold, found)
+            theirs = max(theirs or 0.0, speed)
+        cold_speed = max(cold_speed, per_second(lambda key: router.route_key("bench", key), cold, forget))
     repeated = cold[:REPEATED_KEYS] * (COLD_KEYS // REPEATED_KEYS)
     for key in cold[:REPEATED_KEYS]:
         router.route_key("bench", key)
@@ -103,6 +107,12 @@ def _topic(count: int, rabbit: Broker | None) -> list[Row]:
     else:
         rows.append(compared(f"{name}, cold keys", cold_speed, "Kombu", _kombu(bound, cold), 50))
     return rows
+
+
+def _expect(router: Router, keys: Sequence[str], found: int) -> None:
+    ours = sum(len(set(router.matched_at("bench", [key], {}))) for key in keys)
+    if ours != found:
+        raise RuntimeError(f"{ours} matches here, {found} on RabbitMQ: nothing worth timing")
 
 
 def _traces(name: str, router: Router, keys: Sequence[str], theirs: float | None) -> list[Row]:

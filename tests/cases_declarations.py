@@ -83,8 +83,8 @@ _EXCHANGES = (
         "an exchange type that doesn't exist",
         EXCHANGE,
         406,
-        "invalid exchange type 'foo'",
-        Exchange("x", "foo"),
+        "unknown exchange type 'no-such-type'",
+        Exchange("x", "no-such-type"),
     ),
     _refused(
         "an alternate exchange that is no text",

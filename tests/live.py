@@ -7,7 +7,7 @@ after all that came before it, dead-lettering included, and gives the exact numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -88,9 +88,11 @@ class LiveBroker:
             published = self._publisher.publish(case.publish, suspects)
             if published is None:
                 return None
-            for death in case.deaths:
-                self._bring_about(death, case)
-            queues = {name: held for name in case.queues if (held := self._read(name))}
+            declared = self._declared(case, refused)
+            deaths = [death for death in case.deaths if death.queue in declared]
+            for death in deaths:
+                self._bring_about(death, deaths)
+            queues = {name: held for name in declared if (held := self._read(name))}
             keep = self._kept
         finally:
             self._remove(case, keep)
@@ -141,11 +143,16 @@ class LiveBroker:
             return refusal(error)
         return None
 
-    def _bring_about(self, death: Death, case: Case) -> None:
+    def _declared(self, case: Case, refused: Mapping[str, Refusal]) -> list[str]:
+        """The queues that the case has got."""
+        items = (item for position, item in enumerate(case.declare) if f"declare {position}" not in refused)
+        return list(dict.fromkeys(item.name for item in items if isinstance(item, Queue)))
+
+    def _bring_about(self, death: Death, deaths: Sequence[Death]) -> None:
         if not death.is_on_arrival:
             self._take_and_reject(death)
         # A queue answers after it has handed on its dead letters; in a chain the next one a round later.
-        on_arrival = [other.queue for other in case.deaths if other.is_on_arrival]
+        on_arrival = [other.queue for other in deaths if other.is_on_arrival]
         for name in on_arrival * len(on_arrival):
             self._waiting_in(name)
 
@@ -165,11 +172,8 @@ class LiveBroker:
         return int(self._channel.queue_declare(name, passive=True).message_count)
 
     def _read(self, name: str) -> tuple[int, ...]:
-        """Every message in the queue, in the order of delivery; none where the queue was refused."""
-        try:
-            expected = self._waiting_in(name)
-        except amqp.NotFound:
-            return ()
+        """Every message in the queue, in the order of delivery."""
+        expected = self._waiting_in(name)
         read: list[int] = []
         if expected:
             tag = self._channel.basic_consume(

@@ -49,7 +49,7 @@ REFUSED: list[tuple[Callable[[], Topology], int, str]] = [
     (lambda: Topology([Exchange("amq.topic", "direct")]), 406,
      "inequivalent arg 'type' for exchange 'amq.topic' in vhost '/': "
      "received 'direct' but current is 'topic'"),
-    (lambda: Topology([Exchange("x", "nope")]), 406, "invalid exchange type 'nope'"),
+    (lambda: Topology([Exchange("x", "nope")]), 406, "unknown exchange type 'nope'"),
     (lambda: Topology([Exchange("", "direct")]), 403, "operation not permitted on the default exchange"),
     (lambda: Topology([Exchange("x", arguments={"alternate-exchange": 1})]), 406,
      "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'"),
@@ -175,9 +175,24 @@ class TestDefinitions:
             entry["type"] = "classic"
         assert from_definitions(written) == WHOLE
 
+    def test_a_void_argument_has_no_place_in_json(self) -> None:
+        topology = Topology([Exchange("h", "headers")], [Q], [Binding("h", "q", arguments={"n": None})])
+        with pytest.raises(InputError, match="binding from 'h' to 'q': argument 'n' is void"):
+            to_definitions(topology)
+
     def test_exclusive_queues_stay_out(self) -> None:
         topology = Topology([X], [Queue("mine", exclusive=True)], [Binding("x", "mine", "k")])
         assert to_definitions(topology)["queues"] == to_definitions(topology)["bindings"] == []
+
+    def test_an_export_leaves_out_exclusive_queues_and_internal_exchanges(self) -> None:
+        export: dict[str, Any] = {
+            "rabbitmq_version": "4.3.6",
+            "bindings": [{"source": "amq.topic", "destination": "mine", "routing_key": "k"}],
+        }
+        assert from_definitions(export).queues == (Queue("mine", durable=False, exclusive=True),)
+        export["bindings"].append({"source": "inside", "destination": "mine"})
+        with pytest.raises(InputError, match="exchange 'inside' has bindings and isn't listed"):
+            from_definitions(export)
 
     def test_the_vhost_is_chosen(self) -> None:
         both = {"queues": [{"name": "a", "vhost": "one"}, {"name": "b", "vhost": "two"}]}

@@ -56,7 +56,8 @@ class Declarations:
             TopologyError: 403, 406, or 501 for a name that's too long.
         """
         if exchange.type not in EXCHANGE_TYPES:
-            raise TopologyError(406, f"invalid exchange type '{exchange.type}'")
+            # For a word that happens to be an atom in the broker's VM (`foo`, `x-random`) it says "invalid".
+            raise TopologyError(406, f"unknown exchange type '{exchange.type}'")
         refuse_default_exchange(exchange.name)
         check_shortstr("exchange name", exchange.name)
         current = self.exchanges.get(exchange.name)

@@ -5,6 +5,7 @@
     │   └── UnknownName          a name that nothing declares, with the nearest one that something does
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
+    ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
 
 Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a finding, a message that
@@ -67,6 +68,65 @@ class TopologyError(WaybillError):
 
 class BrokerUnavailable(WaybillError):
     """Nothing answers at the broker's address, or what answers refuses us."""
+
+
+REPLY_NAMES = {
+    311: "CONTENT_TOO_LARGE",
+    312: "NO_ROUTE",
+    313: "NO_CONSUMERS",
+    320: "CONNECTION_FORCED",
+    402: "INVALID_PATH",
+    403: "ACCESS_REFUSED",
+    404: "NOT_FOUND",
+    405: "RESOURCE_LOCKED",
+    406: "PRECONDITION_FAILED",
+    501: "FRAME_ERROR",
+    502: "SYNTAX_ERROR",
+    503: "COMMAND_INVALID",
+    504: "CHANNEL_ERROR",
+    505: "UNEXPECTED_FRAME",
+    506: "RESOURCE_ERROR",
+    530: "NOT_ALLOWED",
+    540: "NOT_IMPLEMENTED",
+    541: "INTERNAL_ERROR",
+}
+"""AMQP's reply codes and the names that stand before RabbitMQ's sentences (rabbit_framing)."""
+
+CHANNEL_REPLIES = frozenset({311, 313, 403, 404, 405, 406})
+"""The codes that close the channel; every other closes the connection."""
+
+MAX_REPLY_TEXT = 255
+"""Bytes of a reply's text: a short string. RabbitMQ cuts a longer one and ends it with three dots."""
+
+
+class ProtocolRefusal(WaybillError):
+    """What the embedded broker answers a client with that asked for something it cannot have.
+
+    Args:
+        reply_code: one of AMQP's, see `REPLY_NAMES`.
+        text: RabbitMQ's sentence without the code's name before it; empty where RabbitMQ says no more.
+        method: the class and method ids at fault as one number, 0 where no method is.
+    """
+
+    def __init__(self, reply_code: int, text: str = "", method: int = 0) -> None:
+        super().__init__(text)
+        self.reply_code = reply_code
+        self.text = text
+        self.method = method
+
+    @property
+    def closes_connection(self) -> bool:
+        """Whether the connection is closed, and not just the channel."""
+        return self.reply_code not in CHANNEL_REPLIES
+
+    @property
+    def reply_text(self) -> str:
+        """The text as it goes over the wire."""
+        whole = f"{REPLY_NAMES[self.reply_code]} - {self.text}" if self.text else REPLY_NAMES[self.reply_code]
+        data = whole.encode("utf-8", "surrogateescape")
+        if len(data) <= MAX_REPLY_TEXT:
+            return whole
+        return data[: MAX_REPLY_TEXT - 3].decode("utf-8", "ignore") + "..."
 
 
 class FleetError(WaybillError):

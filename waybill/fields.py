@@ -136,3 +136,14 @@ def _name(name: Any) -> str:
     if isinstance(name, str):
         return name
     raise InputError(f"the names in an AMQP table are text, got {name!r}")
+
+
+def plain(value: Any) -> Any:
+    """An AMQP field as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

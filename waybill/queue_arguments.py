@@ -225,6 +225,9 @@ def type_name(value: Any) -> str:
     """What RabbitMQ calls the AMQP type that clients send `value` as."""
     if isinstance(value, bool):
         return "bool"
+    width: str | None = getattr(value, "wire_type", None)  # a number read from the wire knows its own
+    if width is not None:
+        return width
     if isinstance(value, int):
         return "signedint" if -(2**31) <= value < 2**31 else "long"
     if is_timestamp(value):

@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from waybill.consistent_hash import ConsistentHashMatcher
 from waybill.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.errors import TopologyError
 from waybill.fields import EMPTY
 from waybill.publishing import check_expiration, routing_keys
 from waybill.table import RoutingTable
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
-from waybill.tracing import Trace, trace_route
+from waybill.trace import Trace
+from waybill.tracing import trace_route
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
@@ -41,6 +43,7 @@ class Router(RoutingTable):
         super().__init__(vhost)
         self._routes: dict[str, dict[str, tuple[str, ...]]] = {}
         self._listed: dict[str, tuple[Binding, ...]] = {}
+        self._header_bound: dict[str, bool] = {}
 
     @classmethod
     def of(cls, topology: Topology) -> Router:
@@ -102,7 +105,7 @@ class Router(RoutingTable):
             return tuple(key for key in dict.fromkeys(keys) if key in self.queues)
         if name not in self.exchanges:
             return ()
-        if not self._links:  # no way leads to a second exchange
+        if name not in self._ways:  # none leads on to a second exchange
             return tuple(dict.fromkeys([b.destination for b in self.matched_at(name, keys, headers)]))
         queues: dict[str, None] = {}
         seen = {name}
@@ -128,7 +131,7 @@ class Router(RoutingTable):
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
         matcher = self._matchers[exchange]
-        if len(keys) == 1:
+        if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # by the first key alone
             return matcher.match(keys[0], headers)
         return [binding for key in keys for binding in matcher.match(key, headers)]
 
@@ -152,16 +155,34 @@ class Router(RoutingTable):
 
     def _changed(self, exchange: str) -> None:
         self._listed.pop(exchange, None)
-        if self._links:
+        if self._ways:
             self._routes.clear()
+            self._header_bound.clear()
         else:
             self._routes.pop(exchange, None)
 
+    def reads_headers(self, exchange: str) -> bool:
+        """Whether the way from `exchange` may depend on headers; if not, none need be read."""
+        return exchange in self._matchers and self._reads_headers(exchange)
+
     def _reads_headers(self, name: str) -> bool:
         """Whether a route from `name` may depend on headers: then it cannot be remembered under its key."""
-        if not self._links:
+        if name not in self._ways:
             return self._matchers[name].reads_headers
-        return any(matcher.reads_headers for matcher in self._matchers.values())
+        reads = self._header_bound.get(name)
+        if reads is None:
+            reads = self._header_bound[name] = any(self._matchers[x].reads_headers for x in self._reach(name))
+        return reads
+
+    def _reach(self, name: str) -> set[str]:
+        """Every exchange that a message may come by from `name` on."""
+        reached = {name}
+        worklist = [name]
+        while worklist:
+            ahead = [x for x in self._ways.get(worklist.pop(), ()) if x not in reached and x in self.exchanges]
+            reached.update(ahead)
+            worklist += ahead
+        return reached
 
     def _remember(self, exchange: str, routing_key: str, queues: tuple[str, ...]) -> None:
         if exchange == DEFAULT_EXCHANGE:

@@ -26,7 +26,7 @@ class RoutingTable(Declarations):
         self._turn = 0
         self._into: dict[tuple[str, str], dict[Binding, None]] = {}
         self._out_of: dict[str, int] = {}
-        self._links = 0  # ways from exchange to exchange: bindings and alternates
+        self._ways: dict[str, dict[str, int]] = {}  # from exchange to exchange: bindings and alternates, counted
 
     # -- what is held ------------------------------------------------------------
 
@@ -60,7 +60,8 @@ class RoutingTable(Declarations):
         is_new = super().declare_exchange(exchange, is_restored=is_restored)
         if is_new:
             self._matchers[exchange.name] = matcher_for(exchange)
-            self._links += exchange.alternate is not None
+            if exchange.alternate is not None:
+                self._open_way(exchange.name, exchange.alternate)
             self._changed(exchange.name)
         return is_new
 
@@ -81,7 +82,8 @@ class RoutingTable(Declarations):
         self._matchers[binding.source].add(binding)
         self._into.setdefault((binding.destination_type, binding.destination), {})[binding] = None
         self._out_of[binding.source] = self._out_of.get(binding.source, 0) + 1
-        self._links += binding.destination_type == "exchange"
+        if binding.destination_type == "exchange":
+            self._open_way(binding.source, binding.destination)
         self._changed(binding.source)
         return True
 
@@ -136,7 +138,8 @@ class RoutingTable(Declarations):
         exchange = self.exchanges.pop(name)
         del self._matchers[name]
         self._changed(name)
-        self._links -= exchange.alternate is not None
+        if exchange.alternate is not None:
+            self._close_way(name, exchange.alternate)
         return sources
 
     def _remove_into(self, kind: str, name: str) -> list[str]:
@@ -154,7 +157,8 @@ class RoutingTable(Declarations):
             del self._into[end]
         self._out_of[binding.source] -= 1
         self._changed(binding.source)
-        self._links -= binding.destination_type == "exchange"
+        if binding.destination_type == "exchange":
+            self._close_way(binding.source, binding.destination)
 
     def _auto_delete(self, sources: list[str]) -> tuple[str, ...]:
         gone: list[str] = []
@@ -164,6 +168,18 @@ class RoutingTable(Declarations):
                 gone.append(exchange.name)
                 sources += self._delete_exchange(exchange.name)
         return tuple(gone)
+
+    def _open_way(self, source: str, destination: str) -> None:
+        ways = self._ways.setdefault(source, {})
+        ways[destination] = ways.get(destination, 0) + 1
+
+    def _close_way(self, source: str, destination: str) -> None:
+        ways = self._ways[source]
+        ways[destination] -= 1
+        if not ways[destination]:
+            del ways[destination]
+        if not ways:
+            del self._ways[source]
 
     def _changed(self, exchange: str) -> None:
         """Called after each change that may alter a route through `exchange`."""

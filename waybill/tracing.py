@@ -1,171 +1,18 @@
-"""A route with its reasons: every exchange the message came by, every binding tried there, and why (not).
-
-    trace = trace_route(router, message)
-    trace.queues                       what `router.route(message)` gives
-    trace.root.attempts                the bindings of the first exchange, each with its reason
-    trace.root.onward                  the exchanges it went on to, and so on down
-
-The walk is the router's. Reasons are worded when they are read: a trace costs little more than a route,
-however many bindings were tried, and stays true to the moment it was made.
-"""
+"""Walk as the router walks, and keep what was tried: the maker of traces (trace.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from waybill.consistent_hash import hash_of
 from waybill.declarations import effective_type
+from waybill.fields import plain
 from waybill.publishing import routing_keys
-from waybill.reasons import explain
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Exchange, Message, Queue
+from waybill.trace import Attempt, Attempts, Trace, Visit
 
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One binding tried with one message."""
-
-    binding: Binding
-    is_match: bool
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command line's `--json` shows it."""
-        binding = self.binding
-        return {
-            "destination": binding.destination,
-            "destination_type": binding.destination_type,
-            "binding_key": binding.binding_key,
-            "arguments": plain(binding.arguments),
-            "matched": self.is_match,
-            "reason": self.reason,
-        }
-
-
-class Attempts(Sequence[Attempt]):
-    """The bindings of one exchange, tried with one message when they are looked at.
-
-    Args:
-        bindings: as they were when the message came by.
-        kind: the type that the exchange routes by.
-        keys: the message's routing keys.
-    """
-
-    __slots__ = ("_bindings", "_headers", "_keys", "_kind")
-
-    def __init__(self, bindings: Sequence[Binding], kind: str, keys: Sequence[str], headers: Mapping[str, Any]) -> None:
-        self._bindings = bindings
-        self._kind = kind
-        self._keys = keys
-        self._headers = headers
-
-    def _try(self, binding: Binding) -> Attempt:
-        return Attempt(binding, *explain(self._kind, binding, self._keys, self._headers))
-
-    @overload
-    def __getitem__(self, index: int) -> Attempt: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Attempt, ...]: ...
-    def __getitem__(self, index: int | slice) -> Attempt | tuple[Attempt, ...]:
-        if isinstance(index, slice):
-            return tuple(self._try(binding) for binding in self._bindings[index])
-        return self._try(self._bindings[index])
-
-    def __iter__(self) -> Iterator[Attempt]:
-        return map(self._try, self._bindings)
-
-    def __len__(self) -> int:
-        return len(self._bindings)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash((self._kind, tuple(self._keys), len(self._bindings)))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A message at an exchange.
-
-    Args:
-        reached_by: in a few words, how it came there: published, by a binding, as alternate exchange.
-        note: what the attempts don't say: nothing matched, seen before, not declared; or empty.
-        onward: where it went from here, exchanges only.
-    """
-
-    exchange: str
-    type: str
-    reached_by: str
-    attempts: Sequence[Attempt] = ()
-    note: str = ""
-    onward: tuple[Visit, ...] = ()
-
-    @property
-    def matched(self) -> tuple[Attempt, ...]:
-        """The attempts that matched."""
-        return tuple(attempt for attempt in self.attempts if attempt.is_match)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command line's `--json` shows it."""
-        return {
-            "exchange": self.exchange,
-            "type": self.type,
-            "reached_by": self.reached_by,
-            "note": self.note,
-            "attempts": [attempt.to_json() for attempt in self.attempts],
-            "onward": [visit.exchange for visit in self.onward],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """A message's whole way; `queues` is what `Router.route` gives."""
-
-    message: Message
-    queues: tuple[str, ...]
-    root: Visit
-
-    @property
-    def is_certain(self) -> bool:
-        """False where an exchange chooses by what isn't known offline: `queues` are its candidates."""
-        return all(visit.type in _CERTAIN for visit in self.visits())
-
-    @property
-    def is_unroutable(self) -> bool:
-        """Whether no queue takes the message."""
-        return not self.queues
-
-    def visits(self) -> Iterator[Visit]:
-        """Every visit, from the first exchange down."""
-        stack = [self.root]
-        while stack:
-            visit = stack.pop()
-            yield visit
-            stack.extend(reversed(visit.onward))
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`, an entry a visit."""
-        return {
-            "queues": list(self.queues),
-            "unroutable": self.is_unroutable,
-            "certain": self.is_certain,
-            "trace": [visit.to_json() for visit in self.visits()],
-        }
-
-
-def plain(value: Any) -> Any:
-    """An AMQP field as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
-    if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+__all__ = ["Attempt", "Attempts", "Trace", "Visit", "plain", "trace_route"]
 
 
 class Walkable(Protocol):
@@ -218,8 +65,8 @@ def trace_route(router: Walkable, message: Message) -> Trace:
     return Trace(message, tuple(queues), _freeze(router, stops, keys, message.headers))
 
 
-_CERTAIN = frozenset({"", "direct", "fanout", "topic", "headers", "x-recent-history"})
-"""The types whose choice is known, and that of an exchange that doesn't exist."""
+_BY_CHANCE = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-jms-topic"})
+"""Types whose choice isn't told here: by chance, by the node a queue is on, by what the message carries."""
 
 
 def _leave(
@@ -246,10 +93,29 @@ def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: 
         name = stop.exchange
         exchange = router.exchanges.get(name)
         kind = "" if exchange is None else effective_type(exchange)
-        tried = () if stop.note else Attempts(router.tried_at(name), kind, keys, headers)
+        tried: Sequence[Attempt] = ()
+        is_certain = kind not in _BY_CHANCE
+        if exchange is not None and not stop.note:
+            tried = Attempts(router.tried_at(name), kind, keys, headers)
+            if kind == "x-consistent-hash":
+                tried, is_certain = _hashed(router, exchange, keys, headers)
         onward = tuple([visits[ahead] for ahead in stop.onward])
-        visits[stop] = Visit(name, kind, stop.reached_by, tried, stop.note, onward)
+        visits[stop] = Visit(name, kind, stop.reached_by, tried, stop.note, onward, is_certain)
     return visits[stops[0]]
+
+
+def _hashed(
+    router: Walkable, exchange: Exchange, keys: Sequence[str], headers: Mapping[str, Any]
+) -> tuple[tuple[Attempt, ...], bool]:
+    """What a consistent-hash exchange tried, and whether its choice can be told."""
+    chosen = router.matched_at(exchange.name, keys, headers)
+    if hash_of(exchange.arguments, keys[0], headers) is None:
+        reason = "one of those the hash chooses from; which, only the broker knows"
+        return tuple(Attempt(b, b in chosen, reason) for b in router.tried_at(exchange.name)), False
+    taker = chosen[0].destination if chosen else ""
+    return tuple(
+        Attempt(b, b in chosen, f"the hash falls into a bucket of `{taker}`") for b in router.tried_at(exchange.name)
+    ), True
 
 
 def _trace_default(router: Walkable, message: Message, keys: Sequence[str]) -> Trace:

@@ -25,12 +25,14 @@ class Comparison:
         broker: the broker to compare with.
         seed: names the run; the same seed gives the same cases.
         ask: what answers for waybill; tests put a broken one here.
+        prepare: what is done to a generated case before it is compared.
         stop_after: differing topologies after which the run ends.
     """
 
     broker: LiveBroker
     seed: int
     ask: Callable[[Case], Outcome] = run_on_engine
+    prepare: Callable[[Case], Case] = lambda case: case
     stop_after: int = 1
     counts: Counter[str] = field(default_factory=Counter)
     disagreements: list[Case] = field(default_factory=list)
@@ -40,7 +42,7 @@ class Comparison:
         number = 0
         while self.counts["messages"] < messages and len(self.disagreements) < self.stop_after:
             case = make_case(self.seed, number, min(MESSAGES, messages - self.counts["messages"]))
-            self._compare(case)
+            self._compare(self.prepare(case))
             number += 1
             progress(self.counts["messages"])
 

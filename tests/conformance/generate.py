@@ -53,8 +53,9 @@ class Generator:
         names = [f"x{number}" for number in range(self.rng.randint(1, 6))]
         self.exchanges = [self._exchange(name, names) for name in names]
         if chance(self.rng, 40):
-            for number in range(self.rng.randint(1, 3)):
-                self._dying_queue(f"d{number}", names)
+            dying = [f"d{number}" for number in range(self.rng.randint(1, 3))]
+            for name in dying:
+                self._dying_queue(name, names, dying)
         self.bindings = [self._binding() for _ in range(self.rng.randint(3, 7) * len(names))]
         published = tuple(self._message() for _ in range(messages))
         declare: tuple[Declaration, ...] = (*self.exchanges, *self.queues, *self.bindings)
@@ -66,12 +67,16 @@ class Generator:
             arguments["alternate-exchange"] = self.rng.choice((*names, *names, "nowhere", ""))
         return Exchange(name, self.rng.choice(TYPES), internal=chance(self.rng, 8), arguments=arguments)
 
-    def _dying_queue(self, name: str, exchanges: Sequence[str]) -> None:
+    def _dying_queue(self, name: str, exchanges: Sequence[str], dying: Sequence[str]) -> None:
+        """A queue that hands its messages on, in a third of the cases straight to another of its kind."""
         reason: Reason = self.rng.choice(tuple(CAUSES))
-        exchange = self.rng.choice((*exchanges, *exchanges, "", "", "nowhere"))
-        arguments = {**CAUSES[reason], "dead_letter_exchange": exchange}
-        if chance(self.rng, 55):
-            arguments["dead_letter_routing_key"] = self._key(vocabulary.routing_key)
+        arguments = {**CAUSES[reason]}
+        if chance(self.rng, 35):
+            arguments.update(dead_letter_exchange="", dead_letter_routing_key=self.rng.choice(dying))
+        else:
+            arguments["dead_letter_exchange"] = self.rng.choice((*exchanges, *exchanges, "", "nowhere"))
+            if chance(self.rng, 55):
+                arguments["dead_letter_routing_key"] = self._key(vocabulary.routing_key)
         self.queues.append(_queue(name, **arguments))
         self.deaths.append(Death(name, reason))
 

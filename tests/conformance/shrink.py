@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,54 +11,95 @@ from waybill.topology import Binding, Message, Queue
 
 T = TypeVar("T")
 
-_CAUSES_OF_DEATH = frozenset({"x-message-ttl", "x-max-length"})
-"""What brings about the deaths that a case speaks of: without these, it would say what isn't so."""
+Differs = Callable[[Case], bool]
+
+_CAUSES_OF_DEATH = frozenset({"x-message-ttl", "x-max-length", "x-dead-letter-exchange"})
+"""What brings about the deaths that a case speaks of; the one without the other would be no true case."""
 
 
-def shrink(case: Case, differs: Callable[[Case], bool]) -> Case:
-    """The smallest case reached by leaving things out, one after the other, for which `differs` still
-    holds."""
-    is_smaller = True
-    while is_smaller:
-        is_smaller = False
-        for smaller in _smaller(case):
-            if differs(smaller):
-                case, is_smaller = smaller, True
-                break
-    return case
+def shrink(case: Case, differs: Differs) -> Case:
+    """The smallest case reached by leaving things out, one after the other, for which `differs` still holds."""
+    while True:
+        smaller = case
+        for step in (
+            _fewer_messages,
+            _fewer_deaths,
+            _fewer_declarations,
+            _lighter_messages,
+            _plainer_declarations,
+        ):
+            smaller = step(smaller, differs)
+        if smaller == case:
+            return case
+        case = smaller
 
 
-def _smaller(case: Case) -> Iterator[Case]:
-    """The case with something less, the largest parts first."""
-    for published in _without(case.publish):
-        yield replace(case, publish=published)
-    for deaths in _without(case.deaths):
-        yield replace(case, deaths=deaths)
-    for declared in _without(case.declare):
-        left = {item.name for item in declared if isinstance(item, Queue)}
-        yield replace(case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in left))
-    for number, message in enumerate(case.publish):
-        for lighter in _lighter_message(message):
-            yield replace(case, publish=_put(case.publish, number, lighter))
-    for position, item in enumerate(case.declare):
-        for plainer in _plainer(item):
-            yield replace(case, declare=_put(case.declare, position, plainer))
+def _fewer_messages(case: Case, differs: Differs) -> Case:
+    return replace(case, publish=_fewest(case.publish, lambda left: differs(replace(case, publish=left))))
 
 
-def _without(items: Sequence[T]) -> Iterator[tuple[T, ...]]:
-    """The items without a half, a quarter, ... and at last without a single one."""
+def _fewer_deaths(case: Case, differs: Differs) -> Case:
+    """Those on arrival stay as long as their queue does: it is declared so that they happen."""
+    on_arrival = {death for death in case.deaths if death.is_on_arrival}
+    deaths = _fewest(case.deaths, lambda left: on_arrival.issubset(left) and differs(replace(case, deaths=left)))
+    return replace(case, deaths=deaths)
+
+
+def _fewer_declarations(case: Case, differs: Differs) -> Case:
+    declared = _fewest(case.declare, lambda left: differs(_declaring(case, left)))
+    return _declaring(case, declared)
+
+
+def _declaring(case: Case, declared: tuple[Declaration, ...]) -> Case:
+    queues = {item.name for item in declared if isinstance(item, Queue)}
+    return replace(case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in queues))
+
+
+def _lighter_messages(case: Case, differs: Differs) -> Case:
+    lightest = _lightest(case.publish, _lighter_message, lambda put: differs(replace(case, publish=put)))
+    return replace(case, publish=lightest)
+
+
+def _plainer_declarations(case: Case, differs: Differs) -> Case:
+    plainest = _lightest(case.declare, _plainer, lambda put: differs(replace(case, declare=put)))
+    return replace(case, declare=plainest)
+
+
+STEPS = (_fewer_messages, _fewer_deaths, _fewer_declarations, _lighter_messages, _plainer_declarations)
+
+
+def _fewest(items: tuple[T, ...], still_differs: Callable[[tuple[T, ...]], bool]) -> tuple[T, ...]:
+    """Leave out halves, quarters, ... and at last single items, as long as it differs."""
     size = max(len(items) // 2, 1)
     while items and size:
-        for start in range(0, len(items), size):
-            yield (*items[:start], *items[start + size :])
+        start = 0
+        while start < len(items):
+            left = (*items[:start], *items[start + size :])
+            if still_differs(left):
+                items = left
+            else:
+                start += size
         size //= 2
+    return items
 
 
-def _put(items: tuple[T, ...], position: int, item: T) -> tuple[T, ...]:
-    return (*items[:position], item, *items[position + 1 :])
+def _lightest(
+    items: tuple[T, ...],
+    lighter: Callable[[T], Iterator[T]],
+    still_differs: Callable[[tuple[T, ...]], bool],
+) -> tuple[T, ...]:
+    """Put something lighter in the place of each item, as long as it differs."""
+    for position, item in enumerate(items):
+        for light in lighter(item):
+            put = (*items[:position], light, *items[position + 1 :])
+            if still_differs(put):
+                items = put
+                break
+    return items
 
 
 def _lighter_message(message: Message) -> Iterator[Message]:
+    yield replace(message, headers={}, priority=None, expiration=None)
     for headers in _lighter_table(message.headers):
         yield replace(message, headers=headers)
     for key in _shorter_key(message.routing_key):
@@ -71,26 +112,24 @@ def _lighter_message(message: Message) -> Iterator[Message]:
 
 def _plainer(item: Declaration) -> Iterator[Declaration]:
     if isinstance(item, Binding):
-        for arguments in _lighter_table(item.arguments):
-            yield replace(item, arguments=arguments)
         for key in _shorter_key(item.binding_key):
             yield replace(item, binding_key=key)
-    else:
-        for arguments in _lighter_table(item.arguments):
-            if _CAUSES_OF_DEATH.isdisjoint(item.arguments.keys() - arguments.keys()):
-                yield replace(item, arguments=arguments)
+    for arguments in _lighter_table(item.arguments):
+        if _CAUSES_OF_DEATH.isdisjoint(item.arguments.keys() - arguments.keys()):
+            yield replace(item, arguments=arguments)
 
 
 def _lighter_table(table: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in table:
         yield {key: value for key, value in table.items() if key != name}
     for name, value in table.items():
-        if isinstance(value, list) and len(value) > 1:
-            for part in _without(value):
-                yield {**table, name: list(part)}
+        if isinstance(value, list):
+            for left_out in range(len(value)):
+                yield {**table, name: [*value[:left_out], *value[left_out + 1 :]]}
 
 
 def _shorter_key(key: str) -> Iterator[str]:
     words = key.split(".")
     if key:
-        yield from (".".join(part) for part in _without(words))
+        yield ""
+        yield from (".".join(words[:left_out] + words[left_out + 1 :]) for left_out in range(len(words)))

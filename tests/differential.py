@@ -1,0 +1,521 @@
+"""The embedded broker beside RabbitMQ: scripts of method calls, outcomes compared call by call.
+
+    python -m tests.differential --scripts 2000 --seed 1      with WAYBILL_LIVE_BROKER_URL set
+
+The embedded broker plays a script first. What it answered is what RabbitMQ is then expected to answer, and waited
+for: RabbitMQ's queues are processes of their own, and nothing tells when they have done. A step agrees as soon as
+everything is as expected, and disagrees when it is not within `PATIENCE` seconds. What comes too much is found in
+the next step. Compared are replies, errors with code, text and method, returns, confirms, cancels, every delivery
+with its order in its consumer, redelivered flag, routing, properties and headers byte for byte (but for the seconds
+in x-death), and after each step the message and consumer counts of every queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from pamqp import commands
+
+from tests.scripts import QUEUES, Step, script
+from tests.wire import Arrived, Closed, Wire
+from waybill.broker import Broker
+
+PATIENCE = 1.5
+"""Seconds in which RabbitMQ must have done what the embedded broker did."""
+
+WAIT = 0.12
+"""Seconds of a `wait` step: three times the short time to live of scripts.py."""
+
+LIVE_URL_VARIABLE = "WAYBILL_LIVE_BROKER_URL"
+
+Outcome = dict[str, Any]
+
+
+class AtWire:
+    """A connection of a script and the channels it uses."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.connect()
+
+    def connect(self) -> None:
+        """Connect anew: nothing is out."""
+        self.wire = Wire(self.url)
+        self.channels: set[int] = set()
+        self.out: dict[int, list[tuple[str, bytes, int]]] = {}
+        self.unconfirmed: dict[int, list[int]] = {}
+        self.published: dict[int, int] = {}
+        """Publications since `confirm.select`, which is when they begin to be counted."""
+
+    def use(self, number: int) -> Wire:
+        """The wire, with this channel open."""
+        if number not in self.channels:
+            self.wire.send(number, commands.Channel.Open())
+            self.wire.wait_for("Channel.OpenOk")
+            self.channels.add(number)
+            self.out[number] = []
+            self.unconfirmed[number] = []
+            self.published.pop(number, None)
+        return self.wire
+
+
+@dataclass
+class Stage:
+    """One broker, being played a script.
+
+    Args:
+        prefix: stands before every name, so that scripts never meet.
+    """
+
+    url: str
+    prefix: str
+    sent: int = 0
+    no_ack: set[tuple[int, int, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.connections = [AtWire(self.url), AtWire(self.url)]
+        self.control = AtWire(self.url)
+
+    def play(self, step: Step) -> None:
+        """Make the call; what comes back is collected by `observe`."""
+        one = self.connections[step.at]
+        wire = one.use(step.channel)
+        getattr(self, f"_{step.do}")(one, wire, step.channel, step.with_)
+
+    def name(self, name: str) -> str:
+        """A script's name as it goes over the wire."""
+        return f"{self.prefix}{name}" if re.fullmatch(r"[qxc]\d", name) else name
+
+    # the calls
+
+    def _wait(self, *_: Any) -> None:
+        time.sleep(WAIT)  # the step is time itself: what expires, expires on RabbitMQ's clock
+
+    def _send(self, wire: Wire, number: int, kind: Any, **arguments: Any) -> None:
+        method = kind.__new__(kind)
+        for name in method.__slots__:
+            setattr(method, name, arguments.get(name, _EMPTY[method.amqp_type(name)]))
+        wire.send(number, method)
+
+    def _declare_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        arguments = {key: self._argument(key, value) for key, value in given["arguments"].items()}
+        flags = {flag: given[flag] for flag in ("durable", "auto_delete", "exclusive", "passive")}
+        self._send(wire, number, Declare, queue=self.name(given["name"]), arguments=arguments, **flags)
+
+    def _argument(self, key: str, value: Any) -> Any:
+        is_name = key in ("x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange")
+        return self.name(value) if is_name else value
+
+    def _delete_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        flags = {"if_unused": given["if_unused"], "if_empty": given["if_empty"]}
+        self._send(wire, number, Delete, queue=self.name(given["queue"]), **flags)
+
+    def _purge(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self._send(wire, number, Purge, queue=self.name(given["queue"]))
+
+    def _declare_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        arguments = {key: self._argument(key, value) for key, value in given.get("arguments", {}).items()}
+        flags = {flag: given.get(flag, False) for flag in ("durable", "auto_delete", "internal", "passive")}
+        self._send(
+            wire,
+            number,
+            ExchangeDeclare,
+            exchange=self.name(given["name"]),
+            exchange_type=given["type"],
+            arguments=arguments,
+            **flags,
+        )
+
+    def _delete_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self._send(wire, number, ExchangeDelete, exchange=self.name(given["name"]), if_unused=given["if_unused"])
+
+    def _bind_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any], kind: Any = None) -> None:
+        self._send(
+            wire,
+            number,
+            kind or Bind,
+            queue=self.name(given["queue"]),
+            exchange=self.name(given["exchange"]),
+            routing_key=self.name(given["key"]),
+            arguments=given["arguments"],
+        )
+
+    def _unbind_queue(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self._bind_queue(one, wire, number, given, Unbind)
+
+    def _bind_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any], kind: Any = None) -> None:
+        self._send(
+            wire,
+            number,
+            kind or ExchangeBind,
+            destination=self.name(given["to"]),
+            source=self.name(given["from"]),
+            routing_key=self.name(given["key"]),
+        )
+
+    def _unbind_exchange(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self._bind_exchange(one, wire, number, given, ExchangeUnbind)
+
+    def _publish(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self.sent += 1
+        if number in one.published:
+            one.published[number] += 1
+            one.unconfirmed[number].append(one.published[number])
+        content = b"%03d" % self.sent + b"." * given["size"] if given["size"] else b""
+        properties = {name: given[name] for name in _PROPERTIES if name in given}
+        headers = properties.get("headers")
+        if headers and isinstance(headers.get("CC") or headers.get("BCC"), list):
+            properties["headers"] = {key: [self.name(one) for one in value] for key, value in headers.items()}
+        method = commands.Basic.Publish(
+            exchange=self.name(given["exchange"]),
+            routing_key=self.name(given["key"]),
+            mandatory=given.get("mandatory", False),
+        )
+        wire.publish(number, method, content, **properties)
+
+    def _get(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self.no_ack.discard((id(wire), number, "get"))
+        if given["no_ack"]:
+            self.no_ack.add((id(wire), number, "get"))
+        self._send(wire, number, Get, queue=self.name(given["queue"]), no_ack=given["no_ack"])
+
+    def _consume(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        tag = self.name(given["tag"])
+        key = (id(wire), number, tag)
+        self.no_ack.discard(key)
+        if given["no_ack"]:
+            self.no_ack.add(key)
+        self._send(
+            wire,
+            number,
+            Consume,
+            queue=self.name(given["queue"]),
+            consumer_tag=tag,
+            no_ack=given["no_ack"],
+            exclusive=given["exclusive"],
+            arguments=given["arguments"],
+        )
+
+    def _cancel(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        self._send(wire, number, Cancel, consumer_tag=self.name(given["tag"]))
+
+    def _qos(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        wire.send(number, commands.Basic.Qos(0, given["count"], given.get("is_global", False)))
+
+    def _chosen(self, one: AtWire, number: int, which: int) -> int | None:
+        # By content and consumer, not by tag: two consumers' deliveries may come in either order.
+        out = sorted(one.out[number])
+        if not out:
+            return None
+        chosen = out[which % len(out)]
+        one.out[number].remove(chosen)
+        return chosen[2]
+
+    def _ack(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        tag = self._chosen(one, number, given["which"])
+        if tag is not None:
+            wire.send(number, commands.Basic.Ack(tag, False))
+
+    def _nack(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        tag = self._chosen(one, number, given["which"])
+        if tag is not None:
+            wire.send(number, commands.Basic.Nack(tag, False, given["requeue"]))
+
+    def _reject(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        tag = self._chosen(one, number, given["which"])
+        if tag is not None:
+            wire.send(number, commands.Basic.Reject(tag, given["requeue"]))
+
+    def _settle_all(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        one.out[number] = []
+        if given["how"] == "ack":
+            wire.send(number, commands.Basic.Ack(0, True))
+        else:
+            wire.send(number, commands.Basic.Nack(0, True, given["how"] == "requeue"))
+
+    def _unknown_tag(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        kinds = {"ack": commands.Basic.Ack, "nack": commands.Basic.Nack, "reject": commands.Basic.Reject}
+        wire.send(number, kinds[given["how"]](999))
+
+    def _recover(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        one.out[number] = []
+        wire.send(number, commands.Basic.Recover(given["requeue"]))
+
+    def _confirm_select(self, one: AtWire, wire: Wire, number: int, _: dict[str, Any]) -> None:
+        one.published.setdefault(number, 0)
+        wire.send(number, commands.Confirm.Select())
+
+    def _tx_select(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
+        wire.send(number, commands.Tx.Select())
+
+    def _tx_commit(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
+        wire.send(number, commands.Tx.Commit())
+
+    def _tx_rollback(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
+        wire.send(number, commands.Tx.Rollback())
+
+    def _close_channel(self, one: AtWire, wire: Wire, number: int, _: dict[str, Any]) -> None:
+        wire.send(number, commands.Channel.Close(200, "", 0, 0))
+        wire.wait_for("Channel.CloseOk")
+        one.channels.discard(number)
+
+    def _close_connection(self, one: AtWire, wire: Wire, _: int, __: dict[str, Any]) -> None:
+        wire.send(0, commands.Connection.Close(200, "", 0, 0))
+        wire.wait_for("Connection.CloseOk")
+        wire.drop()
+        one.connect()
+
+    def _drop_connection(self, one: AtWire, wire: Wire, _: int, __: dict[str, Any]) -> None:
+        wire.drop()
+        one.connect()
+
+    # what came of it
+
+    def observe(self, seen: Outcome) -> None:
+        """Add to `seen` what has come since."""
+        for place, one in enumerate(self.connections):
+            arrivals = _barrier(one)
+            for arrived in arrivals:
+                self._note(seen, place, one, arrived)
+        seen["counts"] = self._counts()
+
+    def _note(self, seen: Outcome, place: int, one: AtWire, arrived: Arrived) -> None:
+        where, number = f"{place}.{arrived.channel}", arrived.channel
+        fields = {name: self._plain(value) for name, value in arrived.method}
+        name = arrived.name
+        if name in ("Basic.Deliver", "Basic.GetOk"):
+            tag, source = fields.pop("delivery_tag"), fields.get("consumer_tag", "get")
+            if (id(one.wire), number, self.name(source)) not in self.no_ack:
+                one.out[number].append((source, arrived.body or b"", tag))
+            seen.setdefault(f"{where} {name} {source}", []).append((fields, *self._content(arrived)))
+        elif name == "Basic.Return":
+            seen.setdefault(f"{where} {name}", []).append((fields, *self._content(arrived)))
+        elif name in ("Basic.Ack", "Basic.Nack"):
+            confirms = seen.setdefault(f"{where} confirms", {})
+            _note_confirm(confirms, one.unconfirmed[number], name, arrived.method)
+        else:
+            seen.setdefault(f"{where} answers", []).append((name, fields))
+        if name == "Channel.Close":
+            one.wire.send(number, commands.Channel.CloseOk())
+            one.channels.discard(number)
+        elif name == "Connection.Close":
+            one.wire.send(0, commands.Connection.CloseOk())
+            one.wire.drop()
+            one.connect()
+
+    def _content(self, arrived: Arrived) -> tuple[Any, bytes | None]:
+        raw = re.sub(rb"\x04timeT.{8}", b"\x04timeT", arrived.raw_header or b"", flags=re.DOTALL)
+        return self._plain(raw), arrived.body
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.replace(self.prefix, "")
+        return value.replace(self.prefix.encode(), b"") if isinstance(value, bytes) else value
+
+    def _counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] = {}
+        for name in QUEUES:
+            wire = self.control.use(1)
+            self._send(wire, 1, Declare, queue=self.name(name), passive=True)
+            answer = wire.wait_for("Queue.DeclareOk", "Channel.Close").method
+            if isinstance(answer, commands.Channel.Close):
+                wire.send(1, commands.Channel.CloseOk())
+                self.control.channels.clear()
+                counts[name] = answer.reply_code
+            else:
+                counts[name] = (answer.message_count, answer.consumer_count)
+        return counts
+
+    def clean(self) -> None:
+        """Delete what the script made and close every socket."""
+        for one in self.connections:
+            one.wire.drop()
+        for name in QUEUES:
+            self._send(self.control.use(1), 1, Delete, queue=self.name(name))
+            if self.control.wire.wait_for("Queue.DeleteOk", "Channel.Close").name == "Channel.Close":
+                self.control.wire.send(1, commands.Channel.CloseOk())
+                self.control.channels.clear()
+        for name in ("x0", "x1", "x2"):
+            self._send(self.control.use(1), 1, ExchangeDelete, exchange=self.name(name))
+            self.control.wire.wait_for("Exchange.DeleteOk")
+        self.control.wire.drop()
+
+
+def _unchecked(kind: Any) -> Any:
+    """A method without pamqp's checks: what a broker refuses must be sent to be refused."""
+    return type(kind.__name__, (kind,), {"__slots__": list(kind.__slots__), "validate": lambda _: None})
+
+
+Declare, Delete, Purge, Bind, Unbind = map(
+    _unchecked,
+    (
+        commands.Queue.Declare,
+        commands.Queue.Delete,
+        commands.Queue.Purge,
+        commands.Queue.Bind,
+        commands.Queue.Unbind,
+    ),
+)
+ExchangeDeclare, ExchangeDelete, ExchangeBind, ExchangeUnbind = map(
+    _unchecked,
+    (
+        commands.Exchange.Declare,
+        commands.Exchange.Delete,
+        commands.Exchange.Bind,
+        commands.Exchange.Unbind,
+    ),
+)
+Get, Consume, Cancel = map(_unchecked, (commands.Basic.Get, commands.Basic.Consume, commands.Basic.Cancel))
+_EMPTY: dict[str, Any] = {"bit": False, "shortstr": "", "longstr": "", "table": {}, "short": 0, "long": 0, "octet": 0}
+_PROPERTIES = ("priority", "expiration", "headers", "delivery_mode", "correlation_id", "message_id")
+
+
+def _barrier(one: AtWire) -> list[Arrived]:
+    """What has come, and everything up to each channel's answer to a question that changes nothing."""
+    arrivals: list[Arrived] = []
+    closed: set[int] = set()
+    try:
+        for number in sorted(one.channels):
+            if number in closed:
+                continue
+            one.wire.send(number, commands.Channel.Flow(True))
+            while number not in closed:
+                arrived = one.wire.next()
+                if arrived.name == "Channel.FlowOk":
+                    break
+                arrivals.append(arrived)
+                if arrived.name == "Channel.Close":
+                    closed.add(arrived.channel)
+                if arrived.name == "Connection.Close":
+                    return arrivals
+    except Closed:
+        arrivals.append(Arrived(0, commands.Connection.Close(0, "closed without a word", 0, 0)))
+    return arrivals
+
+
+def _note_confirm(confirms: dict[int, str], out: list[int], name: str, method: Any) -> None:
+    """Frames may be one for many: what counts is what became of each publication."""
+    last = method.delivery_tag
+    settled = [tag for tag in out if tag <= last] if method.multiple else [last]
+    for tag in settled:
+        out.remove(tag)
+        confirms[tag] = name
+
+
+@dataclass
+class Disagreement:
+    """The first step of a script whose outcomes differ."""
+
+    steps: list[Step]
+    at: int
+    embedded: Outcome
+    live: Outcome
+
+    def __str__(self) -> str:
+        lines = [f"  {place}: {step}" for place, step in enumerate(self.steps)]
+        lines.append(f"  at step {self.at}, {self.steps[self.at]}:")
+        for key in sorted({*self.embedded, *self.live}):
+            ours, theirs = self.embedded.get(key), self.live.get(key)
+            if ours != theirs:
+                lines += [f"    {key}", f"      embedded {ours}", f"      RabbitMQ {theirs}"]
+        return "\n".join(lines)
+
+
+def compare(steps: list[Step], embedded: str, live: str, prefix: str) -> Disagreement | None:
+    """Play a script to both brokers; the first disagreement, or None."""
+    ours, theirs = Stage(embedded, prefix), Stage(live, prefix)
+    try:
+        for place, step in enumerate(steps):
+            expected: Outcome = {}
+            ours.play(step)
+            ours.observe(expected)
+            seen: Outcome = {}
+            theirs.play(step)
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                theirs.observe(seen)
+                if seen == expected:
+                    break
+                if time.monotonic() > deadline:
+                    return Disagreement(steps, place, expected, seen)
+                time.sleep(0.002)  # RabbitMQ is still at it, or wrong; nothing else can be waited for
+        return None
+    finally:
+        ours.clean()
+        theirs.clean()
+
+
+def shrink(found: Disagreement, embedded: str, live: str, prefix: str) -> Disagreement:
+    """The same disagreement with as few steps as can be found by leaving out one after another."""
+    best, tries = found, 0
+    steps = list(found.steps[: found.at + 1])
+    place = len(steps) - 2
+    while place >= 0:
+        shorter = steps[:place] + steps[place + 1 :]
+        tries += 1
+        smaller = compare(shorter, embedded, live, f"{prefix}s{tries}-")
+        if smaller is not None:
+            steps, best = shorter[: smaller.at + 1], smaller
+            place = min(place, len(steps) - 1)
+        place -= 1
+    return best
+
+
+def run(live: str, seeds: range, *, shrinks: bool = True, stop_at: float | None = None) -> tuple[int, list[str]]:
+    """Play the scripts of these seeds.
+
+    Args:
+        stop_at: the monotonic time at which no further script is begun.
+
+    Returns:
+        How many were played, and a text for each disagreement.
+    """
+    played, texts = 0, []
+    mark = f"{os.getpid():x}{int(time.time() * 1000) & 0xFFFFFF:x}"
+    with Broker() as broker:
+        for seed in seeds:
+            if stop_at is not None and time.monotonic() > stop_at:
+                break
+            prefix = f"d{mark}-{seed}-"
+            found = compare(script(seed), broker.url, live, prefix)
+            played += 1
+            if found is not None:
+                smallest = shrink(found, broker.url, live, prefix) if shrinks else found
+                texts.append(f"seed {seed}:\n{smallest}")
+                print(texts[-1], flush=True)
+    return played, texts
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--scripts", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--at-most", type=int, default=10, help="disagreements before it stops")
+    options = parser.parse_args()
+    live = os.environ.get(LIVE_URL_VARIABLE)
+    if not live:
+        print(f"{LIVE_URL_VARIABLE} is not set: there is no RabbitMQ to compare with", file=sys.stderr)
+        return 2
+    print(f"scripts of seeds {options.seed} to {options.seed + options.scripts - 1}", flush=True)
+    started, played, texts = time.monotonic(), 0, list[str]()
+    for seed in range(options.seed, options.seed + options.scripts, 10):
+        seeds = range(seed, min(seed + 10, options.seed + options.scripts))
+        count, found = run(live, seeds, shrinks=not options.no_shrink)
+        played += count
+        texts += found
+        if len(texts) >= options.at_most:
+            break
+    print(f"{played} scripts, {len(texts)} disagreements, {time.monotonic() - started:.0f} s")
+    return 1 if texts else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,217 @@
+"""Scripts of AMQP method calls, made from a seed: what differential.py plays to two brokers.
+
+A script is a list of steps, a step a method's name, the connection and channel it goes to, and its arguments, all
+plain values: it can be printed, copied into a test and shrunk. Names are short and few, so that steps meet.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+QUEUES = ("q0", "q1", "q2", "q3")
+EXCHANGES = ("x0", "x1", "x2")
+KEYS = ("a", "b", "a.b", "a.b.c", "", "q0", "q1", "q2")
+BINDING_KEYS = (*KEYS, "#", "*", "a.#", "*.b", "#.c", "a.*")
+TAGS = ("c0", "c1", "c2")
+TYPES = ("direct", "fanout", "topic", "headers")
+SHORT_TTL = 40
+"""Milliseconds. A message with it is waited for at once, so that no step races with its end."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call.
+
+    Args:
+        at: which of the two connections.
+        channel: which of its channels.
+    """
+
+    do: str
+    at: int = 0
+    channel: int = 1
+    with_: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        arguments = "".join(f", {name}={value!r}" for name, value in self.with_.items())
+        return f"{self.do}({self.at}.{self.channel}{arguments})"
+
+
+Maker = Callable[[random.Random], dict[str, Any]]
+
+
+def script(seed: int) -> list[Step]:
+    """The script of a seed."""
+    chance = random.Random(seed)
+    flavour = chance.choice(("classic", "classic", "mixed", "quorum"))
+    steps = _prelude(chance, flavour)
+    for _ in range(chance.randint(6, 22)):
+        steps.append(_step(chance, flavour))
+        if _needs_wait(steps[-1]):
+            steps.append(Step("wait"))
+    return steps
+
+
+def _prelude(chance: random.Random, flavour: str) -> list[Step]:
+    # A few things to begin with, or most steps would only meet 404.
+    steps = [Step("declare_queue", with_=_declare_queue(chance, flavour, name)) for name in chance.sample(QUEUES, 2)]
+    steps += [
+        Step("declare_exchange", with_={"name": name, "type": chance.choice(TYPES)})
+        for name in chance.sample(EXCHANGES, 2)
+    ]
+    steps += [Step("bind_queue", with_=_bind(chance)) for _ in range(2)]
+    if chance.random() < 0.5:
+        steps.append(Step("confirm_select"))
+    if chance.random() < 0.5:
+        steps.append(Step("qos", with_={"count": chance.choice((1, 2, 3))}))
+    return steps
+
+
+def _needs_wait(step: Step) -> bool:
+    return step.with_.get("expiration") == str(SHORT_TTL)
+
+
+def _step(chance: random.Random, flavour: str) -> Step:
+    names, weights = zip(*((name, weight) for name, (weight, _) in MAKERS.items()), strict=True)
+    name = chance.choices(names, weights)[0]
+    arguments = _declare_queue(chance, flavour) if name == "declare_queue" else MAKERS[name][1](chance)
+    at = 1 if chance.random() < 0.2 else 0
+    return Step(name, at, 2 if chance.random() < 0.15 else 1, arguments)
+
+
+def _declare_queue(chance: random.Random, flavour: str, name: str | None = None) -> dict[str, Any]:
+    is_quorum = flavour == "quorum" or (flavour == "mixed" and chance.random() < 0.4)
+    arguments: dict[str, Any] = {}
+    if is_quorum:
+        arguments["x-queue-type"] = "quorum"
+    for argument, values in QUEUE_ARGUMENTS.items():
+        if chance.random() < (0.12 if argument not in ("x-dead-letter-exchange",) else 0.35):
+            arguments[argument] = chance.choice(values)
+    return {
+        "name": name or chance.choice(QUEUES),
+        "durable": (is_quorum and chance.random() < 0.97) or chance.random() < 0.1,
+        "auto_delete": not is_quorum and chance.random() < 0.1,
+        "exclusive": not is_quorum and chance.random() < 0.07,
+        "passive": chance.random() < 0.06,
+        "arguments": arguments,
+    }
+
+
+QUEUE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "x-dead-letter-exchange": ("", "", "x0", "x1", "nowhere"),
+    "x-dead-letter-routing-key": ("q0", "q1", "q2", "a"),
+    "x-max-length": (0, 1, 2, 3),
+    "x-max-length-bytes": (3, 6),
+    "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx"),
+    "x-max-priority": (1, 3, 10),
+    "x-message-ttl": (0, 60000),
+    "x-single-active-consumer": (True, False),
+    "x-delivery-limit": (0, 1, 2),
+    "x-unheard-of": (1, "two"),
+}
+
+
+def _bind(chance: random.Random) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if chance.random() < 0.3:
+        arguments = {"h": chance.choice((1, "1", True)), "x-match": chance.choice(("all", "any", "all-with-x"))}
+    return {
+        "queue": chance.choice(QUEUES),
+        "exchange": chance.choice((*EXCHANGES, "amq.topic", "amq.headers", "amq.direct")),
+        "key": chance.choice(BINDING_KEYS),
+        "arguments": arguments,
+    }
+
+
+def _publish(chance: random.Random) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "exchange": chance.choice(("", "", "", *EXCHANGES, "amq.topic", "amq.headers")),
+        "key": chance.choice((*KEYS, *QUEUES)),
+        "size": chance.choice((0, 1, 2, 3, 5)),
+    }
+    for name, values, likely in PROPERTIES:
+        if chance.random() < likely:
+            made[name] = chance.choice(values)
+    return made
+
+
+PROPERTIES: tuple[tuple[str, tuple[Any, ...], float], ...] = (
+    ("mandatory", (True,), 0.15),
+    ("priority", (0, 1, 2, 3, 4, 5, 9, 31, 200), 0.35),
+    ("expiration", ("0", "0", "60000", str(SHORT_TTL), "x", "-1"), 0.08),
+    ("headers", ({"h": 1}, {"h": "1"}, {"h": True}, {"CC": ["q1", "a"]}, {"BCC": ["q2"]}, {"CC": "q1"}, {}), 0.25),
+    ("delivery_mode", (1, 2), 0.2),
+    ("correlation_id", ("k",), 0.2),
+    ("message_id", ("m",), 0.1),
+)
+
+
+def _nothing(_: random.Random) -> dict[str, Any]:
+    return {}
+
+
+def _one_queue(chance: random.Random) -> dict[str, Any]:
+    return {"queue": chance.choice((*QUEUES, *QUEUES, ""))}
+
+
+MAKERS: dict[str, tuple[float, Maker]] = {
+    "declare_queue": (5, _nothing),
+    "delete_queue": (
+        1.5,
+        lambda c: {**_one_queue(c), "if_unused": c.random() < 0.3, "if_empty": c.random() < 0.3},
+    ),
+    "purge": (1, _one_queue),
+    "declare_exchange": (
+        2,
+        lambda c: {
+            "name": c.choice((*EXCHANGES, "amq.direct", "")),
+            "type": c.choice((*TYPES, "no-such-type") if c.random() < 0.2 else TYPES),
+            "durable": c.random() < 0.1,
+            "auto_delete": c.random() < 0.2,
+            "internal": c.random() < 0.1,
+            "passive": c.random() < 0.1,
+            "arguments": {"alternate-exchange": c.choice(EXCHANGES)} if c.random() < 0.2 else {},
+        },
+    ),
+    "delete_exchange": (1, lambda c: {"name": c.choice((*EXCHANGES, "amq.topic")), "if_unused": c.random() < 0.5}),
+    "bind_queue": (3, _bind),
+    "unbind_queue": (1, _bind),
+    "bind_exchange": (
+        1,
+        lambda c: {"to": c.choice(EXCHANGES), "from": c.choice(EXCHANGES), "key": c.choice(BINDING_KEYS)},
+    ),
+    "unbind_exchange": (
+        0.3,
+        lambda c: {"to": c.choice(EXCHANGES), "from": c.choice(EXCHANGES), "key": c.choice(BINDING_KEYS)},
+    ),
+    "publish": (16, _publish),
+    "get": (6, lambda c: {**_one_queue(c), "no_ack": c.random() < 0.4}),
+    "consume": (
+        5,
+        lambda c: {
+            **_one_queue(c),
+            "tag": c.choice(TAGS),
+            "no_ack": c.random() < 0.3,
+            "exclusive": c.random() < 0.08,
+            "arguments": {"x-priority": c.choice((1, 5, -1))} if c.random() < 0.15 else {},
+        },
+    ),
+    "cancel": (1.5, lambda c: {"tag": c.choice(TAGS)}),
+    "qos": (1, lambda c: {"count": c.choice((0, 1, 2, 3)), "is_global": c.random() < 0.2}),
+    "ack": (6, lambda c: {"which": c.randrange(4)}),
+    "nack": (3, lambda c: {"which": c.randrange(4), "requeue": c.random() < 0.6}),
+    "reject": (4, lambda c: {"which": c.randrange(4), "requeue": c.random() < 0.5}),
+    "settle_all": (1.5, lambda c: {"how": c.choice(("ack", "nack", "requeue"))}),
+    "unknown_tag": (0.3, lambda c: {"how": c.choice(("ack", "nack", "reject"))}),
+    "recover": (0.7, lambda c: {"requeue": c.random() < 0.95}),
+    "confirm_select": (0.7, _nothing),
+    "tx_select": (0.5, _nothing),
+    "tx_commit": (1, _nothing),
+    "tx_rollback": (0.5, _nothing),
+    "close_channel": (1, _nothing),
+    "close_connection": (0.4, _nothing),
+    "drop_connection": (0.3, _nothing),
+}

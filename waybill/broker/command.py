@@ -1,0 +1,70 @@
+"""`waybill broker`: the embedded broker in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import click
+
+from waybill.broker.server import Broker, is_loopback
+from waybill.definitions import read_definitions
+from waybill.errors import EXIT_FAILED, InputError, WaybillError
+
+PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
+"""Where the password of `--user` is read from: a command line is seen by every user of the machine."""
+
+
+@click.command()
+@click.option("--port", default=5672, show_default=True, help="The port to listen on; 0 for a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--definitions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Exchanges, queues and bindings to start with, as RabbitMQ exports them.",
+)
+@click.option(
+    "--user", default="guest", show_default=True, help=f"Who may log in; the password is ${PASSWORD_VARIABLE}."
+)
+def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
+    """Run a broker in memory, for tests and demos on this machine.
+
+    It speaks AMQP 0-9-1 as RabbitMQ 4.3 does and forgets everything when it ends. For anything that must survive,
+    use RabbitMQ.
+    """
+    try:
+        embedded = Broker(host, port, users={user: _password(user, host)})
+        if definitions is not None:
+            topology = read_definitions(definitions)
+            embedded.node.vhost(topology.vhost).load(topology)
+        asyncio.run(_serve(embedded, user))
+    except WaybillError as error:
+        click.echo(f"waybill broker: {error}", err=True)
+        raise SystemExit(EXIT_FAILED) from None
+
+
+def _password(user: str, host: str) -> str:
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password:
+        return password
+    if user != "guest":
+        raise InputError(f"the user {user} needs a password in ${PASSWORD_VARIABLE}")
+    if not is_loopback(host):
+        raise InputError(f"to listen on {host}, name a --user of your own and its password in ${PASSWORD_VARIABLE}")
+    return "guest"
+
+
+async def _serve(embedded: Broker, user: str) -> None:
+    loop = asyncio.get_running_loop()
+    is_over = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, is_over.set)
+    async with embedded:
+        click.echo(
+            f"waybill broker on {embedded.address} (user {user}): in memory, for this machine's tests and demos; "
+            "for anything that must survive, use RabbitMQ"
+        )
+        await is_over.wait()
+        click.echo("waybill broker: closing connections")

@@ -1,0 +1,471 @@
+"""One connection's state: bytes in, bytes out, no I/O.
+
+    awaiting header → starting → tuning → opening → running → closing → closed
+
+`receive` takes what the socket gave; what is to be written stands in `out` afterwards, of this connection and of
+every other that a delivery went to. `is_finished` says that the socket is to be closed when `out` is written.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pamqp import base, commands
+
+from waybill.broker import handshake, methods
+from waybill.broker.channel import Channel
+from waybill.broker.frames import (
+    BODY,
+    HEADER,
+    HEARTBEAT,
+    HEARTBEAT_FRAME,
+    METHOD,
+    OVERHEAD,
+    Frame,
+    FrameReader,
+    bad_frame,
+    unexpected_frame,
+)
+from waybill.broker.methods import answer
+from waybill.broker.operations import OPERATIONS
+from waybill.broker.vhost import VHost
+from waybill.errors import ProtocolRefusal, TopologyError
+
+if TYPE_CHECKING:
+    from waybill.broker.node import Node
+    from waybill.broker.queue import Queue
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    AWAITING_HEADER = "awaiting header"
+    STARTING = "starting"
+    TUNING = "tuning"
+    OPENING = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_UNTRUSTED = frozenset({State.STARTING, State.TUNING})
+
+
+class Connection:
+    """One client's connection.
+
+    Args:
+        node: the broker.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.state = State.AWAITING_HEADER
+        self.out: list[bytes] = []
+        self.unsent = 0
+        """Bytes written and not yet with the operating system; the server subtracts."""
+        self.is_finished = False
+        self.is_blocked = False
+        self.is_backed_up = False
+        self.has_published = False
+        self.user = ""
+        self.vhost: VHost | None = None
+        self.channels: dict[int, Channel] = {}
+        self.owned: set[Queue] = set()
+        self.to_confirm: list[Channel] = []
+        self.room = node.limits.frame_max - OVERHEAD
+        self.channel_max = node.limits.channel_max
+        self.is_told_of_cancels = False
+        self._is_told_of_blocks = False
+        self._is_told_of_failure = False
+        self._heartbeat = 0
+        self._last_received = self._last_sent = node.now
+        self._reader = FrameReader()
+        self._header = b""
+        node.connections.add(self)
+        node.wake_at(self, node.now + node.limits.handshake, self._on_handshake_timeout)
+
+    # bytes in
+
+    def receive(self, data: bytes) -> None:
+        """Take what the client sent."""
+        self._last_received = self.node.now
+        if self.state is State.AWAITING_HEADER:
+            data = self._take_header(data)
+            if not data:
+                return
+        frames = self._reader.feed(data)
+        if self.state is State.RUNNING:
+            self._run(frames)
+        else:
+            self._step(frames)
+        if self._reader.failure is not None and not self.is_finished:
+            self._refuse(self._reader.failure)
+        if self.to_confirm:
+            self._flush_confirms()
+        if self.node.is_alarmed and self.has_published and self.state is State.RUNNING:
+            self._block()
+
+    def _take_header(self, data: bytes) -> bytes:
+        self._header += data
+        if len(self._header) < 8:
+            return b""
+        header, rest = self._header[:8], self._header[8:]
+        if header not in (handshake.PROTOCOL, handshake.PROTOCOL_0_9):
+            self.write(handshake.refused_version(header))
+            self.finish()
+            return b""
+        self.state = State.STARTING
+        self.write(handshake.start_frame())
+        return rest
+
+    def _run(self, frames: list[Frame]) -> None:
+        channels = self.channels
+        for position, (kind, number, payload) in enumerate(frames):
+            try:
+                if not number:
+                    self._on_channel_zero(kind, payload)
+                    continue
+                channel = channels.get(number)
+                if channel is None:
+                    self._without_channel(kind, number, payload)
+                    continue
+                method = channel.take(kind, payload)
+                if method is not None:
+                    self._operate(channel, method)
+            except ProtocolRefusal as refusal:
+                self._refuse(refusal, number, payload)
+            except TopologyError as error:
+                index = methods.index_of(payload) if kind == METHOD else methods.PUBLISH
+                self._refuse(ProtocolRefusal(error.reply_code, error.text, index), number, payload)
+            if self.state is not State.RUNNING:
+                self._step(frames[position + 1 :])
+                return
+
+    def _operate(self, channel: Channel, payload: bytes) -> None:
+        index = methods.index_of(payload)
+        if channel.is_closing:
+            self._on_closing_channel(channel, index)
+            return
+        if index in (methods.ACK, methods.NACK, methods.REJECT):
+            channel.settle(payload, index)
+            return
+        if not methods.is_known(index):
+            raise ProtocolRefusal(503, "unimplemented method", index)
+        operation = OPERATIONS.get(index)
+        method = methods.decode(payload)
+        if channel.confirmed or channel.rejected:
+            channel.flush_confirms()
+        try:
+            if operation is not None:
+                reply = operation(channel, method)
+                if reply is not None:
+                    self.write_method(reply, channel.number)
+            else:
+                self._on_channel_method(channel, index)
+        except ProtocolRefusal as refusal:
+            refusal.method = refusal.method or index
+            raise
+
+    # channels
+
+    def _without_channel(self, kind: int, number: int, payload: bytes) -> None:
+        """A frame for a channel that is not open: only one may come."""
+        channel = Channel(number, self, self._vhost())
+        method = channel.take(kind, payload)
+        if len(self.channels) >= self.channel_max:
+            raise ProtocolRefusal(
+                530,
+                f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
+                f"({self.channel_max})",
+            )
+        index = methods.index_of(payload)
+        if method is not None and methods.is_known(index):
+            methods.decode(payload)
+        if index != methods.CHANNEL_OPEN:
+            raise ProtocolRefusal(504, "expected 'channel.open'", index)
+        self.channels[number] = channel
+        self.write_method(answer(commands.Channel.OpenOk), number)
+
+    def _on_channel_method(self, channel: Channel, index: int) -> None:
+        if index == methods.CHANNEL_CLOSE:
+            channel.end()
+            del self.channels[channel.number]
+            self.write_method(answer(commands.Channel.CloseOk), channel.number)
+        elif index == methods.ACCESS_REQUEST:
+            self.write_frame(METHOD, channel.number, methods.ACCESS_REQUEST_OK)
+        elif index == methods.CHANNEL_OPEN:
+            raise ProtocolRefusal(504, "second 'channel.open' seen", index)
+        else:
+            raise ProtocolRefusal(503, "unimplemented method", index)
+
+    def _on_closing_channel(self, channel: Channel, index: int) -> None:
+        if index == methods.CHANNEL_CLOSE:
+            self.write_method(answer(commands.Channel.CloseOk), channel.number)
+        elif index == methods.CHANNEL_CLOSE_OK:
+            del self.channels[channel.number]
+
+    def _flush_confirms(self) -> None:
+        channels, self.to_confirm = self.to_confirm, []
+        for channel in channels:
+            channel.flush_confirms()
+
+    # channel 0
+
+    def _on_channel_zero(self, kind: int, payload: bytes) -> None:
+        if kind == HEARTBEAT and not payload:
+            return
+        if kind == BODY or (kind == HEADER and len(payload) >= 12):
+            raise unexpected_frame(kind, payload)
+        if kind != METHOD or len(payload) < 4:
+            raise bad_frame(kind, payload)
+        index = methods.index_of(payload)
+        if index == commands.Connection.Close.index:
+            methods.decode(payload)
+            self._end()
+            self.write_method(answer(commands.Connection.CloseOk), 0)
+            self.state = State.CLOSED
+            self.finish()
+        elif index == commands.Connection.UpdateSecret.index:
+            methods.decode(payload)
+            self.write_method(answer(commands.Connection.UpdateSecretOk), 0)
+        elif methods.is_known(index):
+            raise self._out_of_place(index)
+        else:
+            raise ProtocolRefusal(503, "unimplemented method", index)
+
+    def _out_of_place(self, index: int) -> ProtocolRefusal:
+        return ProtocolRefusal(504, f"unexpected method in connection state {self.state.value}", index)
+
+    # the handshake
+
+    def _step(self, frames: list[Frame]) -> None:
+        for position, frame in enumerate(frames):
+            self._handshake_frame(*frame)
+            if self.state is State.RUNNING:
+                self._run(frames[position + 1 :])
+                return
+
+    def _handshake_frame(self, kind: int, number: int, payload: bytes) -> None:
+        if self.state in (State.CLOSING, State.CLOSED):
+            if not number and kind == METHOD and payload[:4] == b"\x00\x0a\x00\x33":
+                self.state = State.CLOSED
+                self.finish()
+            return
+        if kind == HEARTBEAT and not number and not payload:
+            return
+        try:
+            if number or kind != METHOD or len(payload) < 4:
+                raise unexpected_frame(kind, payload)
+            index = methods.index_of(payload)
+            step = self._STEPS.get((self.state, index))
+            if step is None:
+                raise self._out_of_place(index)
+            step(self, methods.decode(payload))
+        except ProtocolRefusal as refusal:
+            if self.state in _UNTRUSTED and not refusal.text.startswith(_TOLD):
+                self._fall_silent()
+            else:
+                self._refuse(refusal)
+
+    def _on_start_ok(self, method: Any) -> None:
+        given = method.client_properties.get("capabilities")
+        capabilities: dict[str, Any] = given if isinstance(given, dict) else {}
+        self.is_told_of_cancels = capabilities.get("consumer_cancel_notify") is True
+        self._is_told_of_blocks = capabilities.get("connection.blocked") is True
+        is_told_of_failure = capabilities.get("authentication_failure_close") is True
+        try:
+            user = handshake.user_of(method.mechanism, method.response, self.node.users)
+        except ValueError:
+            self._fall_silent()
+            return
+        if user is None:
+            if is_told_of_failure:
+                raise ProtocolRefusal(
+                    403,
+                    f"{_TOLD} using authentication mechanism {method.mechanism}. For details see the broker logfile.",
+                )
+            self._fall_silent()
+            return
+        self.user = user
+        self.state = State.TUNING
+        limits = self.node.limits
+        self.write_method(
+            answer(
+                commands.Connection.Tune,
+                channel_max=limits.channel_max,
+                frame_max=limits.frame_max,
+                heartbeat=limits.heartbeat,
+            ),
+            0,
+        )
+
+    def _on_tune_ok(self, method: Any) -> None:
+        limits = self.node.limits
+        for name, offered in (("frame_max", limits.frame_max), ("channel_max", limits.channel_max)):
+            problem = handshake.tuning_problem(name, getattr(method, name), offered, handshake.LEAST[name])
+            if problem is not None:
+                raise ProtocolRefusal(530, problem)
+        self.room = method.frame_max - OVERHEAD
+        self._reader.limit = method.frame_max
+        self.channel_max = method.channel_max
+        self._heartbeat = method.heartbeat
+        self.state = State.OPENING
+
+    def _on_open(self, method: Any) -> None:
+        self.vhost = self.node.vhost(method.virtual_host)
+        self.state = State.RUNNING
+        self.write_method(answer(commands.Connection.OpenOk), 0)
+        self.node.forget(self)
+        if self._heartbeat:
+            self.node.wake_at(self, self.node.now + self._heartbeat / 2, self._on_heartbeat)
+
+    _STEPS: ClassVar = {
+        (State.STARTING, commands.Connection.StartOk.index): _on_start_ok,
+        (State.TUNING, commands.Connection.TuneOk.index): _on_tune_ok,
+        (State.OPENING, commands.Connection.Open.index): _on_open,
+    }
+
+    def _vhost(self) -> VHost:
+        assert self.vhost is not None, "a channel is opened on a running connection"
+        return self.vhost
+
+    # refusing and ending
+
+    def _refuse(self, refusal: ProtocolRefusal, number: int = 0, payload: bytes = b"") -> None:
+        """Answer with a close of the channel or of the connection."""
+        class_id, method_id = refusal.method >> 16, refusal.method & 0xFFFF
+        if number and not refusal.closes_connection:
+            if not refusal.method and len(payload) >= 4:
+                class_id, method_id = 60, 40
+            channel = self.channels[number]
+            channel.end()
+            self._write_close(commands.Channel.Close, number, refusal, class_id, method_id)
+            return
+        if self.state in (State.CLOSING, State.CLOSED):
+            return
+        self._end()
+        self.state = State.CLOSING
+        self._write_close(commands.Connection.Close, 0, refusal, class_id, method_id)
+        self.node.forget(self)
+        self.node.wake_at(self, self.node.now + self.node.limits.closing, self.finish)
+
+    def _write_close(
+        self, kind: type[base.Frame], number: int, refusal: ProtocolRefusal, class_id: int, method_id: int
+    ) -> None:
+        close = answer(
+            kind,
+            reply_code=refusal.reply_code,
+            reply_text=refusal.reply_text,
+            class_id=class_id,
+            method_id=method_id,
+        )
+        self.write_method(close, number)
+
+    def _fall_silent(self) -> None:
+        """Close without a word and not at once: what came is no client, or one that guesses."""
+        self.state = State.CLOSING
+        self.node.forget(self)
+        self.node.wake_at(self, self.node.now + self.node.limits.silent_close, self.finish)
+
+    def _end(self) -> None:
+        """Leave everything that was open: channels first, then the exclusive queues."""
+        for channel in tuple(self.channels.values()):
+            if not channel.is_closing:
+                channel.end()
+        self.channels.clear()
+        for queue in tuple(self.owned):
+            queue_home = self._vhost()
+            queue_home.delete_queue(queue)
+
+    def lost(self) -> None:
+        """The socket is gone."""
+        self.state = State.CLOSED
+        self._end()
+        self.node.forget(self)
+        self.node.connections.discard(self)
+
+    def fail(self) -> None:
+        """The broker itself has failed at what this client sent: only this client is to notice."""
+        self._refuse(ProtocolRefusal(541))
+
+    def force(self, text: str) -> None:
+        """Close from this side with 320, because of what happens to the broker."""
+        if self.state is State.RUNNING:
+            self._refuse(ProtocolRefusal(320, text))
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Nothing more will be written: close the socket after what stands in `out`."""
+        self.is_finished = True
+        self.node.mark_dirty(self)
+
+    # blocked publishers and slow readers
+
+    def _block(self) -> None:
+        if not self.is_blocked:
+            self.is_blocked = True
+            if self._is_told_of_blocks:
+                self.write_method(answer(commands.Connection.Blocked, reason="low on memory"), 0)
+            self.node.mark_dirty(self)
+
+    def unblock(self) -> None:
+        """The alarm is over."""
+        self.is_blocked = False
+        if self._is_told_of_blocks:
+            self.write_method(answer(commands.Connection.Unblocked), 0)
+        self.node.mark_dirty(self)
+
+    def sent(self, waiting: int) -> None:
+        """So many bytes are still waiting for the client to read."""
+        self.unsent = waiting
+        if self.is_backed_up and waiting <= self.node.limits.write_buffer // 2:
+            self.is_backed_up = False
+            for channel in tuple(self.channels.values()):
+                for consumer in tuple(channel.consumers.values()):
+                    consumer.queue.wake(consumer)
+
+    # bytes out
+
+    def write(self, data: bytes) -> None:
+        """Have bytes written."""
+        if not self.out:
+            self.node.mark_dirty(self)
+        self.out.append(data)
+        self.unsent += len(data)
+        if self.unsent > self.node.limits.write_buffer:
+            self.is_backed_up = True
+
+    def write_method(self, method: base.Frame, number: int) -> None:
+        """Have a method written."""
+        self.write(methods.encode(method, number))
+
+    def write_frame(self, kind: int, number: int, payload: bytes) -> None:
+        """Have a frame written."""
+        self.write(methods.frame(kind, number, payload))
+
+    def take_out(self) -> bytes:
+        """What is to be written, in one piece."""
+        out, self.out = self.out, []
+        self._last_sent = self.node.now
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    # time
+
+    def _on_handshake_timeout(self) -> None:
+        if self.state is not State.RUNNING:
+            self.finish()
+
+    def _on_heartbeat(self) -> None:
+        now, interval = self.node.now, self._heartbeat
+        if now - self._last_received > 2 * interval and not self.is_blocked:
+            self.finish()
+            return
+        if now - self._last_sent >= interval / 2:
+            self.write(HEARTBEAT_FRAME)
+        self.node.wake_at(self, now + interval / 2, self._on_heartbeat)
+
+
+_TOLD = "Login was refused"

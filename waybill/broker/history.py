@@ -1,0 +1,63 @@
+"""Recent-history exchanges: a fanout that remembers, and tells each new binding what it has missed.
+
+After RabbitMQ's plugin rabbitmq_recent_history_exchange: `x-recent-history-length` messages, 20 unless given; a
+message with the header `x-recent-history-no-store` true is passed on and not kept.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from waybill.broker.message import Message
+from waybill.broker.properties import headers_of
+from waybill.routing import Router
+from waybill.values import Exchange
+
+TYPE = "x-recent-history"
+DEFAULT_LENGTH = 20
+
+
+class Histories:
+    """What the recent-history exchanges of one vhost remember."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, deque[Message]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._kept)
+
+    def declared(self, exchange: Exchange) -> None:
+        """Note a new exchange."""
+        if exchange.type == TYPE:
+            length = exchange.arguments.get("x-recent-history-length", DEFAULT_LENGTH)
+            self._kept[exchange.name] = deque(maxlen=length)
+
+    def deleted(self, name: str) -> None:
+        """Forget an exchange."""
+        self._kept.pop(name, None)
+
+    def of(self, name: str) -> Iterable[Message]:
+        """What an exchange remembers, oldest first."""
+        return tuple(self._kept.get(name, ()))
+
+    def passed(self, message: Message, router: Router) -> None:
+        """Keep a message in each recent-history exchange that it goes through."""
+        for name in self._reached(message.exchange, router):
+            if not _is_not_kept(message):
+                self._kept[name].append(message)
+
+    def _reached(self, start: str, router: Router) -> list[str]:
+        # Only whole exchanges that a fanout binding or a direct publication leads to: see the docs' differences.
+        if start in self._kept:
+            return [start]
+        return [
+            binding.destination
+            for binding in router.bindings_from(start)
+            if binding.destination_type == "exchange" and binding.destination in self._kept
+        ]
+
+
+def _is_not_kept(message: Message) -> bool:
+    field = headers_of(message.header).get("x-recent-history-no-store")
+    return field is not None and field.value is True

@@ -1,0 +1,366 @@
+"""What the methods on a channel do, except publishing and settling: the table at the end is the whole of it.
+
+Each function takes a channel and a decoded method and returns the answer, or None where the method has none or
+asks for none (`nowait`). Orders of checks and texts are RabbitMQ's (rabbit_channel.erl, `handle_method`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pamqp import base, commands
+
+from waybill.broker.channel import Channel, Transaction
+from waybill.broker.consumers import Consumer
+from waybill.broker.methods import answer
+from waybill.broker.vhost import REPLY_TO, generated_name
+from waybill.errors import ProtocolRefusal
+from waybill.queue_arguments import type_name
+from waybill.values import Binding, Exchange
+from waybill.values import Queue as Declaration
+
+Answer = base.Frame | None
+
+NO_QUEUE = "no previously declared queue"
+DEFAULT = "operation not permitted on the default exchange"
+
+
+# exchanges
+
+
+def declare_exchange(channel: Channel, method: Any) -> Answer:
+    """`exchange.declare`."""
+    name = _stripped(method.exchange)
+    if method.passive:
+        if not name:
+            raise ProtocolRefusal(403, DEFAULT)
+        channel.vhost.check_exchange(name)
+    else:
+        channel.vhost.declare_exchange(
+            Exchange(
+                name,
+                method.exchange_type,
+                method.durable,
+                method.auto_delete,
+                method.internal,
+                method.arguments,
+            )
+        )
+    return None if method.nowait else answer(commands.Exchange.DeclareOk)
+
+
+def delete_exchange(channel: Channel, method: Any) -> Answer:
+    """`exchange.delete`."""
+    channel.vhost.delete_exchange(_stripped(method.exchange), if_unused=method.if_unused)
+    return None if method.nowait else answer(commands.Exchange.DeleteOk)
+
+
+def bind_exchange(channel: Channel, method: Any) -> Answer:
+    """`exchange.bind`."""
+    channel.vhost.bind(_between_exchanges(method))
+    return None if method.nowait else answer(commands.Exchange.BindOk)
+
+
+def unbind_exchange(channel: Channel, method: Any) -> Answer:
+    """`exchange.unbind`."""
+    channel.vhost.unbind(_between_exchanges(method))
+    return None if method.nowait else answer(commands.Exchange.UnbindOk)
+
+
+def _between_exchanges(method: Any) -> Binding:
+    return Binding(
+        _stripped(method.source),
+        _stripped(method.destination),
+        method.routing_key,
+        method.arguments,
+        "exchange",
+    )
+
+
+# queues
+
+
+def declare_queue(channel: Channel, method: Any) -> Answer:
+    """`queue.declare`."""
+    name, vhost = _stripped(method.queue), channel.vhost
+    if name.startswith(REPLY_TO):
+        token = name[len(REPLY_TO) + 1 :]
+        if token and token not in vhost.reply_consumers:
+            raise ProtocolRefusal(404, f"no queue '{name}' in vhost '{vhost.name}'")
+        channel.last_queue = name
+        return None if method.nowait else _declared(name, 0, 1)
+    if method.passive:
+        queue = vhost.queue(name, channel.connection)
+        queue.touch()
+    else:
+        declaration = Declaration(name, method.durable, method.exclusive, method.auto_delete, method.arguments)
+        queue = vhost.declare_queue(declaration, channel.connection)
+    channel.last_queue = queue.name
+    queue.expire()
+    return None if method.nowait else _declared(queue.name, queue.ready.count, queue.active_consumers)
+
+
+def _declared(name: str, messages: int, consumers: int) -> base.Frame:
+    return answer(commands.Queue.DeclareOk, queue=name, message_count=messages, consumer_count=consumers)
+
+
+def bind_queue(channel: Channel, method: Any) -> Answer:
+    """`queue.bind`."""
+    binding = _to_queue(channel, method)
+    queue = channel.vhost.queues.get(binding.destination)
+    if queue is not None and binding.source in channel.vhost.router.exchanges and binding.source:
+        channel.vhost.check_access(queue, channel.connection)
+    channel.vhost.bind(binding)
+    return None if method.nowait else answer(commands.Queue.BindOk)
+
+
+def unbind_queue(channel: Channel, method: Any) -> Answer:
+    """`queue.unbind`, which has no `nowait`."""
+    channel.vhost.unbind(_to_queue(channel, method))
+    return answer(commands.Queue.UnbindOk)
+
+
+def _to_queue(channel: Channel, method: Any) -> Binding:
+    key = method.routing_key
+    if not method.queue and not key:
+        key = _named(channel, "")
+    queue = _named(channel, method.queue)
+    return Binding(_stripped(method.exchange), _stripped(queue), key, method.arguments)
+
+
+def purge_queue(channel: Channel, method: Any) -> Answer:
+    """`queue.purge`."""
+    queue = channel.vhost.queue(_named(channel, method.queue), channel.connection)
+    count = queue.purge()
+    return None if method.nowait else answer(commands.Queue.PurgeOk, message_count=count)
+
+
+def delete_queue(channel: Channel, method: Any) -> Answer:
+    """`queue.delete`; a queue that isn't there is no error."""
+    vhost = channel.vhost
+    queue = vhost.queues.get(_stripped(_named(channel, method.queue)))
+    if queue is None:
+        return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
+    vhost.check_access(queue, channel.connection)
+    queue.expire()
+    if queue.is_quorum and (method.if_empty or method.if_unused):
+        flag = "if-unused" if method.if_unused else "if-empty"
+        raise ProtocolRefusal(
+            540,
+            f"cannot delete {vhost.named(queue)}. queue.delete operations with {flag} flag set are not supported "
+            "by quorum queues",
+        )
+    if method.if_empty and queue.ready.count:
+        raise ProtocolRefusal(406, f"{vhost.named(queue)} not empty")
+    if method.if_unused and len(queue.consumers):
+        raise ProtocolRefusal(406, f"{vhost.named(queue)} in use")
+    if not method.nowait:  # before the cancels that go to the queue's consumers, perhaps on this very channel
+        channel.connection.write_method(
+            answer(commands.Queue.DeleteOk, message_count=queue.ready.count), channel.number
+        )
+    vhost.delete_queue(queue)
+    return None
+
+
+# consuming
+
+
+def set_prefetch(channel: Channel, method: Any) -> Answer:
+    """`basic.qos`; RabbitMQ 4.3 takes `global` and treats it as not set."""
+    if method.prefetch_size:
+        raise ProtocolRefusal(540, f"prefetch_size!=0 ({method.prefetch_size})")
+    channel.prefetch = method.prefetch_count
+    return answer(commands.Basic.QosOk)
+
+
+def get(channel: Channel, method: Any) -> Answer:
+    """`basic.get`."""
+    queue = channel.vhost.queue(_named(channel, method.queue), channel.connection)
+    if queue.is_quorum and queue.is_single_active:
+        raise ProtocolRefusal(
+            405,
+            f"cannot obtain access to locked {channel.vhost.named(queue)}. basic.get operations are not "
+            'supported by <<"quorum">> queues with single active consumer',
+        )
+    entry = queue.get()
+    if entry is None:
+        return answer(commands.Basic.GetEmpty)
+    channel.send_get(entry, queue, no_ack=method.no_ack)
+    return None
+
+
+def consume(channel: Channel, method: Any) -> Answer:
+    """`basic.consume`."""
+    if method.consumer_tag and method.consumer_tag in channel.consumers:
+        raise ProtocolRefusal(530, f"attempt to reuse consumer tag '{method.consumer_tag}'")
+    tag = method.consumer_tag or generated_name("amq.ctag")
+    name = _named(channel, method.queue)
+    if name == REPLY_TO:
+        _consume_replies(channel, method, tag)
+    else:
+        _subscribe(channel, method, tag, name)
+    if not method.nowait:
+        channel.connection.write_method(answer(commands.Basic.ConsumeOk, consumer_tag=tag), channel.number)
+    consumer = channel.consumers.get(tag)
+    if consumer is not None:
+        consumer.queue.dispatch()
+    return None
+
+
+def _consume_replies(channel: Channel, method: Any, tag: str) -> None:
+    if not method.no_ack:
+        raise ProtocolRefusal(406, "reply consumer cannot acknowledge")
+    if channel.reply_consumer is not None:
+        raise ProtocolRefusal(406, "reply consumer already set")
+    channel.reply_consumer = tag
+    channel.reply_token = channel.vhost.add_reply_consumer(channel)
+
+
+def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
+    vhost = channel.vhost
+    queue = vhost.queue(name, channel.connection)
+    where = vhost.named(queue)
+    arguments = method.arguments
+    _check_consume_arguments(arguments, where, queue.declaration.type)
+    if queue.consumers.is_exclusively_held() or (method.exclusive and (len(queue.consumers) or queue.is_single_active)):
+        raise ProtocolRefusal(403, f"{where} in exclusive use")
+    consumer = channel.consumers[tag] = Consumer(
+        tag,
+        queue,
+        channel,
+        no_ack=method.no_ack,
+        is_exclusive=method.exclusive,
+        prefetch=channel.prefetch,
+        priority=arguments.get("x-priority", 0),
+    )
+    queue.subscribe(consumer)
+
+
+def _check_consume_arguments(arguments: dict[str, Any], where: str, kind: str) -> None:
+    priority = arguments.get("x-priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        got = type_name(priority)
+        raise ProtocolRefusal(406, f"invalid arg 'x-priority' for {where}: \"expected integer, got {got}\"")
+    if "x-stream-offset" in arguments:
+        raise ProtocolRefusal(406, f"invalid arg 'x-stream-offset' for {where} of queue type rabbit_{kind}_queue")
+
+
+def cancel(channel: Channel, method: Any) -> Answer:
+    """`basic.cancel`; a tag that isn't there is no error."""
+    tag = method.consumer_tag
+    if tag == channel.reply_consumer:
+        channel.drop_reply_consumer()
+    consumer = channel.consumers.pop(tag, None)
+    if consumer is not None and not consumer.is_gone and consumer.queue.unsubscribe(consumer):
+        channel.vhost.delete_queue(consumer.queue)
+    return None if method.nowait else answer(commands.Basic.CancelOk, consumer_tag=tag)
+
+
+def recover(channel: Channel, method: Any) -> Answer:
+    """`basic.recover`."""
+    recover_without_answer(channel, method)
+    return answer(commands.Basic.RecoverOk)
+
+
+def recover_without_answer(channel: Channel, method: Any) -> Answer:
+    """`basic.recover-async`."""
+    if not method.requeue:
+        raise ProtocolRefusal(540, "requeue=false")
+    unacked, channel.unacked = channel.unacked, {}
+    channel.apply("return", unacked)
+    return None
+
+
+# confirms and transactions
+
+
+def select_confirms(channel: Channel, method: Any) -> Answer:
+    """`confirm.select`."""
+    if channel.transaction is not None:
+        raise ProtocolRefusal(406, "cannot switch from tx to confirm mode")
+    if channel.publish_count is None:
+        channel.publish_count = 0
+    return None if method.nowait else answer(commands.Confirm.SelectOk)
+
+
+def select_transactions(channel: Channel, _: Any) -> Answer:
+    """`tx.select`."""
+    if channel.publish_count is not None:
+        raise ProtocolRefusal(406, "cannot switch from confirm to tx mode")
+    if channel.transaction is None:
+        channel.transaction = Transaction()
+    return answer(commands.Tx.SelectOk)
+
+
+def commit(channel: Channel, _: Any) -> Answer:
+    """`tx.commit`."""
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    is_whole = True
+    for message, names, is_mandatory in transaction.publications:
+        is_whole &= channel.send_on(message, names, 0, is_mandatory=is_mandatory)
+    for outcome, taken in transaction.settlements:
+        channel.apply(outcome, taken)
+    if not is_whole:
+        raise ProtocolRefusal(406, "partial tx completion")
+    return answer(commands.Tx.CommitOk)
+
+
+def roll_back(channel: Channel, _: Any) -> Answer:
+    """`tx.rollback`: publications are forgotten, settled deliveries are out again."""
+    transaction = _transaction(channel)
+    channel.transaction = Transaction()
+    for _, taken in transaction.settlements:
+        channel.unacked.update(taken)
+    channel.unacked = dict(sorted(channel.unacked.items()))
+    return answer(commands.Tx.RollbackOk)
+
+
+def _transaction(channel: Channel) -> Transaction:
+    if channel.transaction is None:
+        raise ProtocolRefusal(406, "channel is not transactional")
+    return channel.transaction
+
+
+def flow(_: Channel, method: Any) -> Answer:
+    """`channel.flow`; RabbitMQ never holds back on a client's word."""
+    if not method.active:
+        raise ProtocolRefusal(540, "active=false")
+    return answer(commands.Channel.FlowOk, active=True)
+
+
+def _named(channel: Channel, name: str) -> str:
+    if name:
+        return name
+    if not channel.last_queue:
+        raise ProtocolRefusal(404, NO_QUEUE)
+    return channel.last_queue
+
+
+def _stripped(name: str) -> str:
+    return name.replace("\n", "").replace("\r", "")
+
+
+OPERATIONS: dict[int, Callable[[Channel, Any], Answer]] = {
+    commands.Exchange.Declare.index: declare_exchange,
+    commands.Exchange.Delete.index: delete_exchange,
+    commands.Exchange.Bind.index: bind_exchange,
+    commands.Exchange.Unbind.index: unbind_exchange,
+    commands.Queue.Declare.index: declare_queue,
+    commands.Queue.Bind.index: bind_queue,
+    commands.Queue.Unbind.index: unbind_queue,
+    commands.Queue.Purge.index: purge_queue,
+    commands.Queue.Delete.index: delete_queue,
+    commands.Basic.Qos.index: set_prefetch,
+    commands.Basic.Get.index: get,
+    commands.Basic.Consume.index: consume,
+    commands.Basic.Cancel.index: cancel,
+    commands.Basic.Recover.index: recover,
+    commands.Basic.RecoverAsync.index: recover_without_answer,
+    commands.Confirm.Select.index: select_confirms,
+    commands.Tx.Select.index: select_transactions,
+    commands.Tx.Commit.index: commit,
+    commands.Tx.Rollback.index: roll_back,
+    commands.Channel.Flow.index: flow,
+}

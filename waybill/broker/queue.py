@@ -1,0 +1,305 @@
+"""One queue: what publish, get, consume, settle and the clock do to it.
+
+Nothing here knows of sockets or bytes. A queue calls two things: a consumer's channel, to hand a delivery over, and
+its `Home`, to dead-letter a message, to be called again at a time, and to account for its bytes.
+
+The laws are RabbitMQ 4.3's, measured, where no other source is named:
+
+- A message expires only as the head of its queue; a requeued one keeps its time.
+- `x-max-length` counts waiting messages. `drop-head` drops the one that would leave next, so with priorities a
+  high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
+- A quorum queue counts a return as failed after `basic.reject` and after a lost channel, not after `basic.nack`
+  or `basic.recover`; above the delivery limit the message is dead-lettered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from waybill.broker import deaths
+from waybill.broker.consumers import Consumer, Consumers
+from waybill.broker.limits import DELIVERY_LIMIT, QUORUM_DEFAULT_PRIORITY, QUORUM_PRIORITIES
+from waybill.broker.message import Message
+from waybill.broker.ready import Entry, QuorumReady, Ready
+from waybill.values import Queue as Declaration
+
+if TYPE_CHECKING:
+    from waybill.broker.connection import Connection
+
+
+class Home(Protocol):
+    """What a queue needs around it."""
+
+    @property
+    def now(self) -> float:
+        """The clock, in seconds that only grow."""
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
+        """Take a message that left the queue for no consumer."""
+
+    def wake_at(self, queue: Queue, when: float) -> None:
+        """Call `queue.on_time()` at this time of the clock, or soon after."""
+
+    def account(self, size: int) -> None:
+        """Note that so many bytes of bodies joined the queues, or left if negative."""
+
+
+class Queue:
+    """A classic or a quorum queue.
+
+    Args:
+        declaration: accepted by the engine before.
+        owner: the connection that an exclusive queue belongs to.
+    """
+
+    def __init__(self, declaration: Declaration, home: Home, owner: Connection | None = None) -> None:
+        arguments = declaration.arguments
+        self.declaration = declaration
+        self.name = declaration.name
+        self.home = home
+        self.owner = owner
+        self.is_quorum = declaration.type == "quorum"
+        self.is_single_active = arguments.get("x-single-active-consumer") is True
+        self.ready = QuorumReady() if self.is_quorum else Ready()
+        self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
+        self.unacked = 0
+        self.is_deleted = False
+        self.dead_letter_exchange = declaration.dead_letter_exchange
+        self.dead_letter_key = declaration.dead_letter_routing_key
+        self._ttl = _seconds(arguments.get("x-message-ttl"))
+        self._expires = _seconds(arguments.get("x-expires"))
+        self._max_length: int | None = arguments.get("x-max-length")
+        self._max_bytes: int | None = arguments.get("x-max-length-bytes")
+        self._is_bounded = self._max_length is not None or self._max_bytes is not None
+        self._overflow: str = arguments.get("x-overflow", "drop-head")
+        self._max_priority = QUORUM_PRIORITIES if self.is_quorum else declaration.max_priority or 0
+        self._default_priority = QUORUM_DEFAULT_PRIORITY if self.is_quorum else 0
+        self._delivery_limit: int = arguments.get("x-delivery-limit", DELIVERY_LIMIT)
+        self._next_position = 0
+        self._can_expire = False
+        self._last_used = home.now
+        self.touch()
+
+    # publish
+
+    def publish(self, message: Message) -> bool:
+        """Take a message; False where the queue is full and says so to the publisher."""
+        if self._is_bounded and self._overflow != "drop-head" and self._is_full_for(message):
+            if self._overflow == "reject-publish-dlx":
+                self.home.dead_letter(self, message, deaths.MAXLEN, was_delivered=False)
+            return False
+        entry = self._entry(message)
+        self.home.account(len(message.body))
+        if not self.ready.count:
+            consumer = self.consumers.next()
+            if consumer is not None:
+                self._hand_over(consumer, entry)
+                return True
+        # RabbitMQ remembers earlier deliveries of a dead letter only once it has waited in the queue.
+        entry.was_seen = message.is_redelivered
+        self.ready.add(entry)
+        if entry.expires_at is not None:
+            self.expire()
+        if self._is_bounded:
+            self._trim()
+        return True
+
+    def _entry(self, message: Message) -> Entry:
+        self._next_position = position = self._next_position + 1
+        priority = 0
+        if self._max_priority:
+            given = message.priority
+            priority = self._default_priority if given is None else min(given, self._max_priority)
+        expires_at = None
+        if message.expiration is not None or self._ttl is not None:
+            expires_at = self.home.now + self._lifetime(message)
+            self._can_expire = True
+        return Entry(message, position, priority, expires_at)
+
+    def _lifetime(self, message: Message) -> float:
+        own = _seconds(message.expiration)
+        if own is None or self._ttl is None:
+            return own if self._ttl is None else self._ttl  # type: ignore[return-value]
+        return min(own, self._ttl)
+
+    def _is_full_for(self, message: Message) -> bool:
+        count, size = self.ready.count, self.ready.body_bytes
+        if self.is_quorum:
+            if self._overflow == "reject-publish-dlx":
+                return False
+            return _is_above(count, self._max_length) or _is_above(size, self._max_bytes)
+        return _is_above(count + 1, self._max_length) or _is_above(size + len(message.body), self._max_bytes)
+
+    def _trim(self) -> None:
+        if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
+            return
+        ready = self.ready
+        while ready.count and (
+            _is_above(ready.count, self._max_length) or _is_above(ready.body_bytes, self._max_bytes)
+        ):
+            self._lose(ready.pop(), deaths.MAXLEN)
+
+    # deliver
+
+    def get(self) -> Entry | None:
+        """Take the head for `basic.get`."""
+        self.touch()
+        self.expire()
+        return self.ready.pop() if self.ready.count else None
+
+    def taken(self, entry: Entry, *, no_ack: bool) -> None:
+        """The entry from `get` has been sent."""
+        entry.acquired += 1
+        if no_ack:
+            self.home.account(-len(entry.message.body))
+        else:
+            self.unacked += 1
+
+    def dispatch(self) -> None:
+        """Hand over what waits to those who can take it."""
+        ready, consumers = self.ready, self.consumers
+        while ready.count:
+            if self._can_expire:
+                self.expire()
+                if not ready.count:
+                    return
+            consumer = consumers.next()
+            if consumer is None:
+                return
+            self._hand_over(consumer, ready.pop())
+
+    def _hand_over(self, consumer: Consumer, entry: Entry) -> None:
+        if consumer.no_ack:
+            self.home.account(-len(entry.message.body))
+        else:
+            self.unacked += 1
+            consumer.unacked += 1
+        consumer.channel.deliver(consumer, entry)
+        entry.acquired += 1
+
+    def subscribe(self, consumer: Consumer) -> None:
+        """A consumer joins; its first deliveries follow with `dispatch`."""
+        self.consumers.add(consumer)
+
+    def unsubscribe(self, consumer: Consumer) -> bool:
+        """A consumer leaves; its unacknowledged deliveries stay with its channel.
+
+        Returns:
+            Whether the queue, being auto-delete and now without consumers, is to be deleted.
+        """
+        self.consumers.remove(consumer)
+        if self.is_single_active:
+            self.dispatch()
+        if len(self.consumers):
+            return False
+        self.touch()
+        return self.declaration.auto_delete
+
+    def wake(self, consumer: Consumer) -> None:
+        """A consumer may take deliveries again."""
+        self.consumers.wake(consumer)
+        if self.ready.count:
+            self.dispatch()
+
+    @property
+    def active_consumers(self) -> int:
+        """How many consumers `queue.declare-ok` counts."""
+        return len(self.consumers)
+
+    # settle
+
+    def ack(self, entry: Entry, consumer: Consumer | None) -> None:
+        """A delivery is acknowledged."""
+        self.unacked -= 1
+        self.home.account(-len(entry.message.body))
+        if consumer is not None:
+            self.free(consumer)
+
+    def free(self, consumer: Consumer) -> None:
+        """One of a consumer's deliveries is settled."""
+        consumer.unacked -= 1
+        if self.is_single_active:
+            self.consumers.settled()
+        if not consumer.is_in_turn:
+            self.wake(consumer)
+
+    def discard(self, entries: Iterable[Entry]) -> None:
+        """Deliveries are rejected for good."""
+        for entry in entries:
+            self.unacked -= 1
+            self._lose(entry, deaths.REJECTED)
+
+    def requeue(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
+        """Deliveries come back, in the order in which they are given.
+
+        Args:
+            is_failure: a quorum queue counts it against the delivery limit.
+        """
+        for entry in entries:
+            self.unacked -= 1
+            if self.is_deleted:
+                self.home.account(-len(entry.message.body))
+                continue
+            if self.is_quorum and is_failure:
+                entry.failures += 1
+                if 0 <= self._delivery_limit < entry.failures:
+                    self._lose(entry, deaths.DELIVERY_LIMIT)
+                    continue
+            self.ready.put_back(entry)
+        if not self.is_deleted:
+            self.expire()
+            if self._is_bounded:
+                self._trim()
+
+    def purge(self) -> int:
+        """Drop what waits; returns how many that were."""
+        self.expire()
+        entries = self.ready.clear()
+        self.home.account(-sum(len(entry.message.body) for entry in entries))
+        return len(entries)
+
+    def _lose(self, entry: Entry, reason: str) -> None:
+        self.home.account(-len(entry.message.body))
+        if self.dead_letter_exchange is not None and not self.is_deleted:
+            self.home.dead_letter(self, entry.message, reason, was_delivered=entry.is_redelivered)
+
+    # time
+
+    def touch(self) -> None:
+        """The queue is used: `x-expires` counts from here."""
+        if self._expires is not None:
+            self._last_used = self.home.now
+            self.home.wake_at(self, self._last_used + self._expires)
+
+    def is_expired(self) -> bool:
+        """Whether `x-expires` has run out unused."""
+        if self._expires is None or len(self.consumers):
+            return False
+        return self.home.now >= self._last_used + self._expires
+
+    def expire(self) -> None:
+        """Lose the expired messages at the head."""
+        ready = self.ready
+        while True:
+            head = ready.head()
+            if head is None or head.expires_at is None:
+                return
+            if head.expires_at > self.home.now:
+                self.home.wake_at(self, head.expires_at)
+                return
+            self._lose(ready.pop(), deaths.EXPIRED)
+
+    def on_time(self) -> None:
+        """The clock has come to a time that was asked for."""
+        self.expire()
+        if self._expires is not None and not len(self.consumers):
+            self.home.wake_at(self, self._last_used + self._expires)
+
+
+def _seconds(milliseconds: Any) -> float | None:
+    return None if milliseconds is None else int(milliseconds) / 1000
+
+
+def _is_above(value: int, limit: int | None) -> bool:
+    return limit is not None and value > limit

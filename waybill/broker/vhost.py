@@ -1,0 +1,284 @@
+"""One virtual host: the engine's router decides where messages go, the queues here keep them.
+
+Declarations and bindings are checked, refused and held by `waybill.routing.Router`, in RabbitMQ's words; what is
+added here is what only a running broker has: owners of exclusive queues, messages, dead letters, reply consumers
+and time.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import urlsafe_b64encode
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from waybill.broker import deaths
+from waybill.broker.history import Histories
+from waybill.broker.message import Message
+from waybill.broker.properties import plain_headers, read
+from waybill.broker.queue import Queue
+from waybill.errors import ProtocolRefusal
+from waybill.fields import EMPTY
+from waybill.routing import Router
+from waybill.topology import Topology
+from waybill.values import Binding, Exchange
+from waybill.values import Queue as Declaration
+
+if TYPE_CHECKING:
+    from waybill.broker.channel import Channel
+    from waybill.broker.connection import Connection
+    from waybill.broker.node import Node
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+"""The pseudo-queue of direct reply-to; with a dot and a token it names one channel's reply consumer."""
+
+LOCKED = (
+    "cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the "
+    "exclusive property value does not match that of the original declaration."
+)
+
+NO_STREAMS = "queue type stream is not part of waybill's embedded broker, use RabbitMQ"
+
+
+class VHost:
+    """Exchanges, queues and bindings under one name.
+
+    Args:
+        name: as clients open it.
+        node: the broker around it: the clock, the timers and the accounts.
+    """
+
+    def __init__(self, name: str, node: Node) -> None:
+        self.name = name
+        self.node = node
+        self.router = Router(name)
+        self.queues: dict[str, Queue] = {}
+        self.reply_consumers: dict[str, Channel] = {}
+        self._reply_mark = secrets.token_urlsafe(12)
+        self.histories = Histories()
+        self._reads_headers: dict[str, bool] = {}
+        self._letters: deque[tuple[Message, str]] = deque()
+        self._is_burying = False
+
+    # what queues ask of their home
+
+    @property
+    def now(self) -> float:
+        """The clock."""
+        return self.node.now
+
+    def wake_at(self, queue: Queue, when: float) -> None:
+        """Have `queue.on_time()` called."""
+        self.node.wake_at(queue, when, lambda: self._on_time(queue))
+
+    def account(self, size: int) -> None:
+        """Bytes joined the queues, or left."""
+        self.node.queue_bytes += size
+
+    def _on_time(self, queue: Queue) -> None:
+        if queue.is_deleted:
+            return
+        if queue.is_expired():
+            self.delete_queue(queue)
+        else:
+            queue.on_time()
+
+    def load(self, topology: Topology) -> None:
+        """Declare what a topology holds."""
+        for exchange in topology.exchanges:
+            if self.router.declare_exchange(exchange, is_restored=True):
+                self.histories.declared(exchange)
+        for declaration in topology.queues:
+            self._check_type(declaration)
+            if self.router.declare_queue(declaration, is_restored=True):
+                self.queues[declaration.name] = Queue(declaration, self)
+        for binding in topology.bindings:
+            self.bind(binding)
+
+    # exchanges and bindings
+
+    def declare_exchange(self, exchange: Exchange) -> None:
+        """Declare an exchange, or find the same one there."""
+        if self.router.declare_exchange(exchange):
+            self.histories.declared(exchange)
+            self._reads_headers.clear()
+
+    def delete_exchange(self, name: str, *, if_unused: bool) -> None:
+        """Delete an exchange; one that isn't there is no error."""
+        gone = self.router.delete_exchange(name, if_unused=if_unused)
+        self._forget_exchanges((name, *gone))
+
+    def bind(self, binding: Binding) -> None:
+        """Make a binding; a recent-history exchange hands its messages to a new one."""
+        if self.router.bind(binding):
+            self._reads_headers.clear()
+            for message in self.histories.of(binding.source):
+                self._replay(binding, message)
+
+    def _replay(self, binding: Binding, message: Message) -> None:
+        if binding.destination_type == "queue":
+            self.queues[binding.destination].publish(message)
+            return
+        for name in self.router.route_within(binding.destination, message.all_keys, EMPTY):
+            self.queues[name].publish(message)
+
+    def unbind(self, binding: Binding) -> None:
+        """Take a binding away; one that isn't there is no error."""
+        self._forget_exchanges(self.router.unbind(binding))
+
+    def _forget_exchanges(self, names: tuple[str, ...]) -> None:
+        self._reads_headers.clear()
+        for name in names:
+            self.histories.deleted(name)
+
+    def check_exchange(self, name: str) -> None:
+        """Refuse a passive declaration of an exchange that isn't there."""
+        if name not in self.router.exchanges:
+            raise ProtocolRefusal(404, f"no exchange '{name}' in vhost '{self.name}'")
+
+    # queues
+
+    def declare_queue(self, declaration: Declaration, connection: Connection) -> Queue:
+        """Declare a queue, or find the same one there; an empty name asks for one.
+
+        Raises:
+            TopologyError: 403, 406, as RabbitMQ answers.
+            ProtocolRefusal: 405 for another connection's exclusive queue, 540 for a stream.
+        """
+        if not declaration.name:
+            declaration = self._named(declaration)
+        elif (queue := self.queues.get(declaration.name)) is not None:
+            if queue.owner is not None:
+                self.check_access(queue, connection)
+            self.router.declare_queue(declaration)
+            queue.touch()
+            return queue
+        self._check_type(declaration)
+        self.router.declare_queue(declaration, is_restored=declaration.name.startswith("amq.gen-"))
+        owner = connection if declaration.exclusive else None
+        queue = self.queues[declaration.name] = Queue(declaration, self, owner)
+        if owner is not None:
+            owner.owned.add(queue)
+        return queue
+
+    @staticmethod
+    def _check_type(declaration: Declaration) -> None:
+        if declaration.type == "stream":
+            raise ProtocolRefusal(540, NO_STREAMS)
+
+    def _named(self, declaration: Declaration) -> Declaration:
+        if declaration.type != "classic":
+            raise ProtocolRefusal(406, f"Cannot declare a server-named queue for type rabbit_{declaration.type}_queue")
+        return Declaration(
+            generated_name("amq.gen"),
+            declaration.durable,
+            declaration.exclusive,
+            declaration.auto_delete,
+            declaration.arguments,
+        )
+
+    def queue(self, name: str, connection: Connection) -> Queue:
+        """A queue that this connection may use.
+
+        Raises:
+            ProtocolRefusal: 404 where there is none, 405 where it is another connection's.
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise ProtocolRefusal(404, f"no queue '{name}' in vhost '{self.name}'")
+        if queue.owner is not None:
+            self.check_access(queue, connection)
+        return queue
+
+    def check_access(self, queue: Queue, connection: Connection) -> None:
+        """Refuse another connection's exclusive queue."""
+        if queue.owner is not None and queue.owner is not connection:
+            raise ProtocolRefusal(405, LOCKED.format(self.named(queue)))
+
+    def named(self, queue: Queue) -> str:
+        """`queue 'q' in vhost '/'`, as RabbitMQ names a queue."""
+        return f"queue '{queue.name}' in vhost '{self.name}'"
+
+    def delete_queue(self, queue: Queue) -> None:
+        """Delete a queue and its bindings; its consumers are told."""
+        queue.purge()
+        queue.is_deleted = True
+        del self.queues[queue.name]
+        if queue.owner is not None:
+            queue.owner.owned.discard(queue)
+        for consumer in queue.consumers.listed:
+            consumer.is_gone = True
+            consumer.channel.cancelled(consumer)
+        self._forget_exchanges(self.router.delete_queue(queue.name))
+
+    # direct reply-to
+
+    def add_reply_consumer(self, channel: Channel) -> str:
+        """A channel waits for direct replies; returns the token by which they find it."""
+        token = f"{self._reply_mark}.{secrets.token_urlsafe(12)}"
+        self.reply_consumers[token] = channel
+        return token
+
+    def is_own_reply(self, token: str) -> bool:
+        """Whether a reply address was ever given out here: then a late reply is lost, not returned."""
+        return token.startswith(self._reply_mark)
+
+    # messages
+
+    def headers_for(self, exchange: str, raw: bytes | None) -> dict[str, Any] | None:
+        """A message's headers where its way from `exchange` depends on them, None otherwise.
+
+        Raises:
+            ProtocolRefusal: 541 for bytes that are no table.
+        """
+        if raw is None:
+            return None
+        reads = self._reads_headers.get(exchange)
+        if reads is None:
+            reads = self._reads_headers[exchange] = self.router.reads_headers(exchange)
+        if reads or b"\x02CC" in raw or b"\x03BCC" in raw:
+            return plain_headers(raw)
+        return None
+
+    def deliver(self, message: Message, names: tuple[str, ...]) -> bool:
+        """Put a message into the queues it was routed to; False where one of them refused it."""
+        if self.histories:
+            self.histories.passed(message, self.router)
+        is_taken = True
+        queues = self.queues
+        for name in names:
+            queue = queues.get(name)
+            if queue is not None and not queue.publish(message):
+                is_taken = False
+        return is_taken
+
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
+        """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""
+        exchange = queue.dead_letter_exchange
+        if exchange is None:
+            return
+        key = queue.dead_letter_key
+        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered)
+        self._letters.append((letter, reason))
+        if self._is_burying:
+            return  # a chain of dead-lettering queues is a loop here, however long, and no recursion
+        self._is_burying = True
+        try:
+            while self._letters:
+                self._send_letter(*self._letters.popleft())
+        finally:
+            self._is_burying = False
+
+    def _send_letter(self, letter: Message, reason: str) -> None:
+        found = read(letter.header)
+        headers: Mapping[str, Any] = self.headers_for(letter.exchange, found.headers) or EMPTY
+        names = self.router.route_within(letter.exchange, letter.all_keys, headers)
+        if reason != deaths.REJECTED:
+            names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
+        self.deliver(letter, names)
+
+
+def generated_name(prefix: str, entropy: Callable[[int], bytes] = secrets.token_bytes) -> str:
+    """A name that nobody has: the prefix, a dash and 128 bits."""
+    return f"{prefix}-{urlsafe_b64encode(entropy(16)).decode().rstrip('=')}"
