@@ -39,11 +39,7 @@ def _plain_binding(item: Declaration) -> Declaration:
     """3.10 shows a headers exchange other traces of dead letters, and hides CC after a dead-letter key."""
     if not isinstance(item, Binding):
         return item
-    kept = {
-        name: value
-        for name, value in item.arguments.items()
-        if name != "CC" and not name.startswith(DEATH_NAMES)
-    }
+    kept = {name: value for name, value in item.arguments.items() if name != "CC" and not name.startswith(DEATH_NAMES)}
     return replace(item, arguments=_plain_table(kept))
 
 

@@ -35,9 +35,7 @@ def _fewer_messages(case: Case, differs: Differs) -> Case:
 def _fewer_deaths(case: Case, differs: Differs) -> Case:
     """Those on arrival stay as long as their queue does: it is declared so that they happen."""
     on_arrival = {death for death in case.deaths if death.is_on_arrival}
-    deaths = _fewest(
-        case.deaths, lambda left: on_arrival.issubset(left) and differs(replace(case, deaths=left))
-    )
+    deaths = _fewest(case.deaths, lambda left: on_arrival.issubset(left) and differs(replace(case, deaths=left)))
     return replace(case, deaths=deaths)
 
 
@@ -48,9 +46,7 @@ def _fewer_declarations(case: Case, differs: Differs) -> Case:
 
 def _declaring(case: Case, declared: tuple[Declaration, ...]) -> Case:
     queues = {item.name for item in declared if isinstance(item, Queue)}
-    return replace(
-        case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in queues)
-    )
+    return replace(case, declare=declared, deaths=tuple(death for death in case.deaths if death.queue in queues))
 
 
 def _lighter_messages(case: Case, differs: Differs) -> Case:
