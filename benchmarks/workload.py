@@ -20,7 +20,7 @@ def binding_keys(count: int, seed: int = 1) -> list[str]:
     rng = random.Random(seed)
     keys: dict[str, None] = {}
     while len(keys) < count:
-        words = [_pattern_word(rng) for _ in range(rng.randint(2, 5))]
+        words = [pattern_word(rng) for _ in range(rng.randint(2, 5))]
         if words.count("#") <= MAX_HASH_WORDS:
             keys[".".join(words)] = None
     return list(keys)
@@ -41,7 +41,8 @@ def header_tables(count: int, seed: int = 3) -> list[dict[str, str | int]]:
     return [{f"header{name}": rng.randrange(50) for name in rng.sample(range(8), 3)} for _ in range(count)]
 
 
-def _pattern_word(rng: random.Random) -> str:
+def pattern_word(rng: random.Random) -> str:
+    """One word of a binding key, by the shares above."""
     share = rng.random()
     if share < STAR_SHARE:
         return "*"

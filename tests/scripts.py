@@ -92,7 +92,7 @@ def _declare_queue(chance: random.Random, flavour: str, name: str | None = None)
             arguments[argument] = chance.choice(values)
     return {
         "name": name or chance.choice(QUEUES),
-        "durable": is_quorum and chance.random() < 0.97 or chance.random() < 0.1,
+        "durable": (is_quorum and chance.random() < 0.97) or chance.random() < 0.1,
         "auto_delete": not is_quorum and chance.random() < 0.1,
         "exclusive": not is_quorum and chance.random() < 0.07,
         "passive": chance.random() < 0.06,

@@ -1,8 +1,8 @@
 """The topology that a Celery application, or Kombu's objects, would declare.
 
-Kombu itself is asked: each queue and exchange is declared on a recording channel, so that what stands here is
-what Kombu would have sent (arguments in RabbitMQ's units, exchanges it never declares left out). No connection
-is opened.
+Kombu itself is asked: each queue and exchange is declared on a recording channel, so that what stands here
+is what Kombu would have sent (arguments in RabbitMQ's units, exchanges it never declares left out). No
+connection is opened.
 
 - A `Broadcast` queue is named `bcast.<uuid>`, anew in each process; here it stands as `bcast.<alias>`, once,
   for the one that every worker has.
@@ -19,6 +19,7 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.common import Broadcast
 from kombu.entity import Exchange as KombuExchange
 from kombu.entity import Queue as KombuQueue
+from kombu.entity import binding
 from kombu.transport.base import to_rabbitmq_queue_arguments
 from kombu.transport.native_delayed_delivery import (
     bind_queue_to_native_delayed_delivery_exchange,
@@ -49,7 +50,9 @@ class CeleryApp(Protocol):
 def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
 
-    `task_queue_max_priority` and the default queue are applied as Celery applies them, by its `app.amqp.queues`.
+    `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
+    What an application declares beside its queues, Celery has no place for. The setting
+    `waybill_exchange_bindings`, a mapping from an exchange to the `kombu.binding`s that feed it, tells of it.
 
     Raises:
         TopologyError: RabbitMQ would refuse one of the declarations.
@@ -58,6 +61,8 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     recorder = Recorder()
     for queue in queues:
         recorder.declare(queue)
+    for exchange, bindings in (app.conf.get("waybill_exchange_bindings") or {}).items():
+        recorder.bind_exchange(exchange, bindings)
     if detect_quorum_queues(app, "amqp")[0]:
         _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
     return recorder.topology(vhost)
@@ -123,6 +128,14 @@ class Recorder:
             exchange.name, exchange.type, exchange.durable, exchange.auto_delete, arguments=exchange.arguments
         )
 
+    def bind_exchange(self, exchange: KombuExchange, sources: Iterable[binding]) -> None:
+        """Declare an exchange, and the bindings that feed it from other exchanges."""
+        self.declare_exchange(exchange)
+        destination: Any = exchange
+        for source in sources:
+            self.declare_exchange(source.exchange)
+            source.bind(destination(self))
+
     # What follows is called by Kombu, under the names and with the arguments of its channels.
 
     def channel(self) -> Recorder:
@@ -177,7 +190,7 @@ class Recorder:
 
 
 def _stable(queue: KombuQueue) -> KombuQueue:
-    """A `Broadcast` queue as a plain one named `bcast.<alias>` in place of a random name; any other as it is."""
+    """A `Broadcast` queue with a random name as a plain one named `bcast.<alias>`; any other as it is."""
     if not isinstance(queue, Broadcast) or not _is_random(queue.name):
         return queue
     fields: dict[str, Any] = {name: getattr(queue, name) for name, _ in KombuQueue.attrs}

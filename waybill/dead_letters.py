@@ -1,12 +1,13 @@
 """Where a message goes when it leaves a queue unconsumed (rabbit_dead_letter.erl, mc.erl).
 
-- It is published again, by the broker, to the queue's `x-dead-letter-exchange`: with `x-dead-letter-routing-key`,
-  or else with all the keys it came with, those of `CC` and `BCC` too. An internal exchange takes it.
+- The broker publishes it again, to the queue's `x-dead-letter-exchange`: with `x-dead-letter-routing-key`, or
+  else with all the keys it came with, those of `CC` and `BCC` too. An internal exchange takes it.
 - Without that argument, or without that exchange, it is gone. A stream dead-letters nothing.
-- It loses its `expiration`, and carries `x-first-death-*` and `x-last-death-*` headers, which a headers exchange
-  sees under `all-with-x` and `any-with-x`.
-- **Cycles.** Unless it was rejected just now, it is dropped before a queue in which it has died already, if it
-  was never rejected from that death on. Rejections may go round for ever.
+- It loses its `expiration`, and carries `x-first-death-*` and `x-last-death-*` headers, which a headers
+  exchange sees under `all-with-x` and `any-with-x`. The header `CC` is seen to the end, also where a
+  dead-letter key has taken the place of the keys in it.
+- **Cycles.** Unless it was rejected just now, it is dropped before a queue in which it has died already, if
+  it was never rejected from that death on. Rejections may go round for ever.
 - An overflowing queue with `x-overflow: reject-publish` refuses the new message and dead-letters nothing.
 """
 
@@ -23,10 +24,10 @@ from waybill.topology import Exchange, Message, Queue
 Reason: TypeAlias = Literal["rejected", "expired", "maxlen", "delivery_limit"]
 
 Deaths: TypeAlias = Sequence[tuple[str, Reason]]
-"""The queues a message died in, and why, the newest first, each pair once: the keys of its `x-death` header."""
+"""The queues a message died in, and why, newest first, each pair once: the keys of its `x-death` header."""
 
 MAX_HOPS = 32
-"""Dead-letterings followed in a chain; a longer one is no design but an accident, and is reported as cut off."""
+"""Dead-letterings followed in a chain; a longer one is no design but an accident, and is cut off."""
 
 
 class Routes(Protocol):
@@ -53,6 +54,7 @@ class DeadLettering:
         note: why it is lost or not dead-lettered; empty where there is nothing to say.
         deaths: the message's deaths with this one, newest first.
         onward: what happens next by itself, in those of `queues` that have a TTL and a dead-letter exchange.
+        message: as it then lies in `queues`; where it dies again, follow it with these deaths and keys.
     """
 
     queue: str
@@ -64,6 +66,7 @@ class DeadLettering:
     note: str = ""
     deaths: tuple[tuple[str, Reason], ...] = ()
     onward: tuple[DeadLettering, ...] = ()
+    message: Message | None = None
 
     @property
     def is_lost(self) -> bool:
@@ -85,13 +88,21 @@ class DeadLettering:
 
 
 def follow(
-    routes: Routes, queue: str, message: Message, reason: Reason, deaths: Deaths = (), *, hops: int = MAX_HOPS
+    routes: Routes,
+    queue: str,
+    message: Message,
+    reason: Reason,
+    deaths: Deaths = (),
+    *,
+    keys: Sequence[str] | None = None,
+    hops: int = MAX_HOPS,
 ) -> DeadLettering:
     """Dead-letter `message` from `queue`, and on from there as long as it goes by itself.
 
     Args:
         message: as it lies in `queue`.
         deaths: those before this one.
+        keys: its routing keys, where it has died before; otherwise they are read from the message.
 
     Raises:
         UnknownName: no such queue.
@@ -104,20 +115,21 @@ def follow(
         return DeadLettering(queue, reason, held.dead_letter_exchange, note=note)
     died = ((queue, reason), *(death for death in deaths if death != (queue, reason)))
     letter = _letter(held, message, died)
-    keys = _keys(held, message)
+    keys = _keys(held, message, keys)
     reached = routes.route_within(letter.exchange, keys, letter.headers)
     cycles = () if reason == "rejected" else tuple(name for name in reached if is_cycle(name, died))
     queues = tuple(name for name in reached if name not in cycles)
     onward = [routes.queues[name] for name in queues if _expires_by_itself(routes.queues[name])]
     if onward and hops <= 1:
-        return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, "not followed further", died)
-    steps = tuple(follow(routes, target.name, letter, "expired", died, hops=hops - 1) for target in onward)
+        note = "not followed further"
+        return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, note, died, message=letter)
+    steps = tuple(follow(routes, target.name, letter, "expired", died, keys=keys, hops=hops - 1) for target in onward)
     note = _lost(letter.exchange, cycles) if not queues else ""
-    return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, note, died, steps)
+    return DeadLettering(queue, reason, letter.exchange, keys, queues, cycles, note, died, steps, letter)
 
 
 def is_cycle(target: str, deaths: Deaths) -> bool:
-    """Whether the cycle rule keeps a message from `target`: it died there, and wasn't rejected from then on."""
+    """Whether the cycle rule keeps a message from `target`: it died there and wasn't rejected since."""
     for index, (queue, _) in enumerate(deaths):
         if queue == target:
             return all(reason != "rejected" for _, reason in deaths[: index + 1])
@@ -128,7 +140,7 @@ def _why_not(queue: Queue, reason: Reason, routes: Routes) -> str:
     if queue.type == "stream":
         return "a stream dead-letters nothing"
     if reason == "maxlen" and queue.arguments.get("x-overflow") == "reject-publish":
-        return "the full queue refuses the new message (x-overflow: reject-publish) and its publisher gets a nack"
+        return "the full queue refuses the new message (x-overflow: reject-publish), a nack to its publisher"
     if reason == "delivery_limit" and queue.type != "quorum":
         return f"a {queue.type} queue has no delivery limit"
     if queue.dead_letter_exchange is None:
@@ -144,9 +156,11 @@ def _lost(exchange: str, cycles: tuple[str, ...]) -> str:
     return f"no binding of the dead-letter exchange '{exchange}' takes it: the message is lost"
 
 
-def _keys(queue: Queue, message: Message) -> tuple[str, ...]:
+def _keys(queue: Queue, message: Message, keys: Sequence[str] | None) -> tuple[str, ...]:
     if queue.dead_letter_routing_key is not None:
         return (queue.dead_letter_routing_key,)
+    if keys is not None:
+        return tuple(keys)
     return routing_keys(message.routing_key, message.headers)
 
 
@@ -156,10 +170,9 @@ def _letter(queue: Queue, message: Message, deaths: Deaths) -> Message:
     last = {"queue": name, "reason": reason, "exchange": message.exchange}
     headers = dict(message.headers)
     for field, value in last.items():
-        headers.setdefault(f"x-first-death-{field}", value)
+        if len(deaths) == 1:
+            headers[f"x-first-death-{field}"] = value
         headers[f"x-last-death-{field}"] = value
-    if queue.dead_letter_routing_key is not None:
-        headers = {key: value for key, value in headers.items() if key not in ("CC", "BCC")}
     key = queue.dead_letter_routing_key
     return replace(
         message,

@@ -20,14 +20,13 @@ MAX_SHORTSTR = 255
 """Bytes of UTF-8 in a name or a key: AMQP's short string has one byte for its length."""
 
 MAX_HASH_WORDS = 2
-"""`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, for the matching grows with each."""
+"""`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, each makes matching dearer."""
 
 X_MATCH = ("all", "any", "all-with-x", "any-with-x")
 
 EXCHANGE_TYPES = frozenset(
-    {"direct", "fanout", "headers", "topic"}
-    | {"x-local-random"}  # built in since RabbitMQ 4.0
-    | {"x-consistent-hash", "x-modulus-hash", "x-recent-history", "x-random"}  # plugins shipped with the broker
+    {"direct", "fanout", "headers", "topic", "x-local-random", "x-modulus-hash"}  # RabbitMQ's own, as of 4.3
+    | {"x-consistent-hash", "x-recent-history", "x-random"}  # plugins that come with it
     | {"x-delayed-message", "x-jms-topic"}
 )
 
@@ -57,6 +56,7 @@ class Declarations:
             TopologyError: 403, 406, or 501 for a name that's too long.
         """
         if exchange.type not in EXCHANGE_TYPES:
+            # For a word that happens to be an atom in the broker's VM (`foo`, `x-random`) it says "invalid".
             raise TopologyError(406, f"unknown exchange type '{exchange.type}'")
         refuse_default_exchange(exchange.name)
         check_shortstr("exchange name", exchange.name)
@@ -141,6 +141,7 @@ _LOCKED = (
     "or the exclusive property value does not match that of the original declaration."
 )
 
+
 def effective_type(exchange: Exchange) -> str:
     """The type that routes: a delayed-message exchange routes as the type its argument names."""
     if exchange.type == "x-delayed-message":
@@ -203,9 +204,7 @@ def _check_headers_binding(binding: Binding) -> None:
     mode, kind = binding.arguments["x-match"], type_name(binding.arguments["x-match"])
     expected = "all, any, all-with-x, or any-with-x"
     if kind != "longstr":
-        raise TopologyError(
-            406, f"Invalid x-match field type {kind} (value {written(mode)}); expected longstr"
-        )
+        raise TopologyError(406, f"Invalid x-match field type {kind} (value {written(mode)}); expected longstr")
     if mode not in X_MATCH:
         raise TopologyError(406, f"Invalid x-match field value {written(mode)}; expected {expected}")
 

@@ -3,6 +3,9 @@
 Two shapes are read: the whole broker's (`rabbitmqctl export_definitions`, `GET /api/definitions`), where each
 entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. Users, policies and
 whatever else stands in them is left alone; a file that holds only exchanges, queues and bindings is enough.
+
+RabbitMQ's exports have a gap: exclusive queues and internal exchanges are left out, the bindings to them are
+not. A queue missing from an export is therefore read as an exclusive one; a missing exchange is asked for.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
+from waybill.documents import Entry, entries_of, kind_of
 from waybill.errors import InputError, UnknownName
-from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Exchange, Queue, Topology
-from waybill.tracing import plain
+from waybill.fields import plain
+from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
 
 V = TypeVar("V")
 
@@ -53,22 +57,43 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
         TopologyError: RabbitMQ would refuse what stands in it.
     """
     if not isinstance(data, Mapping):
-        raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {_kind(data)}")
+        raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {kind_of(data)}")
     chosen = _choose_vhost(data, vhost, where)
-    exchanges = _read_all(data, "exchanges", chosen, where, _exchange)
-    return Topology(
-        (exchange for exchange in exchanges if exchange.name != DEFAULT_EXCHANGE),
-        _read_all(data, "queues", chosen, where, _queue),
-        (b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE),
-        chosen,
-    )
+    exchanges = [x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE]
+    queues = _read_all(data, "queues", chosen, where, _queue)
+    bindings = [b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE]
+    if "rabbitmq_version" in data or "rabbit_version" in data:
+        _refuse_internal(exchanges, bindings, where)
+        queues += _exclusive(queues, bindings)
+    return Topology(exchanges, queues, bindings, chosen)
+
+
+def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:
+    """The queues that a broker's export leaves out, though not the bindings to them: the exclusive ones."""
+    listed = {queue.name for queue in queues}
+    bound = dict.fromkeys(binding.destination for binding in bindings if binding.destination_type == "queue")
+    return [Queue(name, durable=False, exclusive=True) for name in bound if name not in listed]
+
+
+def _refuse_internal(exchanges: list[Exchange], bindings: list[Binding], where: str) -> None:
+    """A broker's export leaves out internal exchanges too, and then nobody can say what type they were."""
+    known = {exchange.name for exchange in exchanges} | set(PREDECLARED)
+    for binding in bindings:
+        ends = {binding.source} | ({binding.destination} if binding.destination_type == "exchange" else set())
+        for name in ends - known:
+            raise InputError(
+                f"{where}: exchange '{name}' has bindings and isn't listed, as RabbitMQ exports no internal "
+                f"exchange: add it to exchanges, with its type"
+            )
 
 
 def to_definitions(topology: Topology) -> dict[str, Any]:
     """A definitions document that RabbitMQ imports: for its vhost alone and for the broker alike.
 
-    Exclusive queues are left out, with the bindings to them, as RabbitMQ leaves them out: they end with their
-    connection.
+    Exclusive queues are left out, with the bindings to them: they end with their connection.
+
+    Raises:
+        InputError: a void argument, for which this JSON has no place (RabbitMQ: `null_not_allowed`).
     """
     at = {"vhost": topology.vhost}
     kept = {queue.name for queue in topology.queues if not queue.exclusive}
@@ -105,60 +130,15 @@ def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str
 
 def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     for section in ("exchanges", "queues", "bindings"):
-        yield from _section(data, section, where)
+        yield from entries_of(data, section, where)
 
 
-def _section(data: Mapping[str, Any], section: str, where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    entries = data.get(section, [])
-    if not isinstance(entries, list):
-        raise InputError(f"{where}: {section}: expected a list, got {_kind(entries)}")
-    for index, entry in enumerate(entries):
-        at = f"{where}: {section}[{index}]"
-        if not isinstance(entry, Mapping):
-            raise InputError(f"{at}: expected an object, got {_kind(entry)}")
-        yield entry, at
+def _read_all(data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[Entry], V]) -> list[V]:
+    entries = entries_of(data, section, where)
+    return [read(Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
 
 
-def _read_all(
-    data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[_Entry], V]
-) -> list[V]:
-    entries = _section(data, section, where)
-    return [read(_Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
-
-
-class _Entry:
-    """One object of the document, read field by field."""
-
-    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
-        self._fields = fields
-        self._where = where
-
-    def text(self, name: str, default: str | None = None) -> str:
-        value = self._fields.get(name, default)
-        if isinstance(value, str):
-            return value
-        got = "nothing" if name not in self._fields else _kind(value)
-        raise InputError(f"{self._where}: {name}: expected text, got {got}")
-
-    def flag(self, name: str, default: bool) -> bool:
-        value = self._fields.get(name, default)
-        if isinstance(value, bool):
-            return value
-        raise InputError(f"{self._where}: {name}: expected true or false, got {_kind(value)}")
-
-    def table(self, name: str) -> Mapping[str, Any]:
-        value = self._fields.get(name, {})
-        if isinstance(value, Mapping):
-            return value
-        if value == []:  # what an empty table becomes in some of the broker's own exports
-            return {}
-        raise InputError(f"{self._where}: {name}: expected an object, got {_kind(value)}")
-
-    def refuse(self, name: str, expected: str) -> InputError:
-        return InputError(f"{self._where}: {name}: expected {expected}, got {_kind(self._fields[name])}")
-
-
-def _exchange(entry: _Entry) -> Exchange:
+def _exchange(entry: Entry) -> Exchange:
     return Exchange(
         entry.text("name"),
         entry.text("type"),
@@ -169,7 +149,7 @@ def _exchange(entry: _Entry) -> Exchange:
     )
 
 
-def _queue(entry: _Entry) -> Queue:
+def _queue(entry: Entry) -> Queue:
     return Queue(
         entry.text("name"),
         entry.flag("durable", True),
@@ -179,7 +159,7 @@ def _queue(entry: _Entry) -> Queue:
     )
 
 
-def _binding(entry: _Entry) -> Binding:
+def _binding(entry: Entry) -> Binding:
     kind = entry.text("destination_type", "queue")
     if kind not in ("queue", "exchange"):
         raise entry.refuse("destination_type", '"queue" or "exchange"')
@@ -199,7 +179,7 @@ def _from_exchange(exchange: Exchange) -> dict[str, Any]:
         "durable": exchange.durable,
         "auto_delete": exchange.auto_delete,
         "internal": exchange.internal,
-        "arguments": plain(exchange.arguments),
+        "arguments": _arguments(exchange.arguments, f"exchange '{exchange.name}'"),
     }
 
 
@@ -208,7 +188,7 @@ def _from_queue(queue: Queue) -> dict[str, Any]:
         "name": queue.name,
         "durable": queue.durable,
         "auto_delete": queue.auto_delete,
-        "arguments": plain(queue.arguments),
+        "arguments": _arguments(queue.arguments, f"queue '{queue.name}'"),
     }
 
 
@@ -218,15 +198,12 @@ def _from_binding(binding: Binding) -> dict[str, Any]:
         "destination": binding.destination,
         "destination_type": binding.destination_type,
         "routing_key": binding.binding_key,
-        "arguments": plain(binding.arguments),
+        "arguments": _arguments(binding.arguments, f"binding from '{binding.source}' to '{binding.destination}'"),
     }
 
 
-def _kind(value: object) -> str:
-    """What a JSON value is, with the value where it is short."""
-    if isinstance(value, Mapping):
-        return "an object"
-    if isinstance(value, list):
-        return "a list"
-    written = json.dumps(value, default=repr)
-    return written if len(written) <= 40 else written[:37] + "..."
+def _arguments(arguments: Mapping[str, Any], whose: str) -> Any:
+    for name, value in arguments.items():
+        if value is None:
+            raise InputError(f"{whose}: argument '{name}' is void, and definitions JSON cannot say so")
+    return plain(arguments)

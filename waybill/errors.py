@@ -6,8 +6,7 @@
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
-    ├── FleetError               a worker that cannot be described, started or heard
-    └── Unroutable               a message was published and no queue took it
+    └── FleetError               a worker that cannot be described, started or heard
 
 Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a finding, a message that
 no queue took), 2 the command could not do its work.
@@ -132,9 +131,3 @@ class ProtocolRefusal(WaybillError):
 
 class FleetError(WaybillError):
     """A worker that cannot be described, started or heard."""
-
-
-class Unroutable(WaybillError):
-    """A message was published mandatory and RabbitMQ returned it: no queue took it."""
-
-    exit_code = EXIT_FINDINGS

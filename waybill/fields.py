@@ -4,16 +4,17 @@ Python's equality is too kind for AMQP: `1 == 1.0 == True` there, while RabbitMQ
 (`=:=` in rabbit_exchange_type_headers.erl). `field_key` therefore turns a field into a hashable key that is
 equal exactly where RabbitMQ finds the fields equal:
 
-| field                       | key                              | because                                        |
-|-----------------------------|----------------------------------|------------------------------------------------|
-| text, UTF-8 bytes           | the text                         | both are the wire's long string                |
-| other bytes                 | the bytes                        |                                                |
-| integer of any width        | the integer                      | the broker forgets the width                   |
-| boolean, float, void        | tagged                           | never equal to an integer                      |
-| decimal                     | tagged, with its exponent        | 1.50 and 1.5 are two fields                    |
-| timestamp                   | tagged, in whole seconds         | the wire carries seconds                       |
-| array                       | tagged, element by element       |                                                |
-| table                       | tagged, entries in wire order    | inner tables are compared as lists, unsorted   |
+| field               | key                           | because                                      |
+|---------------------|-------------------------------|----------------------------------------------|
+| text                | the text                      |                                              |
+| bytes               | tagged                        | a type of their own in arrays and tables     |
+| integer             | the integer                   | the broker forgets its width                 |
+| boolean, float      | tagged                        | never equal to an integer                    |
+| void                | tagged                        |                                              |
+| decimal             | tagged, with its exponent     | 1.50 and 1.5 differ (some clients shorten)   |
+| timestamp           | tagged, in whole seconds      | the wire carries seconds                     |
+| array               | tagged, element by element    |                                              |
+| table               | tagged, entries in wire order | inner tables are compared as lists, unsorted |
 """
 
 from __future__ import annotations
@@ -53,6 +54,13 @@ class FieldTable(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         return self._fields[name]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As `dict.get`; the one that `Mapping` gives raises and catches inside."""
+        return self._fields.get(name, default)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)
@@ -94,7 +102,7 @@ def field_key(value: Any) -> Hashable:
     if isinstance(value, float):
         return ("float", value.hex())
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return _text(bytes(value))
+        return ("bytes", bytes(value))
     return _compound_key(value)
 
 
@@ -130,8 +138,12 @@ def _name(name: Any) -> str:
     raise InputError(f"the names in an AMQP table are text, got {name!r}")
 
 
-def _text(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
+def plain(value: Any) -> Any:
+    """An AMQP field as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

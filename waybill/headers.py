@@ -1,21 +1,24 @@
 """Headers exchanges: a binding's arguments against a message's headers, by type and value.
 
-- `x-match` is `all` (the default), `any`, `all-with-x` or `any-with-x`. It is never compared itself; arguments
-  that start with `x-` are compared only in the two last modes.
+- `x-match` is `all` (the default), `any`, `all-with-x` or `any-with-x`. It is never compared itself;
+  arguments that start with `x-` are compared only in the two last modes.
 - A void argument asks that the header is there, with any value.
 - Nothing left to compare: `all` takes every message, `any` takes none.
 - A timestamp in a message is multiplied by 1000 before it is compared, in a binding it is not, and neither
   keeps its type (`routing_value` in mc_amqpl.erl): so no timestamp matches itself, and a timestamp of *t*
-  seconds matches the integer 1000·t. Inside arrays and tables timestamps are left alone.
+  seconds matches the integer 1000·t. Text and equal bytes match, so do the empty array and the empty table.
+  Inside arrays and tables values keep their types, and timestamps are left alone.
+- `BCC` is taken off a message before it is routed: no binding finds it. `CC` is a header like others.
 
-The index: under `all` a binding can match only if each of its pairs is in the message, so it stands under one of
-them, the one that fewest other bindings stand under; under `any` it stands under each. Candidates are then
+The index: under `all` a binding can match only if each of its pairs is in the message, so it stands under one
+of them, the one that fewest other bindings stand under; under `any` it stands under each. Candidates are then
 compared as sets of pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from waybill.fields import VOID, field_key, is_timestamp, seconds
@@ -25,6 +28,9 @@ Pair: TypeAlias = tuple[str, Hashable]
 
 PRESENT = ("present",)
 """What a void argument asks for, as a value: every header has it beside its own."""
+
+UNSEEN = "BCC"
+"""The header that is gone before a headers exchange looks."""
 
 
 class HeadersMatcher:
@@ -118,13 +124,15 @@ def wanted_key(value: Any) -> Hashable:
     """A binding's value as it is compared."""
     if value is None:
         return PRESENT
-    return seconds(value) if is_timestamp(value) else field_key(value)
+    return seconds(value) if is_timestamp(value) else _untyped_key(value)
 
 
 def given_pairs(headers: Mapping[str, Any]) -> set[Pair]:
     """What a message's headers answer: every pair, and that each name is there."""
     given: set[Pair] = {(name, given_key(value)) for name, value in headers.items()}
     given.update([(name, PRESENT) for name in headers])
+    if UNSEEN in headers:
+        given = {pair for pair in given if pair[0] != UNSEEN}
     return given
 
 
@@ -132,4 +140,14 @@ def given_key(value: Any) -> Hashable:
     """A message's value as it is compared."""
     if value is None:
         return VOID
-    return seconds(value) * 1000 if is_timestamp(value) else field_key(value)
+    return seconds(value) * 1000 if is_timestamp(value) else _untyped_key(value)
+
+
+def _untyped_key(value: Any) -> Hashable:
+    """As `field_key`, for a value that stands in no array or table: there the broker forgets its type."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        with suppress(UnicodeDecodeError):
+            return bytes(value).decode()
+    if isinstance(value, (Mapping, list, tuple)) and not value:
+        return ("empty",)
+    return field_key(value)

@@ -1,15 +1,18 @@
 """Does this binding take this message? The rules, exchange type by exchange type.
 
-| type     | a binding takes a message when                                     | stated in                           |
-|----------|--------------------------------------------------------------------|-------------------------------------|
-| direct   | binding key and routing key are equal                              | rabbit_exchange_type_direct.erl     |
-| fanout   | always                                                             | rabbit_exchange_type_fanout.erl     |
-| topic    | the words match: `*` is one word, `#` any number, none included    | rabbit_db_topic_exchange.erl        |
-| headers  | its arguments stand in the message's headers: all of them, or any  | rabbit_exchange_type_headers.erl    |
+| type    | a binding takes a message when                                   | stated in               |
+|---------|------------------------------------------------------------------|-------------------------|
+| direct  | binding key and routing key are equal                            | ..._type_direct.erl     |
+| fanout  | always                                                           | ..._type_fanout.erl     |
+| topic   | the words match: `*` is one word, `#` any number, none included  | ..._db_topic_exchange   |
+| headers | its arguments are in the message's headers: all of them, or any  | ..._type_headers.erl    |
 
-- Topic keys are split at every dot and empty words count, except that the empty key has no word at all. `*` and
-  `#` are wildcards only as a whole word of a binding key. See topic.py.
+(`rabbit_exchange_type_direct.erl` and so on; the topics' trie is `rabbit_db_topic_exchange.erl`.)
+
+- Topic keys are split at every dot and empty words count, except that the empty key has no word at all. `*`
+  and `#` are wildcards only as a whole word of a binding key. See topic.py.
 - Headers are compared by type and value. See headers.py and fields.py.
+- A consistent-hash exchange chooses one destination. See consistent_hash.py.
 - Nothing here knows queues from exchanges, alternates or dead letters: that is routing.py.
 
 A matcher holds one exchange's bindings, arranged so that a match does not look at all of them.
@@ -17,9 +20,10 @@ A matcher holds one exchange's bindings, arranged so that a match does not look 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from waybill.consistent_hash import ConsistentHashMatcher
 from waybill.declarations import effective_type
 from waybill.headers import HeadersMatcher
 from waybill.slots import Slot, add_to, each_in, remove_from
@@ -90,7 +94,7 @@ class FanoutMatcher:
         return iter(self._bindings)
 
 
-_MATCHERS: Mapping[str, type[Matcher]] = {
+_MATCHERS: Mapping[str, Callable[[], Matcher]] = {
     "direct": DirectMatcher,
     "topic": TopicMatcher,
     "headers": HeadersMatcher,
@@ -102,4 +106,7 @@ def matcher_for(exchange: Exchange) -> Matcher:
 
     A type whose choice cannot be told offline (`x-random`, ...) gets the matcher of what it chooses from.
     """
-    return _MATCHERS.get(effective_type(exchange), FanoutMatcher)()
+    kind = effective_type(exchange)
+    if kind == "x-consistent-hash":
+        return ConsistentHashMatcher(exchange.arguments)
+    return _MATCHERS.get(kind, FanoutMatcher)()

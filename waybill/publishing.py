@@ -1,4 +1,7 @@
-"""What a publication carries that decides its way, read and refused as RabbitMQ does (rabbit_basic.erl, mc_amqpl.erl)."""
+"""What a publication carries that decides its way, read and refused as RabbitMQ does.
+
+After rabbit_basic.erl (`header_routes`, `parse_expiration`) and mc_amqpl.erl.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ def check_expiration(expiration: str) -> int:
     if found is None:
         problem = "no_integer"
     elif found.end() < len(expiration):
-        problem = f'{{leftover_string,"{expiration[found.end():]}"}}'
+        problem = f'{{leftover_string,"{expiration[found.end() :]}"}}'
     elif int(expiration) < 0:
         problem = f"{{value_negative,{int(expiration)}}}"
     elif int(expiration) > MAX_EXPIRY:

@@ -1,8 +1,8 @@
 """A queue's arguments: which ones its type knows, what values they take, and RabbitMQ's sentences when not.
 
-After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`, `assert_args_equivalence`), rabbit_misc.erl
-(`assert_field_equivalence`) and each queue type's `capabilities`, as of RabbitMQ 4.3. An argument that no type
-knows (`x-max-prioritty`) is accepted and ignored, there as here.
+After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`, `assert_args_equivalence`),
+rabbit_misc.erl (`assert_field_equivalence`) and each queue type's `capabilities`, as of RabbitMQ 4.3. An
+argument that no type knows (`x-max-prioritty`) is accepted and ignored, there as here.
 """
 
 from __future__ import annotations
@@ -64,17 +64,18 @@ def check_arguments(queue: Queue, where: str) -> None:
             _check_value(argument, arguments, where)
     for argument in sorted(arguments):
         if argument in _KNOWN and argument not in known:
-            raise TopologyError(
-                406, f"invalid arg '{argument}' for {where} of queue type rabbit_{queue.type}_queue"
-            )
+            raise TopologyError(406, f"invalid arg '{argument}' for {where} of queue type rabbit_{queue.type}_queue")
     if queue.type != "classic":
         _check_replicated(queue, where)
 
 
 def _check_replicated(queue: Queue, where: str) -> None:
-    refused = {"auto-delete": queue.auto_delete, "exclusive-owner": queue.exclusive, "non-durable": not queue.durable}
-    # `non-durable` is named first for a queue that is neither durable nor exclusive (rabbit_queue_type_util.erl).
-    for wrong in ("exclusive-owner", "auto-delete", "non-durable"):
+    refused = {
+        "auto-delete": queue.auto_delete,
+        "exclusive-owner": queue.exclusive,
+        "non-durable": not queue.durable,
+    }
+    for wrong in ("auto-delete", "exclusive-owner", "non-durable"):
         if refused[wrong]:
             raise TopologyError(406, f"invalid property '{wrong}' for {where}")
 
@@ -206,9 +207,7 @@ def mismatch(argument: str, where: str, current: Mapping[str, Any], new: Mapping
 
 
 def _refuse(argument: str, where: str, current: str, new: str) -> None:
-    raise TopologyError(
-        406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}"
-    )
+    raise TopologyError(406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}")
 
 
 def _plain(value: Any) -> str:
@@ -253,9 +252,10 @@ _TYPE_NAMES: tuple[tuple[type | tuple[type, ...], str], ...] = (
 def written(value: Any) -> str:
     """`value` as Erlang prints it (`~tp`), which is how it stands in RabbitMQ's sentences."""
     if isinstance(value, str):
-        return f'<<"{value}">>' if value else "<<>>"
+        encoding = "" if value.isascii() else "/utf8"
+        return f'<<"{value}"{encoding}>>' if value else "<<>>"
     if isinstance(value, (bytes, bytearray)):
-        return written(bytes(value).decode("latin-1"))
+        return written(bytes(value).decode("utf-8", "replace"))
     if value is None:
         return "undefined"
     if is_timestamp(value):

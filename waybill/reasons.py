@@ -7,12 +7,16 @@ it went wrong. The tests hold the two to each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-from waybill.headers import PRESENT, compared, given_key, mode_of, wanted_key
+from waybill.headers import PRESENT, UNSEEN, compared, given_key, mode_of, wanted_key
 from waybill.queue_arguments import type_name
 from waybill.topic import ANY_WORD, ANY_WORDS, words_of
 from waybill.values import Binding
+
+MAX_SENTENCES = 4096
+"""Sentences kept for the next binding that fails in the same word; some 300 bytes each."""
 
 _ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
 _NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -59,6 +63,9 @@ def explain_topic(binding_key: str, routing_key: str) -> Verdict:
     """Topic: word by word."""
     if binding_key == ANY_WORDS:
         return Verdict(True, "`#` takes every key")
+    wanted, word = binding_key.partition(".")[0], routing_key.partition(".")[0]
+    if wanted not in (word, ANY_WORD, ANY_WORDS) and binding_key and routing_key:
+        return _differs(0, word, wanted)  # nearly every binding of a large exchange ends here: not split
     pattern, words = words_of(binding_key), words_of(routing_key)
     if ANY_WORDS not in pattern:
         return _explain_words(pattern, words)
@@ -144,6 +151,8 @@ def explain_headers(arguments: Mapping[str, Any], headers: Mapping[str, Any]) ->
 
 
 def _explain_header(name: str, wanted: Any, headers: Mapping[str, Any]) -> Verdict:
+    if name == UNSEEN and name in headers:
+        return Verdict(False, f"header `{name}` is taken off before a message is routed")
     if name not in headers:
         others = [header for header in headers if header.lower() == name.lower()]
         spelt = f" (there is `{others[0]}`, and case counts)" if others else ""
@@ -174,6 +183,7 @@ def _number(count: int) -> str:
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
+@lru_cache(maxsize=MAX_SENTENCES)
 def _differs(position: int, word: str, wanted: str) -> Verdict:
     return Verdict(False, f"{ordinal(position)} word is {_quoted(word)}, the binding wants {_quoted(wanted)}")
 

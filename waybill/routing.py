@@ -9,8 +9,8 @@ The walk is RabbitMQ's (rabbit_exchange.erl, `route1`): a worklist of exchanges 
    instead. One that doesn't exist is as none, and so is `''`, for the default exchange holds no bindings.
 4. A message has its routing key and those in its headers `CC` and `BCC`, each tried like the first.
 
-A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't exist, 403 for an internal one, 406
-for a `CC` or `BCC` that is no array.
+A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't exist, 403 for an internal one,
+406 for a `CC` or `BCC` that is no array.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from waybill.consistent_hash import ConsistentHashMatcher
 from waybill.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.errors import TopologyError
 from waybill.fields import EMPTY
 from waybill.publishing import check_expiration, routing_keys
 from waybill.table import RoutingTable
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
-from waybill.tracing import Trace, trace_route
+from waybill.trace import Trace
+from waybill.tracing import trace_route
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
@@ -41,6 +43,7 @@ class Router(RoutingTable):
         super().__init__(vhost)
         self._routes: dict[str, dict[str, tuple[str, ...]]] = {}
         self._listed: dict[str, tuple[Binding, ...]] = {}
+        self._header_bound: dict[str, bool] = {}
 
     @classmethod
     def of(cls, topology: Topology) -> Router:
@@ -65,9 +68,7 @@ class Router(RoutingTable):
             check_expiration(message.expiration)
         return self.route_key(message.exchange, message.routing_key, message.headers)
 
-    def route_key(
-        self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None
-    ) -> tuple[str, ...]:
+    def route_key(self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """As `route`, for those who publish often: no message need be built."""
         if not headers or ("CC" not in headers and "BCC" not in headers):
             if exchange == DEFAULT_EXCHANGE:
@@ -97,7 +98,7 @@ class Router(RoutingTable):
             raise TopologyError(403, f"cannot publish to internal {where}")
 
     def route_within(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> tuple[str, ...]:
-        """As the broker itself routes, a dead letter for one: internal exchanges take it, a missing one loses it.
+        """As the broker itself routes, a dead letter for one: internal exchanges take it too.
 
         Args:
             keys: all its routing keys, the first one first.
@@ -106,7 +107,7 @@ class Router(RoutingTable):
             return tuple(key for key in dict.fromkeys(keys) if key in self.queues)
         if name not in self.exchanges:
             return ()
-        if not self._links:  # no way leads to a second exchange
+        if name not in self._ways:  # none leads on to a second exchange
             return tuple(dict.fromkeys([b.destination for b in self.matched_at(name, keys, headers)]))
         queues: dict[str, None] = {}
         seen = {name}
@@ -132,7 +133,7 @@ class Router(RoutingTable):
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
         matcher = self._matchers[exchange]
-        if len(keys) == 1:
+        if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # by the first key alone
             return matcher.match(keys[0], headers)
         return [binding for key in keys for binding in matcher.match(key, headers)]
 
@@ -144,7 +145,7 @@ class Router(RoutingTable):
         return listed
 
     def trace(self, message: Message) -> Trace:
-        """As `route`, with every exchange on the way, every binding tried there, and why it matched or not."""
+        """As `route`, with every exchange on the way, every binding tried there, and why (not)."""
         self.check_publish(message.exchange)
         if message.expiration is not None:
             check_expiration(message.expiration)
@@ -156,20 +157,34 @@ class Router(RoutingTable):
 
     def _changed(self, exchange: str) -> None:
         self._listed.pop(exchange, None)
-        if self._links:
+        if self._ways:
             self._routes.clear()
+            self._header_bound.clear()
         else:
             self._routes.pop(exchange, None)
 
     def reads_headers(self, exchange: str) -> bool:
-        """Whether the way from `exchange`, should it exist, may depend on headers: if not, none need be decoded."""
+        """Whether the way from `exchange` may depend on headers; if not, none need be read."""
         return exchange in self._matchers and self._reads_headers(exchange)
 
     def _reads_headers(self, name: str) -> bool:
         """Whether a route from `name` may depend on headers: then it cannot be remembered under its key."""
-        if not self._links:
+        if name not in self._ways:
             return self._matchers[name].reads_headers
-        return any(matcher.reads_headers for matcher in self._matchers.values())
+        reads = self._header_bound.get(name)
+        if reads is None:
+            reads = self._header_bound[name] = any(self._matchers[x].reads_headers for x in self._reach(name))
+        return reads
+
+    def _reach(self, name: str) -> set[str]:
+        """Every exchange that a message may come by from `name` on."""
+        reached = {name}
+        worklist = [name]
+        while worklist:
+            ahead = [x for x in self._ways.get(worklist.pop(), ()) if x not in reached and x in self.exchanges]
+            reached.update(ahead)
+            worklist += ahead
+        return reached
 
     def _remember(self, exchange: str, routing_key: str, queues: tuple[str, ...]) -> None:
         if exchange == DEFAULT_EXCHANGE:

@@ -22,12 +22,13 @@ class RoutingTable(Declarations):
     def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
         super().__init__(vhost)
         self._matchers: dict[str, Matcher] = {name: matcher_for(x) for name, x in PREDECLARED.items()}
-        self._held: dict[Binding, None] = {}
+        self._held: dict[Binding, int] = {}  # and in which turn it was made
+        self._turn = 0
         self._into: dict[tuple[str, str], dict[Binding, None]] = {}
         self._out_of: dict[str, int] = {}
-        self._links = 0  # ways from exchange to exchange: bindings and alternates
+        self._ways: dict[str, dict[str, int]] = {}  # from exchange to exchange: bindings and alternates, counted
 
-    # -- what is held ------------------------------------------------------------------------------------------
+    # -- what is held ------------------------------------------------------------
 
     @property
     def bindings(self) -> tuple[Binding, ...]:
@@ -35,9 +36,9 @@ class RoutingTable(Declarations):
         return tuple(self._held)
 
     def bindings_from(self, exchange: str) -> tuple[Binding, ...]:
-        """The bindings whose source is `exchange`."""
+        """The bindings whose source is `exchange`, in the order they were made."""
         matcher = self._matchers.get(exchange)
-        return () if matcher is None else tuple(matcher)
+        return () if matcher is None else tuple(sorted(matcher, key=self._held.__getitem__))
 
     def bindings_to(self, destination: str, kind: str = "queue") -> tuple[Binding, ...]:
         """The bindings that lead to a queue, or with `kind="exchange"` to an exchange."""
@@ -52,14 +53,15 @@ class RoutingTable(Declarations):
         declared = (exchange for name, exchange in self.exchanges.items() if name not in PREDECLARED)
         return Topology(declared, self.queues.values(), self._held, self.vhost)
 
-    # -- changing it -------------------------------------------------------------------------------------------
+    # -- changing it ------------------------------------------------------------
 
     def declare_exchange(self, exchange: Exchange, *, is_restored: bool = False) -> bool:
         """Declare an exchange, or find the same one declared; see `Declarations.declare_exchange`."""
         is_new = super().declare_exchange(exchange, is_restored=is_restored)
         if is_new:
             self._matchers[exchange.name] = matcher_for(exchange)
-            self._links += exchange.alternate is not None
+            if exchange.alternate is not None:
+                self._open_way(exchange.name, exchange.alternate)
             self._changed(exchange.name)
         return is_new
 
@@ -75,11 +77,13 @@ class RoutingTable(Declarations):
         if binding in self._held:
             return False
         self.check_binding(binding)
-        self._held[binding] = None
+        self._turn += 1
+        self._held[binding] = self._turn
         self._matchers[binding.source].add(binding)
         self._into.setdefault((binding.destination_type, binding.destination), {})[binding] = None
         self._out_of[binding.source] = self._out_of.get(binding.source, 0) + 1
-        self._links += binding.destination_type == "exchange"
+        if binding.destination_type == "exchange":
+            self._open_way(binding.source, binding.destination)
         self._changed(binding.source)
         return True
 
@@ -134,7 +138,8 @@ class RoutingTable(Declarations):
         exchange = self.exchanges.pop(name)
         del self._matchers[name]
         self._changed(name)
-        self._links -= exchange.alternate is not None
+        if exchange.alternate is not None:
+            self._close_way(name, exchange.alternate)
         return sources
 
     def _remove_into(self, kind: str, name: str) -> list[str]:
@@ -152,7 +157,8 @@ class RoutingTable(Declarations):
             del self._into[end]
         self._out_of[binding.source] -= 1
         self._changed(binding.source)
-        self._links -= binding.destination_type == "exchange"
+        if binding.destination_type == "exchange":
+            self._close_way(binding.source, binding.destination)
 
     def _auto_delete(self, sources: list[str]) -> tuple[str, ...]:
         gone: list[str] = []
@@ -163,5 +169,17 @@ class RoutingTable(Declarations):
                 sources += self._delete_exchange(exchange.name)
         return tuple(gone)
 
+    def _open_way(self, source: str, destination: str) -> None:
+        ways = self._ways.setdefault(source, {})
+        ways[destination] = ways.get(destination, 0) + 1
+
+    def _close_way(self, source: str, destination: str) -> None:
+        ways = self._ways[source]
+        ways[destination] -= 1
+        if not ways[destination]:
+            del ways[destination]
+        if not ways:
+            del self._ways[source]
+
     def _changed(self, exchange: str) -> None:
-        """Called after each change that may alter a route through `exchange`, for those who remember routes."""
+        """Called after each change that may alter a route through `exchange`."""

@@ -5,10 +5,10 @@
     "#"     any number of words, none too    `a*` and `##` are plain words
 
 Binding keys without a wildcard stand in a dictionary under the whole key. The others make a trie, one word a
-level, that is walked with all words at once, as one runs a nondeterministic automaton: the nodes that are
-reached with the words so far are carried from word to word. A node behind a `#` takes any word and stays where
-it is, so once reached it is carried to the end. Each node is carried once, whatever the number of `#`: a match
-costs at most words x nodes, where trying every split of the key among the `#` would grow with their number.
+level. It is walked as one runs a nondeterministic automaton: word by word, with all the nodes that the words
+so far have reached. A node behind a `#` takes any word and stays where it is: once reached it is carried to
+the end, and it is carried once: a match costs at most words x nodes, whatever the number of `#`, where trying
+every split of the key among them would grow with each.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class TopicMatcher:
 
 
 def _carry(node: Node | None, carried: list[Node], matched: list[Binding]) -> None:
-    """Reach a node behind a `#`: its bindings match whatever words are left, and it waits for those it wants."""
+    """Reach a node behind a `#`: its bindings match whatever is left, and it waits for the words it wants."""
     while node is not None and node not in carried:
         if node.slot is not None:
             matched.extend(each_in(node.slot))

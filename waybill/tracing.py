@@ -1,174 +1,18 @@
-"""A route with its reasons: every exchange the message came by, every binding tried there, and why (not).
-
-    trace = trace_route(router, message)
-    trace.queues                       what `router.route(message)` gives
-    trace.root.attempts                the bindings of the first exchange, each with its reason
-    trace.root.onward                  the exchanges it went on to, and so on down
-
-The walk is the router's. Reasons are worded when they are read: a trace costs as much as a route, however many
-bindings were tried, and stays true to the moment it was made.
-"""
+"""Walk as the router walks, and keep what was tried: the maker of traces (trace.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from waybill.consistent_hash import hash_of
 from waybill.declarations import effective_type
+from waybill.fields import plain
 from waybill.publishing import routing_keys
-from waybill.reasons import explain
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Exchange, Message, Queue
+from waybill.trace import Attempt, Attempts, Trace, Visit
 
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One binding tried with one message."""
-
-    binding: Binding
-    is_match: bool
-    reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command line's `--json` shows it."""
-        binding = self.binding
-        return {
-            "destination": binding.destination,
-            "destination_type": binding.destination_type,
-            "binding_key": binding.binding_key,
-            "arguments": plain(binding.arguments),
-            "matched": self.is_match,
-            "reason": self.reason,
-        }
-
-
-class Attempts(Sequence[Attempt]):
-    """The bindings of one exchange, tried with one message when they are looked at.
-
-    Args:
-        bindings: as they were when the message came by.
-        kind: the type that the exchange routes by.
-        keys: the message's routing keys.
-    """
-
-    __slots__ = ("_bindings", "_headers", "_keys", "_kind")
-
-    def __init__(
-        self, bindings: Sequence[Binding], kind: str, keys: Sequence[str], headers: Mapping[str, Any]
-    ) -> None:
-        self._bindings = bindings
-        self._kind = kind
-        self._keys = keys
-        self._headers = headers
-
-    def _try(self, binding: Binding) -> Attempt:
-        return Attempt(binding, *explain(self._kind, binding, self._keys, self._headers))
-
-    @overload
-    def __getitem__(self, index: int) -> Attempt: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Attempt, ...]: ...
-    def __getitem__(self, index: int | slice) -> Attempt | tuple[Attempt, ...]:
-        if isinstance(index, slice):
-            return tuple(self._try(binding) for binding in self._bindings[index])
-        return self._try(self._bindings[index])
-
-    def __iter__(self) -> Iterator[Attempt]:
-        return map(self._try, self._bindings)
-
-    def __len__(self) -> int:
-        return len(self._bindings)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        return hash((self._kind, tuple(self._keys), len(self._bindings)))
-
-    def __repr__(self) -> str:
-        return repr(tuple(self))
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A message at an exchange.
-
-    Args:
-        reached_by: in a few words, how it came there: published, by a binding, as alternate exchange.
-        note: what the attempts don't say: nothing matched, seen before, not declared; or empty.
-        onward: where it went from here, exchanges only.
-    """
-
-    exchange: str
-    type: str
-    reached_by: str
-    attempts: Sequence[Attempt] = ()
-    note: str = ""
-    onward: tuple[Visit, ...] = ()
-
-    @property
-    def matched(self) -> tuple[Attempt, ...]:
-        """The attempts that matched."""
-        return tuple(attempt for attempt in self.attempts if attempt.is_match)
-
-    def to_json(self) -> dict[str, Any]:
-        """As the command line's `--json` shows it."""
-        return {
-            "exchange": self.exchange,
-            "type": self.type,
-            "reached_by": self.reached_by,
-            "note": self.note,
-            "attempts": [attempt.to_json() for attempt in self.attempts],
-            "onward": [visit.to_json() for visit in self.onward],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """A message's whole way.
-
-    Args:
-        is_certain: False where an exchange on the way chooses by chance or by what isn't known offline: then
-            `queues` are those it may choose from.
-    """
-
-    message: Message
-    queues: tuple[str, ...]
-    root: Visit
-    is_certain: bool = True
-
-    @property
-    def is_unroutable(self) -> bool:
-        """Whether no queue takes the message."""
-        return not self.queues
-
-    def visits(self) -> Iterator[Visit]:
-        """Every visit, from the first exchange down."""
-        stack = [self.root]
-        while stack:
-            visit = stack.pop()
-            yield visit
-            stack.extend(reversed(visit.onward))
-
-    def to_json(self) -> dict[str, Any]:
-        """`{"queues": [...], "unroutable": bool, "certain": bool, "trace": [...]}`."""
-        return {
-            "queues": list(self.queues),
-            "unroutable": self.is_unroutable,
-            "certain": self.is_certain,
-            "trace": [self.root.to_json()],
-        }
-
-
-def plain(value: Any) -> Any:
-    """A field of an AMQP table as JSON can hold it: bytes as text, timestamps and decimals as they are written."""
-    if isinstance(value, Mapping):
-        return {name: plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "backslashreplace")
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+__all__ = ["Attempt", "Attempts", "Trace", "Visit", "plain", "trace_route"]
 
 
 class Walkable(Protocol):
@@ -198,7 +42,7 @@ class _Stop:
 
 
 def trace_route(router: Walkable, message: Message) -> Trace:
-    """Walk as `Router.route` does and keep what was tried; the publication itself is checked by the caller."""
+    """Walk as `Router.route` does and keep what was tried; the caller has checked the publication."""
     keys = routing_keys(message.routing_key, message.headers)
     if message.exchange == DEFAULT_EXCHANGE:
         return _trace_default(router, message, keys)
@@ -218,18 +62,17 @@ def trace_route(router: Walkable, message: Message) -> Trace:
             seen.add(exchange)
             stop.onward.append(onward)
             stops.append(onward)
-    root = _freeze(router, stops, keys, message.headers)
-    certain = all(effective_type(router.exchanges[x]) in _CERTAIN for x in seen if x in router.exchanges)
-    return Trace(message, tuple(queues), root, certain)
+    return Trace(message, tuple(queues), _freeze(router, stops, keys, message.headers))
 
 
-_CERTAIN = frozenset({"direct", "fanout", "topic", "headers", "x-recent-history"})
+_BY_CHANCE = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-jms-topic"})
+"""Types whose choice isn't told here: by chance, by the node a queue is on, by what the message carries."""
 
 
 def _leave(
     router: Walkable, stop: _Stop, keys: Sequence[str], headers: Mapping[str, Any], queues: dict[str, None]
 ) -> list[tuple[str, str]]:
-    """Collect the queues that take the message at this stop, and give the exchanges it goes on to, and how."""
+    """Collect the queues that take the message here, and give the exchanges it goes on to, and how."""
     matched = router.matched_at(stop.exchange, keys, headers)
     ahead: dict[str, str] = {}
     for binding in matched:
@@ -244,17 +87,35 @@ def _leave(
 
 
 def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: Mapping[str, Any]) -> Visit:
-    """The stops as frozen visits; each stands behind the one it was reached from, so the last are built first."""
-    visits: dict[int, Visit] = {}
+    """The stops as frozen visits: each stands behind the one that led to it, so the last is built first."""
+    visits: dict[_Stop, Visit] = {}
     for stop in reversed(stops):
-        exchange = router.exchanges.get(stop.exchange)
+        name = stop.exchange
+        exchange = router.exchanges.get(name)
         kind = "" if exchange is None else effective_type(exchange)
         tried: Sequence[Attempt] = ()
-        if not stop.note:
-            tried = Attempts(router.tried_at(stop.exchange), kind, keys, headers)
-        onward = tuple(visits[id(ahead)] for ahead in stop.onward)
-        visits[id(stop)] = Visit(stop.exchange, kind, stop.reached_by, tried, stop.note, onward)
-    return visits[id(stops[0])]
+        is_certain = kind not in _BY_CHANCE
+        if exchange is not None and not stop.note:
+            tried = Attempts(router.tried_at(name), kind, keys, headers)
+            if kind == "x-consistent-hash":
+                tried, is_certain = _hashed(router, exchange, keys, headers)
+        onward = tuple([visits[ahead] for ahead in stop.onward])
+        visits[stop] = Visit(name, kind, stop.reached_by, tried, stop.note, onward, is_certain)
+    return visits[stops[0]]
+
+
+def _hashed(
+    router: Walkable, exchange: Exchange, keys: Sequence[str], headers: Mapping[str, Any]
+) -> tuple[tuple[Attempt, ...], bool]:
+    """What a consistent-hash exchange tried, and whether its choice can be told."""
+    chosen = router.matched_at(exchange.name, keys, headers)
+    if hash_of(exchange.arguments, keys[0], headers) is None:
+        reason = "one of those the hash chooses from; which, only the broker knows"
+        return tuple(Attempt(b, b in chosen, reason) for b in router.tried_at(exchange.name)), False
+    taker = chosen[0].destination if chosen else ""
+    return tuple(
+        Attempt(b, b in chosen, f"the hash falls into a bucket of `{taker}`") for b in router.tried_at(exchange.name)
+    ), True
 
 
 def _trace_default(router: Walkable, message: Message, keys: Sequence[str]) -> Trace:

@@ -70,6 +70,15 @@ class Queue:
         value = self.arguments.get("x-max-priority")
         return value if isinstance(value, int) else None
 
+    def level_of(self, priority: int | None) -> int:
+        """The level at which a message of that priority waits here; higher ones are delivered first.
+
+        Quorum queues as since RabbitMQ 4.3: 32 levels, and 4 for a message that names none.
+        """
+        if self.type == "quorum":
+            return min(4 if priority is None else priority, 31)
+        return min(priority or 0, self.max_priority or 0)
+
     @property
     def dead_letter_exchange(self) -> str | None:
         """Where rejected, expired and overflowing messages go, or None where they are dropped."""

@@ -1,0 +1,35 @@
+# demo · test · lint · up · down: everything runs in .venv, which the first target makes.
+# Which broker: `make demo BROKER=docker` (a container) or `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export BROKER
+
+.PHONY: demo test lint up down clean
+
+demo: $(VENV)/installed
+	@$(BIN)/python -m publishers
+
+test: $(VENV)/installed
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+up:
+	docker compose up -d --build --wait
+
+down:
+	docker compose down --volumes
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "waybill needs Python 3.11 or later; this is %s: make PYTHON=python3.13 ..." % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

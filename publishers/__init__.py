@@ -1,0 +1,1 @@
+"""PUBLISH: one runnable module for each lesson; `python -m publishers` is the tour through all of them."""

@@ -1,0 +1,69 @@
+"""The tour through all lessons: python -m publishers"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+import click
+
+import exchanges
+from publishers import (
+    alternate,
+    deadletter,
+    default,
+    direct,
+    fanout,
+    forward,
+    headers,
+    history,
+    priority,
+    raw,
+    shards,
+    topic,
+)
+from publishers.stage import broker_options, open_stage
+from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.terminal import complain, err, out, run
+
+TOUR = (
+    ("default · no routing options: the default queue", default.lesson),
+    ("direct · the key equals the binding key", direct.lesson),
+    ("topic · `*` is one word, `#` is any number of words", topic.lesson),
+    ("fanout · every queue gets a copy; a Broadcast has a queue for each worker", fanout.lesson),
+    ("headers · what the message carries, not its key; the rest to the alternate exchange", headers.lesson),
+    ("priority · the highest first, among those that wait", priority.lesson),
+    ("alternate exchange · what no binding took", alternate.lesson),
+    ("dead-letter exchange · what the task rejected", deadletter.lesson),
+    ("exchange to exchange · one exchange feeds another", forward.lesson),
+    ("recent history · who comes late gets the last value", history.lesson),
+    ("consistent hash · one key, always one queue", shards.lesson),
+    ("raw · a task from plain pika, without Celery", raw.lesson),
+)
+
+
+@click.command()
+@broker_options
+def main(broker: str, is_json: bool) -> int:
+    """Start the fleet, publish through every exchange, and print for every message who received it.
+
+    Exit code 1 when anything happened otherwise than predicted.
+
+    On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
+    """
+    began = monotonic()
+    err.print(f"starting on {'a container' if broker == 'docker' else 'the broker'} ...", style="dim")
+    with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True) as stage:
+        err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
+        for title, lesson in TOUR:
+            if not is_json:
+                out.print(f"\n[bold]{title}[/bold]")
+            lesson(stage)
+        surprises = stage.surprises
+    for surprise in surprises:
+        complain(f"otherwise than predicted: {surprise}")
+    err.print(f"\nall workers stopped; {monotonic() - began:.1f} s in all", style="dim")
+    return EXIT_FINDINGS if surprises else EXIT_OK
+
+
+if __name__ == "__main__":
+    run(main, name="python -m publishers")

@@ -1,0 +1,61 @@
+"""Into the queue with priorities: python -m publishers.priority 1 9 5"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from exchanges import priority
+from publishers.stage import Stage, publisher
+from waybill.delivery import Delivery
+from waybill.terminal import run
+from worker import tasks
+from worker.app import app
+
+QUEUE = priority.QUEUES[0]
+
+
+def lesson(stage: Stage, priorities: Sequence[int] = ()) -> None:
+    """Fill the queue `tasks` with a task of each PRIORITY while its worker looks away, and show the order of service.
+
+    Without a PRIORITY: 1 9 5.
+    """
+    stage.say(f"published in the order {' '.join(map(str, priorities or (1, 9, 5)))}, served in this one:")
+    with looking_away(stage):
+        for value in priorities or (1, 9, 5):
+            stage.publish(tasks.work, str(value), exchange=priority.tasks, routing_key="tasks", priority=value)
+    stage.show(order=_when_received)
+
+
+@contextmanager
+def looking_away(stage: Stage) -> Iterator[None]:
+    """The queue's workers stop consuming it for the length of the block, so that it fills.
+
+    An idle worker would take each message as it comes, and no priority could be seen.
+    """
+    workers = stage.workers_of(QUEUE)
+    if not workers:
+        yield
+        return
+    answers = {"reply": True, "limit": len(workers), "connection": stage.watch.connection}
+    app.control.cancel_consumer(QUEUE.name, destination=workers, **answers)
+    try:
+        yield
+    finally:
+        app.control.add_consumer(QUEUE.name, destination=workers, **answers)
+
+
+def _when_received(delivery: Delivery) -> float:
+    return min((receipt.time for receipt in delivery.received), default=0.0)
+
+
+main = publisher(priority.QUEUES)(
+    click.argument("priorities", metavar="[PRIORITY]...", nargs=-1, type=click.IntRange(0, priority.MAX_PRIORITY))(
+        lesson
+    )
+)
+
+if __name__ == "__main__":
+    run(main, name="python -m publishers.priority")

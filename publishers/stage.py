@@ -1,0 +1,270 @@
+"""What the lessons share: a broker, workers, and a way to publish and to show who received what.
+
+A lesson is a function of a `Stage`. `publisher` makes a program of it: with the URL of a broker it uses the workers
+that run there; without one it brings up a broker and the workers that the lesson needs, and takes them down again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from celery import Task
+from kombu import Exchange, Queue
+from rich.markup import escape
+
+import exchanges
+from exchanges.plugins import PLUGINS
+from waybill import provision
+from waybill.celery_topology import from_celery
+from waybill.delivery import Delivery, Watch
+from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.fleet import BROADCAST_PREFIX, Fleet, read_fleet
+from waybill.prediction import differences, message_of
+from waybill.processes import LocalWorkers
+from waybill.publication import Publication
+from waybill.routing import Router
+from waybill.terminal import complain, err, out
+from waybill.tracing import Trace
+from worker.app import app
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+
+
+class Stage:
+    """Where a lesson plays: publish through it, then `show` who received what.
+
+    Attributes:
+        watch: sees the receipts.
+        router: the declarations, and what a lesson changes in them; the predictions come from it.
+        lost: the messages that were returned.
+        surprises: what happened otherwise than predicted.
+        missing_types: exchange types that this broker doesn't know.
+    """
+
+    def __init__(self, watch: Watch, missing_types: set[str], is_json: bool) -> None:
+        self.watch = watch
+        self.router = Router.of(from_celery(app))
+        self.lost: list[Publication] = []
+        self.surprises: list[str] = []
+        self.missing_types = missing_types
+        self._is_json = is_json
+        self._labels: dict[str, str] = {}
+        self._predicted: dict[str, Trace] = {}
+        self._late: dict[str, set[str]] = defaultdict(set)
+
+    def publish(
+        self,
+        task: Task[Any, Any],
+        *args: Any,
+        exchange: Exchange | None = None,
+        label: str = "",
+        **options: Any,
+    ) -> Publication:
+        """Publish a task; `show` prints it.
+
+        Args:
+            exchange: where to; without it Celery's routing decides.
+            label: what to show for the message instead of its routing key.
+            options: as for `apply_async`.
+        """
+        if exchange is not None:
+            # With the type Celery leaves exchange and key as they are; without it an empty key means the default queue.
+            options |= {"exchange": exchange.name, "exchange_type": exchange.type}
+        sent = self.watch.publish(task.name, args, **options)
+        self._predict(sent)
+        self._labels[sent.task_id] = label
+        return sent
+
+    def follow(self, sent: Publication) -> None:
+        """Show a message that was published without us."""
+        self.watch.follow(sent)
+        self._predict(sent)
+
+    def expect_late(self, sent: Publication, queue: Queue) -> None:
+        """A queue that is bound after the publication, and gets a copy from the exchange's history."""
+        self._late[sent.task_id].add(queue.name)
+
+    def _predict(self, sent: Publication) -> None:
+        self._predicted[sent.task_id] = self.router.trace(message_of(sent))
+
+    def say(self, text: str) -> None:
+        """A line for people; nothing with --json."""
+        if not self._is_json:
+            out.print(f"  [dim]{escape(text)}[/dim]")
+
+    def show(self, order: Callable[[Delivery], Any] | None = None) -> tuple[Delivery, ...]:
+        """Wait until it's known who received what was published since the last call, and print it.
+
+        Args:
+            order: a sort key; without it in the order of publishing.
+        """
+        deliveries = self.watch.settle()
+        for delivery in sorted(deliveries, key=order) if order else deliveries:
+            sent = delivery.publication
+            predicted, late = self._predicted.pop(sent.task_id), self._late.pop(sent.task_id, set())
+            wrong = differences(self.router, predicted, delivery, self.watch.crew, late)
+            if self._is_json:
+                click.echo(json.dumps({**delivery.to_dict(), "predicted": [*predicted.queues, *late]}))
+            else:
+                self._print(delivery, predicted, wrong)
+            if sent.is_returned:
+                self.lost.append(sent)
+            if wrong:
+                self.surprises.append(f"{sent.exchange} {sent.routing_key}: {', '.join(wrong)}")
+        return deliveries
+
+    def workers_of(self, queue: Queue) -> list[str]:
+        """The node names of the workers that consume this queue."""
+        return sorted(worker for worker, queues in self.watch.crew.items() if queue.name in queues)
+
+    def lacks(self, exchange: Exchange) -> bool:
+        """True, with a line that says so, when the broker doesn't know this type of exchange."""
+        if exchange.type not in self.missing_types:
+            return False
+        err.print(
+            f"skipped: this broker has no exchange type {exchange.type!r}; "
+            f"`rabbitmq-plugins enable {PLUGINS[exchange.type]}` brings it",
+            style="yellow",
+        )
+        return True
+
+    def _print(self, delivery: Delivery, predicted: Trace, wrong: Sequence[str]) -> None:
+        sent = delivery.publication
+        what = self._labels.pop(sent.task_id, "") or sent.routing_key
+        if sent.priority:
+            what = f"{what} priority={sent.priority}"
+        out.print(f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28} → ", end="")
+        out.print(_receivers(delivery, predicted, self._consumed()), end="")
+        if not wrong:
+            out.print("[dim]  ✓ as predicted[/]")
+            return
+        foretold = ", ".join(predicted.queues) or "returned"
+        out.print(f"\n  [bold red]✗ OTHERWISE THAN PREDICTED[/]: {', '.join(wrong)}; predicted: {foretold}")
+
+    def _consumed(self) -> set[str]:
+        return {queue for queues in self.watch.crew.values() for queue in queues}
+
+
+def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) -> str:
+    """The workers and their queues, those of a Broadcast together, and the queues where a copy waits for nobody."""
+    received = [receipt for receipt in delivery.received if not receipt.queue.startswith(BROADCAST_PREFIX)]
+    own = sorted(one.worker_name for one in delivery.received if one.queue.startswith(BROADCAST_PREFIX))
+    shown = [
+        f"[bold green]{one.worker_name}[/] ({one.queue}){', no such task: discarded' * one.is_discarded}"
+        for one in received
+    ]
+    if own:
+        shown.append(f"[bold green]{' '.join(own)}[/] ({len(own)} workers, each by its own {BROADCAST_PREFIX}<uuid>)")
+    if predicted.is_certain:
+        shown += [
+            f"[yellow]nobody[/] ({queue}: no worker consumes it)"
+            for queue in predicted.queues
+            if queue not in consumed and not (own and queue.startswith(BROADCAST_PREFIX))
+        ]
+    if delivery.publication.is_returned:
+        shown.append("[bold red]returned[/]: no queue took it")
+    return ", ".join(shown) or "[yellow]nobody[/]: no worker consumes a queue that it reached"
+
+
+def names(queues: Iterable[Queue]) -> set[str]:
+    """The queues' names as `-Q` gives them: a Broadcast by the name of its exchange."""
+    return {queue.alias or queue.name for queue in queues}
+
+
+@contextmanager
+def open_stage(broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool = False) -> Iterator[Stage]:
+    """A stage on this broker.
+
+    Args:
+        broker: `docker` or a URL.
+        needs: the queues whose workers are needed.
+        is_tour: start the fleet on a broker that's there too, when no worker answers on it.
+    """
+    with ExitStack() as stack:
+        address = stack.enter_context(provision.broker(broker))
+        is_ours = broker == provision.DOCKER
+        provision.point(app, address.url)
+        with provision.connect(app) as connection:
+            missing = provision.missing_exchange_types(connection, PLUGINS)
+            exchanges.declare(connection, missing)
+        fleet = read_fleet(COMPOSE).consuming(names(needs))
+        if missing:
+            fleet = fleet.without(names(exchanges.QUEUES) - names(exchanges.queues_without(missing)))
+        yield Stage(stack.enter_context(_watch(address, fleet, is_ours, is_tour)), missing, is_json)
+
+
+@contextmanager
+def _watch(address: provision.Address, fleet: Fleet, is_ours: bool, is_tour: bool) -> Iterator[Watch]:
+    """Watch the workers that run there, or start the fleet and watch it."""
+    if not is_ours:
+        with Watch(app) as watch:
+            watch.roll_call()
+            if watch.crew or not is_tour:
+                yield watch
+                return
+    with (
+        LocalWorkers(fleet, {"WAYBILL_BROKER_URL": address.url}, ROOT) as workers,
+        Watch(app) as watch,
+    ):
+        watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+        yield watch
+
+
+def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--broker` and `--json`, the same for every publisher."""
+    function = click.option("--json", "is_json", is_flag=True, help="One JSON object for each message, one on a line.")(
+        function
+    )
+    return click.option(
+        "--broker",
+        default=provision.choice,
+        show_default="$WAYBILL_BROKER_URL, $BROKER, or docker",
+        help="`docker`, or the URL of a broker that is there, with its workers.",
+    )(function)
+
+
+def publisher(needs: Sequence[Queue]) -> Callable[[Callable[..., None]], click.Command]:
+    """Make a program of a lesson: its own arguments, `--broker` and `--json`; exit code 1 when a message was returned.
+
+    Args:
+        needs: the queues that the lesson's messages may reach.
+    """
+
+    def decorate(lesson: Callable[..., None]) -> click.Command:
+        @broker_options
+        @functools.wraps(lesson)
+        def main(broker: str, is_json: bool, **arguments: Any) -> int:
+            with open_stage(broker, needs, is_json) as stage:
+                lesson(stage, **arguments)
+            for sent in stage.lost:
+                complain(
+                    f"returned by RabbitMQ: no queue takes the routing key {sent.routing_key!r} "
+                    f"at the exchange {sent.exchange!r}"
+                )
+            for surprise in stage.surprises:
+                complain(f"otherwise than predicted: {surprise}")
+            return EXIT_FINDINGS if stage.lost or stage.surprises else EXIT_OK
+
+        return click.command()(main)
+
+    return decorate
+
+
+def pairs(values: Sequence[str], what: str = "header") -> Mapping[str, str]:
+    """`("format=pdf", ...)` as a mapping.
+
+    Raises:
+        click.BadParameter: a value has no `=` or no name before it.
+    """
+    for value in values:
+        if not value.partition("=")[0] or "=" not in value:
+            raise click.BadParameter(f"{what} {value!r}: expected name=value")
+    return dict(value.split("=", 1) for value in values)

@@ -1,0 +1,67 @@
+"""The proof of absence, as values and with real workers."""
+
+from __future__ import annotations
+
+import pytest
+from celery import Celery
+
+from waybill import delivery
+from waybill.delivery import Round, Watch
+from waybill.errors import FleetError
+from waybill.processes import LocalWorkers
+from waybill.receipts import MARKER, Receipt
+
+pytestmark = pytest.mark.waybill_workers("images1", "images2", "orders", "clerk")
+
+
+def answer(worker: str, queue: str) -> Receipt:
+    return Receipt("id", MARKER, worker, queue, "", queue, 0, False, 0.0)
+
+
+def test_a_round_ends_when_every_consumer_of_every_queue_has_answered() -> None:
+    current = Round({"a@h": ["q", "own"], "b@h": ["q"]})
+    assert sorted(current.markers()) == ["own", "q", "q"]
+    assert current.received(answer("a@h", "q"))
+    # The other marker of `q` went to the same worker: `b` needs another.
+    assert not current.received(answer("a@h", "q"))
+    assert not current.is_complete
+    assert str(current) == "b@h (q), a@h (own)"
+    assert current.received(answer("b@h", "q"))
+    assert current.received(answer("a@h", "own"))
+    assert current.is_complete
+
+
+def test_a_round_without_consumers_is_complete() -> None:
+    assert Round({}).is_complete
+
+
+def test_absence_is_seen_however_slow_the_receiver(waybill_watch: Watch) -> None:
+    """Every copy is known when `settle` returns, with many messages on the way to competing workers."""
+    for number in range(60):
+        waybill_watch.publish("worker.tasks.work", (str(number),), exchange="media", routing_key="media.image")
+        waybill_watch.publish("worker.tasks.fulfil", ("o", False), exchange="orders", routing_key="order")
+    deliveries = waybill_watch.settle()
+    assert all(len(one.received) == 1 for one in deliveries[::2])
+    assert all(one.by_worker == {"orders": "orders", "clerk": "orders_dead"} for one in deliveries[1::2])
+    assert waybill_watch.settle() == ()
+
+
+def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watch: Watch) -> None:
+    with Watch(waybill_app) as other:
+        other.roll_call()
+        assert other.crew == waybill_watch.crew
+        waybill_watch.publish("worker.tasks.work", exchange="media", routing_key="media.image")
+        other.publish("worker.tasks.fulfil", ("o", True), exchange="orders", routing_key="order")
+        (first,), (second,) = waybill_watch.settle(), other.settle()
+    assert first.received[0].queue == "images"
+    assert second.by_worker == {"orders": "orders"}
+
+
+def test_a_worker_that_does_not_answer_is_named(
+    waybill_watch: Watch, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SETTLE_TIMEOUT", 2.0)
+    waybill_workers.kill("clerk")
+    with pytest.raises(FleetError, match=r"no receipt within 2 s from clerk@\S+ \(") as caught:
+        waybill_watch.settle()
+    assert "orders_dead" in str(caught.value)

@@ -1,0 +1,301 @@
+"""Publish, and know who received it, and that nobody else did.
+
+Absence is proven and not waited for. After the messages, a *marker* is published into every queue that the fleet
+consumes, and again until every consumer of that queue has received one. The proof:
+
+1. A queue hands out its messages in order. What was in it before the marker has been handed out before the marker.
+   Markers carry priority 0, the lowest there is, so that they stay behind on a queue with priorities.
+2. A consumer gets its messages in the order in which the queue handed them to it. When *each* consumer of the queue
+   has received a marker, each has received everything that was handed to it before.
+3. A worker's receipts arrive in the order in which it received (see `receipts`). When its marker's receipt is here, so
+   is every earlier one.
+
+What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that
+queue's marker. So the round is repeated until one brings no new receipt. With a prefetch of one message a worker takes
+the marker only when the task before it has ended, which makes that proof complete; with a larger prefetch it covers
+what had happened when the last marker was taken.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+from amqp.exceptions import ChannelError
+from celery import Celery
+from kombu import Connection, Consumer, Producer
+from kombu.message import Message as KombuMessage
+
+from waybill import provision, publication
+from waybill.errors import FleetError
+from waybill.publication import Publication
+from waybill.receipts import EVENT_GROUP, MARKER, Receipt
+
+# Seconds in which every consumer has to answer its marker; a worker busy with a long task is waited for that long.
+SETTLE_TIMEOUT = 60.0
+# Seconds in which the workers have to answer the roll call.
+ROLL_CALL_TIMEOUT = 60.0
+# Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
+# with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
+ROLL_CALL_ROUND = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message, as published, and every receipt of it, in the order of arrival."""
+
+    publication: Publication
+    received: tuple[Receipt, ...]
+
+    @property
+    def by_worker(self) -> dict[str, str]:
+        """Worker name -> queue: who received it, and from where.
+
+        Raises:
+            ValueError: a worker received it twice; then only `received` tells the whole.
+        """
+        found = {receipt.worker_name: receipt.queue for receipt in self.received}
+        if len(found) != len(self.received):
+            raise ValueError(f"received more than once by one worker: {self.received}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the publishers' `--json` prints it."""
+        sent = self.publication
+        return {
+            "exchange": sent.exchange,
+            "routing_key": sent.routing_key,
+            "headers": dict(sent.headers),
+            "priority": sent.priority,
+            "task": sent.task,
+            "task_id": sent.task_id,
+            "received": [
+                {"worker": receipt.worker, "queue": receipt.queue, "redelivered": receipt.redelivered}
+                for receipt in self.received
+            ],
+            "returned": sent.is_returned,
+        }
+
+
+class Round:
+    """One round of markers, as plain values: which consumer still owes its marker, and where to send another.
+
+    Args:
+        crew: worker -> the queues that it consumes.
+    """
+
+    def __init__(self, crew: Mapping[str, Iterable[str]]) -> None:
+        self.owed: dict[str, set[str]] = defaultdict(set)
+        for worker, queues in crew.items():
+            for queue in queues:
+                self.owed[queue].add(worker)
+
+    def markers(self) -> Iterable[str]:
+        """The queues to publish a marker to, once for each of their consumers."""
+        return [queue for queue, workers in self.owed.items() for _ in workers]
+
+    def received(self, receipt: Receipt) -> bool:
+        """Note a marker's receipt; False when that consumer had answered already, and the queue needs another."""
+        workers = self.owed[receipt.queue]
+        if receipt.worker in workers:
+            workers.remove(receipt.worker)
+            return True
+        return not workers
+
+    @property
+    def is_complete(self) -> bool:
+        return not any(self.owed.values())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{worker} ({queue})" for queue, workers in self.owed.items() for worker in sorted(workers))
+
+
+class Watch:
+    """See who receives what is published.
+
+        with Watch(app) as watch:
+            watch.roll_call()
+            watch.publish("proj.tasks.add", (2, 2), queue="math")
+            (delivery,) = watch.settle()
+
+    The workers must run with `receipts.enable(app)`. Receipts are seen from the moment in which the block is entered;
+    `roll_call` comes before `settle`, and again when a worker has come or gone.
+
+    Args:
+        app: the application; its broker URL says which broker and vhost.
+
+    Attributes:
+        connection: open within the block.
+        crew: node name -> queue -> exchange: what each worker consumed at the last roll call.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self.app = app
+        self.connection: Connection = None
+        self.crew: dict[str, dict[str, str]] = {}
+        self._check_alive: Callable[[], None] = lambda: None
+        self._exit = ExitStack()
+        self._receipts: list[Receipt] = []
+        self._pending: list[Publication] = []
+        self._markers: set[str] = set()
+        self._round = Round({})
+
+    def __enter__(self) -> Watch:
+        with ExitStack() as stack:
+            self.connection = stack.enter_context(provision.connect(self.app))
+            self._producer = Producer(self.connection)
+            events = self.app.events.Receiver(self.connection, routing_key=f"{EVENT_GROUP}.#")
+            stack.enter_context(
+                Consumer(
+                    self.connection.channel(),
+                    queues=[events.queue],
+                    callbacks=[self._on_events],
+                    accept=events.accept,
+                    no_ack=True,
+                )
+            )
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def publish(
+        self, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Publication:
+        """Publish a task, mandatory and confirmed; `settle` tells who received it.
+
+        Args:
+            task: the task's name. `options` are those of `apply_async`.
+        """
+        sent = publication.publish(self.app, self.connection, task, args, kwargs, **options)
+        self.follow(sent)
+        return sent
+
+    def follow(self, sent: Publication) -> None:
+        """Watch for a message that somebody else published while this watch was open."""
+        self._pending.append(sent)
+
+    def settle(self) -> tuple[Delivery, ...]:
+        """Who received each message published since the last call, in the order of publishing.
+
+        Raises:
+            FleetError: a worker did not answer its marker in time, or has ended.
+        """
+        seen = -1
+        while seen != (seen := self._count()):
+            self._run_round()
+        deliveries = tuple(
+            Delivery(sent, tuple(receipt for receipt in self._receipts if receipt.task_id == sent.task_id))
+            for sent in self._pending
+        )
+        self._pending.clear()
+        self._receipts.clear()
+        self._markers.clear()
+        return deliveries
+
+    def roll_call(
+        self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
+    ) -> Mapping[str, Mapping[str, str]]:
+        """Learn which worker consumes which queues, by asking the workers.
+
+        Args:
+            workers: the names (the part before `@`) of the workers to wait for; without them, everyone who answers,
+                until as many are known as RabbitMQ counts consumers on the application's queues.
+            check_alive: called while waiting, here and in `settle`; raises when waiting has become pointless.
+
+        Raises:
+            FleetError: somebody did not answer in time.
+        """
+        expected = None if workers is None else frozenset(workers)
+        self._check_alive = check_alive
+        deadline = monotonic() + ROLL_CALL_TIMEOUT
+        while True:
+            self.crew = self._ask_workers(None if expected is None else len(expected))
+            missing = self._uncounted() if expected is None else self._unheard(expected)
+            if not missing:
+                return self.crew
+            check_alive()
+            if monotonic() > deadline:
+                raise FleetError(f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}")
+
+    def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
+        inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
+        answers = inspect.active_queues() or {}
+        return {
+            worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in answers.items()
+        }
+
+    def _unheard(self, expected: frozenset[str]) -> str:
+        """The workers that did not answer, for a sentence; empty when all did."""
+        return ", ".join(sorted(expected - {worker.partition("@")[0] for worker in self.crew}))
+
+    def _uncounted(self) -> str:
+        """The consumers that RabbitMQ counts and that did not answer, for a sentence; empty when all did."""
+        counted = Counter(queue for queues in self.crew.values() for queue in queues)
+        return ", ".join(
+            f"{consumers - counted[queue]} consumer(s) of {queue!r}"
+            for queue in self.app.amqp.queues
+            if (consumers := self._consumers(queue)) > counted[queue]
+        )
+
+    def _consumers(self, queue: str) -> int:
+        """How many consumers RabbitMQ counts on this queue; none when there is no such queue."""
+        try:
+            with self.connection.channel() as channel:
+                return int(channel.queue_declare(queue, passive=True).consumer_count)
+        except ChannelError:  # 404, or 405 for a queue that is some worker's own
+            return 0
+
+    def _run_round(self) -> None:
+        """Publish markers until every consumer of every queue has received one."""
+        self._round = Round(self.crew)
+        for queue in self._round.markers():
+            self._publish_marker(queue)
+        deadline = monotonic() + SETTLE_TIMEOUT
+        while not self._round.is_complete:
+            with suppress(TimeoutError):
+                self.connection.drain_events(timeout=1)
+            self._check_alive()
+            if monotonic() > deadline:
+                raise FleetError(
+                    f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}: busy with a long task, gone, "
+                    "or without `waybill.receipts.enable(app)`"
+                )
+
+    def _publish_marker(self, queue: str) -> None:
+        marker = str(uuid.uuid4())
+        self._markers.add(marker)
+        message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
+        self._producer.publish(
+            message.body,
+            exchange="",
+            routing_key=queue,
+            headers=message.headers,
+            priority=0,
+            serializer="json",
+            delivery_mode="transient",
+            **message.properties,
+        )
+
+    def _on_events(self, body: Any, _message: KombuMessage) -> None:
+        # A worker with an event loop sends what it gathered in one turn as a list.
+        for event in body if isinstance(body, list) else [body]:
+            receipt = Receipt.from_event(event)
+            if receipt.task != MARKER:
+                self._receipts.append(receipt)
+            elif receipt.task_id in self._markers and not self._round.received(receipt):
+                self._publish_marker(receipt.queue)
+
+    def _count(self) -> int:
+        """How many receipts of our own messages are here."""
+        ours = {sent.task_id for sent in self._pending}
+        return sum(receipt.task_id in ours for receipt in self._receipts)

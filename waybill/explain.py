@@ -1,0 +1,246 @@
+"""One task, all the way: what Celery publishes for it, which queues that reaches and why, and who consumes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from celery import Celery
+from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
+
+from waybill import publication
+from waybill.celery_topology import from_celery
+from waybill.dead_letters import DeadLettering, Reason
+from waybill.errors import UnknownName
+from waybill.fleet import Fleet
+from waybill.prediction import message_of
+from waybill.publication import Publication
+from waybill.routing import Router
+from waybill.topology import Message, Queue
+from waybill.tracing import Trace, plain
+
+# The exchanges of Celery's native delayed delivery: `celery_delayed_27` down to `celery_delayed_0`, then
+# `celery_delayed_delivery`.
+DELAYED_PREFIX = "celery_delayed_"
+
+# The options that decide where a task goes, in the order in which they are told.
+ROUTING_OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "countdown", "headers")
+
+CALL = "the call"
+DECORATOR = "the task's decorator"
+DEFAULTS = "the defaults"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of the publication, and who set it.
+
+    Attributes:
+        source: the call, the task's decorator, an entry of `task_routes`, a queue's declaration, or the defaults.
+    """
+
+    name: str
+    value: Any
+    source: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"option": self.name, "value": plain(self.value), "source": self.source}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A queue that the message reaches.
+
+    Attributes:
+        consumers: the workers that consume it; None when no fleet is known.
+        unconsumed: where the message goes when nobody takes it: it expires, is rejected, or stays.
+    """
+
+    queue: Queue
+    level: int
+    consumers: tuple[str, ...] | None
+    unconsumed: tuple[DeadLettering, ...]
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "queue": self.queue.name,
+            "type": self.queue.type,
+            "priority": self.level,
+            "workers": None if self.consumers is None else list(self.consumers),
+            "dead_letters": [letter.to_json() for letter in self.unconsumed],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The whole way of one task.
+
+    Attributes:
+        options: what decided the publication, with its source.
+        remarks: what Celery does with the options and a reader wouldn't expect.
+        delivered: with Celery's native delay, the way from the exchange to which the delay leads; None without.
+        arrivals: the queues in which the message ends, after any native delay.
+    """
+
+    publication: Publication
+    options: tuple[Option, ...]
+    remarks: tuple[str, ...]
+    trace: Trace
+    delivered: Trace | None
+    arrivals: tuple[Arrival, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        sent = self.publication
+        return {
+            "task": sent.task,
+            "exchange": sent.exchange,
+            "routing_key": sent.routing_key,
+            "headers": plain(dict(sent.headers)),
+            "priority": sent.priority,
+            "expiration": sent.expiration,
+            "options": [option.to_json() for option in self.options],
+            "remarks": list(self.remarks),
+            **self.trace.to_json(),
+            "delivered": None if self.delivered is None else self.delivered.to_json(),
+            "arrivals": [arrival.to_json() for arrival in self.arrivals],
+        }
+
+
+def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None = None) -> Explanation:
+    """Where `task.apply_async(**call)` would go.
+
+    Nothing is published and nobody is connected to: Celery's own code makes the message, the engine routes it by what
+    the application declares.
+
+    Args:
+        call: options of `apply_async`.
+        fleet: the workers, to say who consumes; without it nobody is named.
+
+    Raises:
+        UnknownName: the application has no such task, queue or exchange.
+        TopologyError: RabbitMQ would refuse a declaration of the application, or the publication.
+    """
+    if task not in app.tasks:
+        raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
+    router = Router.of(from_celery(app))
+    sent, warnings = publication.capture(app, task, **call)
+    if sent.exchange not in router.exchanges:
+        raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), f"the application {app.main!r}")
+    message = message_of(sent)
+    trace = router.trace(message)
+    is_delayed = sent.exchange.startswith(DELAYED_PREFIX)
+    # After the delay the message enters there with the key that it was published with.
+    delivered = _after_the_delay(router, message) if is_delayed else None
+    options = tuple(_options(app, task, call))
+    return Explanation(
+        publication=sent,
+        options=options,
+        remarks=(*_remarks(options, sent, trace), *warnings),
+        trace=trace,
+        delivered=delivered,
+        arrivals=tuple(_arrival(router, router.queues[queue], trace, fleet) for queue in (delivered or trace).queues),
+    )
+
+
+def _after_the_delay(router: Router, message: Message) -> Trace:
+    trace = router.trace(replace(message, exchange=CELERY_DELAYED_DELIVERY_EXCHANGE))
+    return replace(trace, root=replace(trace.root, reached_by="after the delay"))
+
+
+def _options(app: Celery, task: str, call: Mapping[str, Any]) -> list[Option]:
+    """The options that decide, each with the first of those who set it: call, decorator, `task_routes`, defaults."""
+    decorated = {name: value for name, value in app.tasks[task]._get_exec_options().items() if value is not None}
+    entry, routed = _route_of(app, task)
+    found = [
+        Option(name, layer[name], source)
+        for name in ROUTING_OPTIONS
+        for layer, source in [
+            next(
+                (pair for pair in ((call, CALL), (decorated, DECORATOR), (routed, entry)) if name in pair[0]),
+                ({}, ""),
+            )
+        ]
+        if source
+    ]
+    if not any(option.name in ("queue", "exchange") for option in found):
+        found.insert(0, Option("queue", app.conf.task_default_queue, f"{DEFAULTS}: task_default_queue"))
+    return found
+
+
+def _route_of(app: Celery, task: str) -> tuple[str, Mapping[str, Any]]:
+    """The entry of `task_routes` that takes this task, by name, and what it says."""
+    for number, route in enumerate(app.amqp.routes):
+        said = app.amqp.router.query_router(route, task, (), {}, {}, app.tasks[task])
+        if said is not None:
+            return _entry_name(route, task, number), {"queue": said} if isinstance(said, str) else dict(said)
+    return "task_routes", {}
+
+
+def _entry_name(route: Any, task: str, number: int) -> str:
+    if task in getattr(route, "map", ()):
+        return f"task_routes[{task!r}]"
+    for pattern in getattr(route, "patterns", ()):
+        if pattern.match(task):
+            return f"task_routes, pattern {_glob(pattern)!r}"
+    return f"task_routes, router {number + 1}: {getattr(route, '__name__', type(route).__name__)}"
+
+
+def _glob(pattern: re.Pattern[str]) -> str:
+    """The pattern as it was written: Celery keeps only the regular expression that `fnmatch` made of a glob."""
+    body = re.fullmatch(r"\(\?s:(.*)\)\\Z", pattern.pattern)
+    return re.sub(r"\\(.)", r"\1", body[1].replace(".*", "*")) if body else pattern.pattern
+
+
+def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace) -> list[str]:
+    given = {option.name: option for option in options}
+    if sent.exchange.startswith(DELAYED_PREFIX):
+        return [
+            "the application has a quorum queue, so Celery hands the delay to RabbitMQ: the task is published to "
+            f"`{sent.exchange}`, the delay in binary in front of its routing key, and arrives when it has passed"
+        ]
+    remarks = []
+    if "countdown" in given:
+        remarks.append(
+            "the message is delivered at once, and waits in the worker that gets it until the countdown has passed"
+        )
+    exchange, key = given.get("exchange"), given.get("routing_key")
+    if exchange and exchange.value and exchange.value != sent.exchange:
+        remarks.append(
+            f"exchange={exchange.value!r} from {exchange.source} is ignored: without a routing key Celery sends to the "
+            "default queue; give `routing_key` or `exchange_type`"
+        )
+    if key and key.value and key.value != sent.routing_key:
+        remarks.append(
+            f"routing_key={key.value!r} from {key.source} is ignored: the queue hangs on a direct exchange, and Celery "
+            "takes the default exchange with the queue's name instead; give `exchange` too"
+        )
+    if trace.is_unroutable:
+        remarks.append("no queue takes it: RabbitMQ drops it, or returns it to a publisher that asks for `mandatory`")
+    return remarks
+
+
+def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) -> Arrival:
+    consumers = None if fleet is None else fleet.consumers(queue.name)
+    reasons: list[Reason] = ["rejected"]
+    if "x-message-ttl" in queue.arguments or trace.message.expiration is not None:
+        reasons.append("expired")
+    if "x-max-length" in queue.arguments or "x-max-length-bytes" in queue.arguments:
+        reasons.append("maxlen")
+    if queue.type == "quorum":
+        reasons.append("delivery_limit")
+    letters = tuple(router.dead_letters(queue.name, trace.message, reason) for reason in reasons)
+    return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, tuple(_notes(queue, trace)))
+
+
+def _notes(queue: Queue, trace: Trace) -> list[str]:
+    priority = trace.message.priority
+    level = queue.level_of(priority)
+    if not priority or priority == level:
+        return []
+    if queue.type == "classic" and queue.max_priority is None:
+        return [f"priority {priority} has no effect: the queue has no x-max-priority"]
+    return [f"priority {priority} counts as {level}, the queue's highest"]

@@ -1,0 +1,165 @@
+"""Which worker consumes which queues, read from where the fleet is described.
+
+Two descriptions are understood: the services of a `docker-compose.yml` and the lines of a `Procfile`. Each gives names
+and commands; a command that runs `celery ... worker` is a worker, and Celery's own option parser reads it. Nothing is
+started here.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from waybill.errors import InputError
+
+# How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them,
+# with the alias in place of the uuid.
+BROADCAST_PREFIX = "bcast."
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker of the fleet, as described.
+
+    Attributes:
+        service: the name of its service or Procfile line.
+        node_name: what `-n` says, such as `videos@%h`; `celery@%h` where it says nothing.
+        queues: what `-Q` says, in that order.
+        arguments: the command behind the word `celery`.
+    """
+
+    service: str
+    node_name: str
+    queues: tuple[str, ...]
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The node name without its host."""
+        return self.node_name.partition("@")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The workers, in the order of their description."""
+
+    workers: tuple[Worker, ...]
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self.workers)
+
+    def consuming(self, queues: Iterable[str]) -> Fleet:
+        """The workers that consume at least one of these queues."""
+        wanted = set(queues)
+        return Fleet(tuple(worker for worker in self.workers if wanted & set(worker.queues)))
+
+    def consumers(self, queue: str) -> tuple[str, ...]:
+        """The names of the workers that consume this queue; that of a Broadcast is known by its alias in `-Q`."""
+        return tuple(worker.name for worker in self.consuming({queue, queue.removeprefix(BROADCAST_PREFIX)}))
+
+    def without(self, queues: Iterable[str]) -> Fleet:
+        """The workers that consume none of these queues."""
+        unwanted = set(queues)
+        return Fleet(tuple(worker for worker in self.workers if not unwanted & set(worker.queues)))
+
+    def named(self, names: Iterable[str]) -> Fleet:
+        """The workers of these names."""
+        wanted = set(names)
+        return Fleet(tuple(worker for worker in self.workers if worker.name in wanted))
+
+
+def read_fleet(path: Path) -> Fleet:
+    """Read a `docker-compose.yml` or a `Procfile`.
+
+    Raises:
+        InputError: the file can't be read or parsed, a worker has no `-Q` or options that Celery doesn't know, or two
+            workers have one node name.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    commands = _procfile(text) if path.name.startswith("Procfile") else _compose(text, str(path))
+    workers = tuple(worker for service, command in commands.items() if (worker := _worker(service, command, str(path))))
+    if not workers:
+        raise InputError(f"{path}: no service runs `celery ... worker`")
+    _refuse_twins(workers, str(path))
+    return Fleet(workers)
+
+
+def _compose(text: str, where: str) -> dict[str, list[str]]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+    services = document.get("services") if isinstance(document, Mapping) else None
+    if not isinstance(services, Mapping):
+        raise InputError(f"{where}: expected a mapping `services`, got {type(services).__name__}")
+    return {
+        str(name): _words(service.get("command"), f"{where}: service {name!r}")
+        for name, service in services.items()
+        if isinstance(service, Mapping)
+    }
+
+
+def _procfile(text: str) -> dict[str, list[str]]:
+    lines = [line.partition(":") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return {name.strip(): _words(command, f"Procfile line {name.strip()!r}") for name, _, command in lines}
+
+
+def _words(command: Any, where: str) -> list[str]:
+    """A command as words; compose allows one string or a list."""
+    if command is None:
+        return []
+    if isinstance(command, list):
+        return [str(word) for word in command]
+    try:
+        return shlex.split(str(command))
+    except ValueError as error:
+        raise InputError(f"{where}: the command cannot be split into words: {error}") from error
+
+
+def _worker(service: str, command: list[str], where: str) -> Worker | None:
+    """The worker that this command starts, None when it starts something else."""
+    # Celery loads `waybill` as one of its commands, so its command line may be only half loaded when we are.
+    from celery.bin.celery import celery as celery_command
+    from celery.bin.worker import worker as worker_command
+
+    at = next((index for index, word in enumerate(command) if Path(word).name == "celery"), None)
+    if at is None:
+        return None
+    arguments = command[at + 1 :]
+    try:
+        # The group's own options (`-A`) come first; what follows them begins with the subcommand.
+        _, rest, _ = celery_command.make_parser(click.Context(celery_command)).parse_args(list(arguments))
+        if not rest or rest[0] != "worker":
+            return None
+        options, _, _ = worker_command.make_parser(click.Context(worker_command)).parse_args(rest[1:])
+    except click.UsageError as error:
+        raise InputError(f"{where}: service {service!r}: {error.format_message()}") from error
+    queues = tuple(queue.strip() for queue in (options.get("queues") or "").split(",") if queue.strip())
+    if not queues:
+        raise InputError(
+            f"{where}: service {service!r} runs a worker without `-Q`: it would consume every queue of the app; "
+            "expected `-Q queue[,queue ...]`"
+        )
+    return Worker(service, options.get("hostname") or "celery@%h", queues, tuple(arguments))
+
+
+def _refuse_twins(workers: Iterable[Worker], where: str) -> None:
+    services: dict[str, str] = {}
+    for worker in workers:
+        if worker.node_name in services:
+            raise InputError(
+                f"{where}: services {services[worker.node_name]!r} and {worker.service!r} both run "
+                f"`-n {worker.node_name}`; expected a node name for each"
+            )
+        services[worker.node_name] = worker.service

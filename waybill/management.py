@@ -1,0 +1,136 @@
+"""RabbitMQ's management API, typed: what is declared on a live broker, and who consumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from waybill.errors import BrokerUnavailable
+
+# Seconds that one answer may take.
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveExchange:
+    """An exchange as GET /api/exchanges tells it."""
+
+    name: str
+    type: str
+    durable: bool
+    auto_delete: bool
+    internal: bool
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveQueue:
+    """A queue as GET /api/queues tells it; `messages` is a sample that the broker takes every few seconds."""
+
+    name: str
+    durable: bool
+    auto_delete: bool
+    exclusive: bool
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    messages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBinding:
+    """A binding as GET /api/bindings tells it."""
+
+    source: str
+    destination: str
+    destination_type: str
+    routing_key: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveConsumer:
+    """A consumer as GET /api/consumers tells it; `connection_name` is `address:port -> address:port`."""
+
+    queue: str
+    consumer_tag: str
+    prefetch_count: int
+    ack_required: bool
+    connection_name: str
+
+
+class Management:
+    """The management API of one vhost.
+
+    Args:
+        url: `http://user:password@host:15672`.
+        vhost: the vhost that the questions are about.
+    """
+
+    def __init__(self, url: str, vhost: str = "/") -> None:
+        parts = urlsplit(url)
+        self._shown = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+        self._vhost = quote(vhost, safe="")
+        self._http = httpx.Client(
+            base_url=self._shown, auth=(parts.username or "guest", parts.password or "guest"), timeout=TIMEOUT
+        )
+
+    def exchanges(self) -> list[LiveExchange]:
+        return [LiveExchange(**_only(LiveExchange, row)) for row in self._get(f"exchanges/{self._vhost}")]
+
+    def queues(self) -> list[LiveQueue]:
+        return [LiveQueue(**_only(LiveQueue, row)) for row in self._get(f"queues/{self._vhost}")]
+
+    def bindings(self) -> list[LiveBinding]:
+        return [LiveBinding(**_only(LiveBinding, row)) for row in self._get(f"bindings/{self._vhost}")]
+
+    def consumers(self) -> list[LiveConsumer]:
+        return [
+            LiveConsumer(
+                queue=row["queue"]["name"],
+                consumer_tag=row["consumer_tag"],
+                prefetch_count=row["prefetch_count"],
+                ack_required=row["ack_required"],
+                connection_name=row["channel_details"]["connection_name"],
+            )
+            for row in self._get(f"consumers/{self._vhost}")
+        ]
+
+    def definitions(self) -> dict[str, Any]:
+        """The vhost's exchanges, queues and bindings as RabbitMQ exports them."""
+        definitions: dict[str, Any] = self._get(f"definitions/{self._vhost}")
+        return definitions
+
+    def create_vhost(self) -> None:
+        """Create the vhost; every user with access to all vhosts may use it."""
+        self._send("PUT", f"vhosts/{self._vhost}")
+
+    def delete_vhost(self) -> None:
+        """Delete the vhost with all that is in it; its connections are closed by the broker."""
+        self._send("DELETE", f"vhosts/{self._vhost}")
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _get(self, path: str) -> Any:
+        return self._send("GET", path).json()
+
+    def _send(self, method: str, path: str) -> httpx.Response:
+        try:
+            response = self._http.request(method, f"/api/{path}")
+            response.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            raise BrokerUnavailable(
+                f"the management API at {self._shown} answers {method} /api/{path} with "
+                f"{error.response.status_code} {error.response.reason_phrase}"
+            ) from error
+        except httpx.HTTPError as error:
+            raise BrokerUnavailable(f"the management API at {self._shown} does not answer: {error}") from error
+        return response
+
+
+def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that this type knows; the API gives many more, and others in each version."""
+    return {name: row[name] for name in kind.__dataclass_fields__ if name in row}  # type: ignore[attr-defined]

@@ -1,0 +1,123 @@
+"""Fixtures: a broker, a fresh vhost for each module, the workers that it names, and who received what.
+
+    # pyproject.toml
+    [tool.pytest.ini_options]
+    waybill_app = "proj.app:app"
+    waybill_fleet = "docker-compose.yml"
+
+    # test_routing.py
+    pytestmark = pytest.mark.waybill_workers("videos", "images1")
+
+    def test_videos(waybill_watch):
+        waybill_watch.publish("proj.tasks.encode", ("a.mov",), exchange="media", routing_key="media.video")
+        (delivery,) = waybill_watch.settle()
+        assert delivery.by_worker == {"videos": "videos"}
+
+Which broker: `--waybill-broker`, else `WAYBILL_BROKER_URL`, else `BROKER`, else a container. Where there is no Docker
+the tests that need a broker are skipped, with the reason; with `WAYBILL_REQUIRE_DOCKER=1` they fail.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from celery.app.utils import find_app
+
+from waybill import provision
+from waybill.delivery import Watch
+from waybill.errors import BrokerUnavailable
+from waybill.fleet import Fleet, read_fleet
+from waybill.management import Management
+from waybill.processes import LocalWorkers
+from waybill.provision import Address
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--waybill-broker", help="`docker` or the URL of a broker (default: as the environment says)")
+    parser.addini("waybill_app", "the Celery application, as `celery -A` takes it")
+    parser.addini(
+        "waybill_fleet", "the docker-compose.yml or Procfile that describes the workers", default="docker-compose.yml"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "waybill_workers(*names): the workers that this module's tests need; without it the whole fleet"
+    )
+
+
+@pytest.fixture(scope="session")
+def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
+    """A broker for the session."""
+    which = pytestconfig.getoption("--waybill-broker") or provision.choice()
+    try:
+        context = provision.broker(which)
+        address = context.__enter__()
+    except BrokerUnavailable as error:
+        if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield address
+    context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def waybill_vhost(waybill_broker: Address) -> Iterator[Address]:
+    """A vhost that only this module uses, deleted after it."""
+    address = waybill_broker.with_vhost(f"waybill-{uuid.uuid4().hex[:12]}")
+    management = Management(address.management_url, address.vhost)
+    management.create_vhost()
+    yield address
+    management.delete_vhost()
+    management.close()
+
+
+@pytest.fixture(scope="module")
+def waybill_management(waybill_vhost: Address) -> Iterator[Management]:
+    """The management API of the module's vhost."""
+    management = Management(waybill_vhost.management_url, waybill_vhost.vhost)
+    yield management
+    management.close()
+
+
+@pytest.fixture(scope="module")
+def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator[Celery]:
+    """The application that `waybill_app` in the configuration names, at the module's vhost."""
+    name = pytestconfig.getini("waybill_app")
+    if not name:
+        pytest.fail("set `waybill_app` in the pytest configuration, or override the fixture `waybill_app`")
+    app = find_app(name)
+    before = app.conf.broker_url
+    provision.point(app, waybill_vhost.url)
+    yield app
+    provision.point(app, before)
+
+
+@pytest.fixture(scope="module")
+def waybill_fleet(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Fleet:
+    """The workers that the module's mark `waybill_workers` names, as described; without a mark all of them."""
+    fleet = read_fleet(pytestconfig.rootpath / pytestconfig.getini("waybill_fleet"))
+    marker = request.node.get_closest_marker("waybill_workers")
+    return fleet.named(marker.args) if marker else fleet
+
+
+@pytest.fixture(scope="module")
+def waybill_workers(
+    pytestconfig: pytest.Config, waybill_vhost: Address, waybill_fleet: Fleet
+) -> Iterator[LocalWorkers]:
+    """The module's workers, running as processes of this machine."""
+    with LocalWorkers(waybill_fleet, {"WAYBILL_BROKER_URL": waybill_vhost.url}, Path(pytestconfig.rootpath)) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="module")
+def waybill_watch(waybill_app: Celery, waybill_fleet: Fleet, waybill_workers: LocalWorkers) -> Iterator[Watch]:
+    """Publish, and see who received it; the workers have answered the roll call."""
+    with Watch(waybill_app) as watch:
+        watch.roll_call([worker.name for worker in waybill_fleet], waybill_workers.check_alive)
+        yield watch

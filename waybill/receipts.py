@@ -1,0 +1,149 @@
+"""A worker says what it received: `receipts.enable(app)`, one line in any Celery application.
+
+For each task message, as soon as it is received and before it runs, the worker sends the Celery event
+`waybill-received` (`waybill-discarded` for a task that it has not registered). Any event consumer sees them; `Receipt`
+reads them. AMQP doesn't deliver the name of the queue: it is known from the consumer tag of the delivery, since the
+worker registered one tag for each queue.
+
+The law of reading receipts: from one worker they arrive in the order in which it received the messages, because they
+are published on one channel. Nothing is known of the order between workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from kombu.message import Message as KombuMessage
+
+EVENT_GROUP = "waybill"
+RECEIVED = f"{EVENT_GROUP}-received"
+DISCARDED = f"{EVENT_GROUP}-discarded"
+
+# The task that does nothing: receiving it proves that everything before it in its queue was received.
+MARKER = "waybill.marker"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One message, received by one worker.
+
+    Attributes:
+        task_id, task: the id and the name of the task.
+        worker: the worker's node name, such as `videos@host`.
+        queue: the queue that the message was delivered from.
+        exchange, routing_key: as it was published last (a dead-lettered message names its dead-letter exchange).
+        priority: as published, None without one.
+        redelivered: True when the broker delivered this message before.
+        time: when the worker received it, in seconds since the epoch, on the worker's clock.
+        is_discarded: True when the worker has no such task and threw the message away.
+    """
+
+    task_id: str
+    task: str
+    worker: str
+    queue: str
+    exchange: str
+    routing_key: str
+    priority: int | None
+    redelivered: bool
+    time: float
+    is_discarded: bool = False
+
+    @property
+    def worker_name(self) -> str:
+        """The worker's name without its host: what stands before the `@` of `-n`."""
+        return self.worker.partition("@")[0]
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Receipt:
+        """Read a Celery event of the group `waybill`."""
+        return cls(
+            task_id=event["uuid"],
+            task=event["name"],
+            worker=event["hostname"],
+            queue=event["queue"],
+            exchange=event["exchange"],
+            routing_key=event["routing_key"],
+            priority=event["priority"],
+            redelivered=event["redelivered"],
+            time=event["timestamp"],
+            is_discarded=event["type"] == DISCARDED,
+        )
+
+
+def enable(app: Celery) -> None:
+    """Let every worker of this application send a receipt for each task message; calling it twice is once.
+
+    Receipts are sent whether or not task events are on (`-E`), and don't switch the others on.
+    """
+    app.steps["consumer"].add(ReceiptSender)
+    app.task(_marker, name=MARKER, ignore_result=True, acks_late=False, expires=None)
+
+
+def _marker() -> None:
+    """Do nothing: the receipt is the message."""
+
+
+class ReceiptSender(bootsteps.StartStopStep):
+    """The part of the worker that sends the receipts.
+
+    It comes after `Tasks`, which decides at its start whether the tasks' own events are sent: switching the event
+    dispatcher on before that would cost a call for each of them.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Consumer, **kwargs: object) -> None:
+        super().__init__(consumer, **kwargs)
+        # Consumer tag -> queue. A tag is never used twice, and stays known after `cancel_consumer`: its last
+        # messages may still be on their way.
+        self._queues: dict[str, str] = {}
+
+    def start(self, consumer: Consumer) -> None:
+        """Called at each (re)connection, when the event dispatcher and the task consumer are new."""
+        dispatcher = consumer.event_dispatcher
+        if not dispatcher.enabled:
+            dispatcher.groups = {EVENT_GROUP}
+            dispatcher.enable()
+        if dispatcher.groups:  # none at all means every group
+            dispatcher.groups.add(EVENT_GROUP)
+        if consumer.hub:
+            # As Celery does with its task events: one message for all that came in one turn of the event loop.
+            dispatcher.buffer_group = {*dispatcher.buffer_group, EVENT_GROUP}
+        self._learn_tags(consumer)
+        signals.task_received.connect(self._on_received, sender=consumer, dispatch_uid=id(self))
+        signals.task_unknown.connect(self._on_unknown, sender=consumer, dispatch_uid=id(self))
+
+    def stop(self, consumer: Consumer) -> None:
+        signals.task_received.disconnect(sender=consumer, dispatch_uid=id(self))
+        signals.task_unknown.disconnect(sender=consumer, dispatch_uid=id(self))
+
+    def _learn_tags(self, consumer: Consumer) -> None:
+        # Kombu has no public way from a consumer's tag to its queue.
+        self._queues.update({tag: queue for queue, tag in consumer.task_consumer._active_tags.items()})
+
+    def _on_received(self, sender: Consumer, request: Request, **_: object) -> None:
+        self._send(sender, RECEIVED, request.id, request.name, request.message)
+
+    def _on_unknown(self, sender: Consumer, message: KombuMessage, name: str, id: str, **_: object) -> None:
+        self._send(sender, DISCARDED, id, name, message)
+
+    def _send(self, consumer: Consumer, event: str, task_id: str, task: str, message: KombuMessage) -> None:
+        delivery = message.delivery_info
+        if delivery["consumer_tag"] not in self._queues:  # a queue that was added at run time
+            self._learn_tags(consumer)
+        consumer.event_dispatcher.send(
+            event,
+            uuid=task_id,
+            name=task,
+            queue=self._queues[delivery["consumer_tag"]],
+            exchange=delivery["exchange"],
+            routing_key=delivery["routing_key"],
+            priority=message.properties.get("priority"),
+            redelivered=bool(delivery["redelivered"]),
+        )

@@ -1,0 +1,189 @@
+"""Trees and maps as text: pure functions from values to strings, with no word on where they are shown.
+
+A tree is made of `Node`s first and drawn then, so that the terminal, a file and a test see the same. `✓` and `✗` say
+what colour would: a terminal may add it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from waybill.dead_letters import DeadLettering
+from waybill.explain import Arrival, Explanation
+from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
+from waybill.tracing import Trace, Visit
+
+YES, NO = "✓", "✗"
+# Bindings that did not match are drawn up to this many; an exchange may have thousands. `--json` gives all.
+MAX_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A line of a tree, and the lines below it."""
+
+    text: str
+    children: tuple[Node, ...] = ()
+
+
+def tree(node: Node) -> str:
+    """The tree, drawn with lines."""
+    return "\n".join([node.text, *_branches(node.children, "")])
+
+
+def _branches(children: tuple[Node, ...], indent: str) -> Iterable[str]:
+    for number, child in enumerate(children, 1):
+        is_last = number == len(children)
+        yield f"{indent}{'└── ' if is_last else '├── '}{child.text}"
+        yield from _branches(child.children, indent + ("    " if is_last else "│   "))
+
+
+def exchange_name(name: str) -> str:
+    """An exchange's name for people: that of the default exchange is empty."""
+    return name or "(default exchange)"
+
+
+def trace_node(trace: Trace, notes: Mapping[str, Iterable[Node]] | None = None) -> Node:
+    """The way of a message: each exchange, each binding tried there, and why it took the message or not.
+
+    Args:
+        notes: what to hang below a queue that the message reaches, such as its workers.
+    """
+    return _visit_node(trace.root, notes or {})
+
+
+def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
+    taken = [
+        Node(
+            f"{YES} {attempt.binding.destination}  {binding_label(attempt.binding)}  {attempt.reason}",
+            tuple(notes.get(attempt.binding.destination, ())),
+        )
+        for attempt in visit.matched
+        if attempt.binding.destination_type == "queue"
+    ]
+    onward = [_visit_node(ahead, notes) for ahead in visit.onward]
+    refused = [attempt for attempt in visit.attempts if not attempt.is_match]
+    missed = [
+        Node(f"{NO} {attempt.binding.destination}  {binding_label(attempt.binding)}  {attempt.reason}")
+        for attempt in refused[:MAX_SHOWN]
+    ]
+    if len(refused) > MAX_SHOWN:
+        missed.append(Node(f"{NO} and {len(refused) - MAX_SHOWN} bindings more that don't match"))
+    kind = f" ({visit.type})" if visit.type and visit.exchange != DEFAULT_EXCHANGE else ""
+    note = f": {visit.note}" if visit.note else ""
+    return Node(f"{exchange_name(visit.exchange)}{kind} — {visit.reached_by}{note}", (*taken, *onward, *missed))
+
+
+def binding_label(binding: Binding) -> str:
+    """What a binding asks for: its key, or the arguments that a headers exchange compares."""
+    if binding.arguments:
+        return "{" + ", ".join(f"{name}: {value}" for name, value in sorted(binding.arguments.items())) + "}"
+    return f"`{binding.binding_key}`"
+
+
+def explanation_node(explanation: Explanation) -> Node:
+    """One task all the way: options, publication, route, queues, workers."""
+    sent = explanation.publication
+    width = max(len(option.name) for option in explanation.options)
+    options = tuple(
+        Node(f"{option.name:<{width}}  {option.value}  from {option.source}") for option in explanation.options
+    )
+    arrivals = {arrival.queue.name: tuple(_arrival_nodes(arrival)) for arrival in explanation.arrivals}
+    published = f"published to {exchange_name(sent.exchange)} with the routing key `{sent.routing_key}`"
+    # Of a native delay the last exchange tells where the task goes; the 27 before it only keep it waiting.
+    way = explanation.delivered or explanation.trace
+    return Node(
+        sent.task,
+        (
+            Node("options", options),
+            Node(published, tuple(Node(remark) for remark in explanation.remarks)),
+            trace_node(way, arrivals),
+        ),
+    )
+
+
+def _arrival_nodes(arrival: Arrival) -> Iterable[Node]:
+    if arrival.consumers:
+        yield Node(f"consumed by {', '.join(arrival.consumers)}")
+    elif arrival.consumers is not None:
+        yield Node(f"{NO} no worker consumes it: the message waits here")
+    yield from (Node(note) for note in arrival.notes)
+    yield from (dead_letter_node(letter) for letter in arrival.unconsumed if letter.exchange is not None)
+
+
+def dead_letter_node(letter: DeadLettering) -> Node:
+    """Where a message goes when it leaves a queue unconsumed."""
+    where = ", ".join(letter.queues) or letter.note
+    return Node(f"when {letter.reason}: {where}", tuple(dead_letter_node(onward) for onward in letter.onward))
+
+
+def topology_node(topology: Topology, workers: Mapping[str, Iterable[str]] | None = None) -> Node:
+    """Everything that is declared: each exchange with its bindings.
+
+    Args:
+        workers: queue -> the workers that consume it.
+    """
+    return Node(
+        f"vhost {topology.vhost}",
+        tuple(
+            Node(
+                f"{exchange.name} ({exchange.type}){_arguments(exchange.arguments)}",
+                tuple(
+                    Node(_binding_line(binding, topology, workers or {}))
+                    for binding in topology.bindings_from(exchange.name)
+                ),
+            )
+            for exchange in topology.exchanges
+        ),
+    )
+
+
+def _binding_line(binding: Binding, topology: Topology, workers: Mapping[str, Iterable[str]]) -> str:
+    line = f"{binding_label(binding)} → {binding.destination}"
+    if binding.destination_type == "exchange":
+        return f"{line} (exchange)"
+    queue = topology.queue(binding.destination)
+    consumers = ", ".join(workers.get(binding.destination, ()))
+    return f"{line}{_arguments(queue.arguments if queue else {})}{f'  ⇒ {consumers}' if consumers else ''}"
+
+
+def _arguments(arguments: Mapping[str, object]) -> str:
+    return f" [{', '.join(f'{name}={value}' for name, value in sorted(arguments.items()))}]" if arguments else ""
+
+
+def mermaid(topology: Topology, workers: Mapping[str, Iterable[str]] | None = None) -> str:
+    """The topology as a Mermaid flowchart: exchanges as hexagons, queues as boxes, workers as rounded boxes.
+
+    Dotted lines are the ways that a message takes when nothing else took it: alternate and dead-letter exchanges.
+    """
+    lines = ["flowchart LR"]
+    for exchange in topology.exchanges:
+        lines.append(f'    {_id("x", exchange.name)}{{{{"{_text(exchange.name)}<br/>{exchange.type}"}}}}')
+    for queue in topology.queues:
+        lines.append(f'    {_id("q", queue.name)}["{_text(queue.name)}"]')
+    for binding in topology.bindings:
+        prefix = "x" if binding.destination_type == "exchange" else "q"
+        label = _text(binding_label(binding).strip("`")) or " "
+        lines.append(f'    {_id("x", binding.source)} -- "{label}" --> {_id(prefix, binding.destination)}')
+    for exchange in topology.exchanges:
+        if exchange.alternate:
+            lines.append(f'    {_id("x", exchange.name)} -. "alternate" .-> {_id("x", exchange.alternate)}')
+    for queue in topology.queues:
+        if queue.dead_letter_exchange:
+            lines.append(f'    {_id("q", queue.name)} -. "dead letters" .-> {_id("x", queue.dead_letter_exchange)}')
+    for queue_name, consumers in (workers or {}).items():
+        for worker in consumers:
+            lines.append(f'    {_id("q", queue_name)} ==> {_id("w", worker)}(["{_text(worker)}"])')
+    return "\n".join(lines) + "\n"
+
+
+def _id(prefix: str, name: str) -> str:
+    """A Mermaid node's id: letters, digits and `_`; other characters by their number, so that no two meet."""
+    return prefix + "_" + re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):x}_", name)
+
+
+def _text(text: str) -> str:
+    """Text within Mermaid's quotes."""
+    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")

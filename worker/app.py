@@ -1,0 +1,13 @@
+"""The Celery application: `celery -A worker worker -n videos@%h -Q videos`."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from waybill import receipts
+
+app = Celery("showcase", include=["worker.tasks", "worker.signals"])
+app.config_from_object("worker.celeryconfig")
+
+# Every worker says what it received, and from which queue.
+receipts.enable(app)
