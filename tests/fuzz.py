@@ -59,7 +59,7 @@ def corpus() -> list[bytes]:
         commands.Channel.Close(200, "", 0, 0),
     ]
     whole = [frame.marshal(method, 1) for method in methods]
-    return whole + [frame.marshal(commands.Connection.Close(200, "", 0, 0), 0)] + _content(5) + _content(0)[:2]
+    return [*whole, frame.marshal(commands.Connection.Close(200, "", 0, 0), 0), *_content(5), *_content(0)[:2]]
 
 
 def mutated(chance: random.Random, data: bytes) -> bytes:
