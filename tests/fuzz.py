@@ -17,7 +17,8 @@ from struct import pack
 from pamqp import body, commands, frame, header
 
 from tests.wire import PROTOCOL_HEADER
-from waybill.broker.connection import Connection, State
+from waybill.broker.connection import Connection
+from waybill.broker.handshake import State
 from waybill.broker.node import Node
 
 FRAMES_OF_A_TALK = 40
