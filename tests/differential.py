@@ -19,11 +19,12 @@ import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from pamqp import commands
 
 from tests.scripts import QUEUES, Step, script
-from tests.wire import Arrived, Closed, Wire
+from tests.wire import Address, Arrived, Closed, Wire
 from waybill.broker import Broker
 
 PATIENCE = 1.5
@@ -479,14 +480,15 @@ def run(live: str, seeds: range, *, shrinks: bool = True, stop_at: float | None 
     played, texts = 0, []
     mark = f"{os.getpid():x}{int(time.time() * 1000) & 0xFFFFFF:x}"
     with Broker() as broker:
+        ours = f"{broker.url.removesuffix('//')}/{quote(Address.of(live).vhost, safe='')}"  # errors name the vhost
         for seed in seeds:
             if stop_at is not None and time.monotonic() > stop_at:
                 break
             prefix = f"d{mark}-{seed}-"
-            found = compare(script(seed), broker.url, live, prefix)
+            found = compare(script(seed), ours, live, prefix)
             played += 1
             if found is not None:
-                smallest = shrink(found, broker.url, live, prefix) if shrinks else found
+                smallest = shrink(found, ours, live, prefix) if shrinks else found
                 texts.append(f"seed {seed}:\n{smallest}")
                 print(texts[-1], flush=True)
     return played, texts
