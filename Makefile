@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
 
-.PHONY: demo test lint up down clean
+.PHONY: demo test lint up down clean fuzz differential bench-broker
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
@@ -17,6 +17,20 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# The embedded broker: broken frames; scripts beside a RabbitMQ at WAYBILL_LIVE_BROKER_URL; its figures.
+FRAMES ?= 1000000
+SCRIPTS ?= 2000
+SEED ?= 1
+
+fuzz: $(VENV)/installed
+	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) --seed $(SEED)
+
+differential: $(VENV)/installed
+	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) --seed $(SEED)
+
+bench-broker: $(VENV)/installed
+	@$(BIN)/python -m benchmarks.broker
 
 up:
 	docker compose up -d --build --wait

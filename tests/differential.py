@@ -257,6 +257,8 @@ class Stage:
 
     def _tx_commit(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
         wire.send(number, commands.Tx.Commit())
+        # RabbitMQ refuses whatever comes while it commits (504), the question of `_barrier` too.
+        wire.waiting.append(wire.wait_for("Tx.CommitOk", "Channel.Close", "Connection.Close"))
 
     def _tx_rollback(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
         wire.send(number, commands.Tx.Rollback())

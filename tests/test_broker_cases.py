@@ -13,7 +13,6 @@ from tests.live import LiveBroker
 from tests.routing_cases import CASES
 from waybill.broker import Broker
 
-
 SEED = 20261122
 GENERATED = 4000
 
