@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import pack
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from pamqp import commands, frame
@@ -239,6 +241,31 @@ def test_a_closed_connection_leaves_nothing_behind() -> None:
     assert gc.get_referrers(connection) == [] or all(
         not isinstance(one, (dict, list, set)) or one is globals() for one in gc.get_referrers(connection)
     )
+
+
+def test_queues_that_come_and_go_leave_no_timers() -> None:
+    node = Node()
+    connection = logged_in(node)
+    for number in range(2000):
+        declare = commands.Queue.Declare(queue=f"q{number}", arguments={"x-expires": 86_400_000})
+        connection.receive(frame.marshal(declare, 1) + frame.marshal(commands.Queue.Delete(queue=f"q{number}"), 1))
+    assert len(node._timers) < 200
+    assert not node._wakes
+
+
+def test_many_acknowledged_at_once() -> None:
+    node = Node()
+    connection = logged_in(node)
+    connection.receive(frame.marshal(commands.Queue.Declare(queue="q"), 1))
+    connection.receive(frame.marshal(commands.Basic.Consume(queue="q"), 1))
+    one = Wire.content_bytes(cast(Wire, SimpleNamespace(frame_max=131072)), 1, PUBLISH(routing_key="q"), b"m")
+    connection.receive(one * 500)
+    deliveries = connection.channels[1].deliveries
+    connection.receive(frame.marshal(commands.Basic.Ack(120, True), 1))
+    assert list(deliveries.unacked) == list(range(121, 501))
+    connection.receive(frame.marshal(commands.Basic.Ack(0, True), 1))
+    assert not deliveries.unacked
+    assert node.queue_bytes == 0
 
 
 # the address

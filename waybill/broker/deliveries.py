@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -136,12 +137,7 @@ class Deliveries:
             raise ProtocolRefusal(406, f"unknown delivery tag {tag}", index)
         if not is_multiple:
             return {tag: unacked.pop(tag)}
-        taken = {}
-        for one in list(unacked):
-            if one > tag:
-                break
-            taken[one] = unacked.pop(one)
-        return taken
+        return {one: unacked.pop(one) for one in list(takewhile(tag.__ge__, unacked))}
 
     def apply(self, outcome: str, taken: dict[int, Unacked]) -> None:
         """Tell the queues what has become of deliveries.

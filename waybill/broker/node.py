@@ -7,7 +7,7 @@ No I/O here either. Whoever drives a `Node` sets `now` and `wall` before each ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,9 @@ from waybill.broker.vhost import VHost
 
 if TYPE_CHECKING:
     from waybill.broker.connection import Connection
+
+SPARE_TIMERS = 64
+"""Forgotten timers that may stay in the heap beside as many as there are live ones, before they are swept out."""
 
 Users = dict[str, str]
 """User name → password."""
@@ -108,3 +111,6 @@ class Node:
     def forget(self, key: object) -> None:
         """Call nothing for this key any more."""
         self._wakes.pop(key, None)
+        if len(self._timers) > 2 * len(self._wakes) + SPARE_TIMERS:  # queues come and go long before their times do
+            self._timers = [one for one in self._timers if self._wakes.get(one[2]) == one[:2]]
+            heapify(self._timers)

@@ -216,6 +216,7 @@ class VHost:
         """Delete a queue and its bindings; its consumers are told."""
         queue.purge()
         queue.is_deleted = True
+        self.node.forget(queue)
         del self.queues[queue.name]
         if queue.owner is not None:
             queue.owner.owned.discard(queue)
