@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
 from struct import pack
 from types import SimpleNamespace
 from typing import cast
@@ -304,3 +306,11 @@ def test_clients_are_told_when_the_broker_stops_and_the_port_is_free_at_once() -
 def test_the_password_stands_in_no_text() -> None:
     broker = Broker(users={"me": "s3cret"})
     assert "s3cret" not in f"{broker!r} {broker.address}"
+
+
+def test_the_documents_name_every_limit_and_its_default() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "embedded-broker.md").read_text()
+    for field in fields(Limits):
+        assert f"`{field.name}`" in text
+    for shown in ("131,072 bytes", "2,047", "1,000", "512 MiB", "64 deep"):
+        assert shown in text

@@ -153,14 +153,19 @@ class Deliveries:
         for unacked in taken.values():
             by_queue.setdefault(unacked[1], []).append(unacked)
         for queue, settled in by_queue.items():
-            entries = [entry for entry, _, _ in settled]
-            if outcome == "discard":
-                queue.discard(entries)
-            else:
-                queue.requeue(entries, is_failure=outcome == "fail")
-            for _, _, consumer in settled:
-                queue.free(consumer)
-            queue.dispatch()
+            with self._channel.vhost.letters_wait():  # for consumers to be free when they come
+                self._put_back(queue, settled, outcome)
+
+    @staticmethod
+    def _put_back(queue: Queue, settled: list[Unacked], outcome: str) -> None:
+        entries = [entry for entry, _, _ in settled]
+        if outcome == "discard":
+            queue.discard(entries)
+        else:
+            queue.requeue(entries, is_failure=outcome == "fail")
+        for _, _, consumer in settled:
+            queue.free(consumer)
+        queue.dispatch()
 
     def take_all(self) -> dict[int, Unacked]:
         """Take everything that has not been settled."""

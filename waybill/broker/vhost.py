@@ -10,7 +10,8 @@ from __future__ import annotations
 import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from waybill.broker import deaths
@@ -62,7 +63,7 @@ class VHost:
         self.histories = Histories()
         self._reads_headers: dict[str, bool] = {}
         self._letters: deque[tuple[Message, str]] = deque()
-        self._is_burying = False
+        self._is_holding = False
 
     # what queues ask of their home
 
@@ -272,14 +273,26 @@ class VHost:
         key = queue.dead_letter_key
         letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered)
         self._letters.append((letter, reason))
-        if self._is_burying:
-            return  # a chain of dead-lettering queues is a loop here, however long, and no recursion
-        self._is_burying = True
+        with self.letters_wait():
+            pass
+
+    @contextmanager
+    def letters_wait(self) -> Iterator[None]:
+        """Send dead letters when the block ends, as RabbitMQ's queues send theirs when they have done what they do.
+
+        A block inside another changes nothing, so that a chain of dead-lettering queues is a loop here, however long,
+        and no recursion.
+        """
+        if self._is_holding:
+            yield
+            return
+        self._is_holding = True
         try:
+            yield
             while self._letters:
                 self._send_letter(*self._letters.popleft())
         finally:
-            self._is_burying = False
+            self._is_holding = False
 
     def _send_letter(self, letter: Message, reason: str) -> None:
         found = read(letter.header)
