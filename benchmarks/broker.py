@@ -4,7 +4,8 @@
 
 RabbitMQ is found at WAYBILL_LIVE_BROKER_URL, and left out where that is not set. Each broker is a process of its
 own, the publisher and the consumer two more (loads.py). Figures are the median of `ROUNDS` rounds, taken in turns,
-so that a machine that is busy for a while is busy for all.
+so that a machine that is busy for a while is busy for all. Where the clients and not the broker are the bottleneck,
+the broker's own processor time says what it could do.
 """
 
 from __future__ import annotations
@@ -135,17 +136,29 @@ def _resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
+def _cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    values = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def rates(live: str | None, count: int) -> dict[str, dict[str, float]]:
     """Throughput and latency of each broker."""
     found: dict[str, dict[str, list[float]]] = {}
-    with served() as (ours, _), served("--pamqp") as (slow, _):
-        brokers = {"embedded": ours, "embedded, pamqp on every frame": slow}
+    with served() as (ours, pid), served("--pamqp") as (slow, slow_pid):
+        brokers: dict[str, tuple[str, int | None]] = {
+            "embedded": (ours, pid),
+            "embedded, pamqp on every frame": (slow, slow_pid),
+        }
         if live:
-            brokers["RabbitMQ"] = live
+            brokers["RabbitMQ"] = (live, None)
         for _ in range(ROUNDS):
-            for name, url in brokers.items():
-                figures = found.setdefault(name, {"per_second": [], "p50_ms": [], "p99_ms": []})
-                figures["per_second"].append(throughput(url, count // 5 if url == slow else count))
+            for name, (url, of) in brokers.items():
+                figures = found.setdefault(name, {"per_second": [], "p50_ms": [], "p99_ms": [], "cpu_us": []})
+                messages = count // 5 if url == slow else count
+                began = _cpu(of) if of else 0.0
+                figures["per_second"].append(throughput(url, messages))
+                figures["cpu_us"].append((_cpu(of) - began) / messages * 1e6 if of else 0.0)
                 for key, value in zip(("p50_ms", "p99_ms"), latency(url), strict=True):
                     figures[key].append(value)
     return {
@@ -155,13 +168,16 @@ def rates(live: str | None, count: int) -> dict[str, dict[str, float]]:
 
 def table(result: dict[str, Any]) -> str:
     """The figures for a person."""
-    lines = [f"{'':34}{'messages/s':>12}{'p50 ms':>10}{'p99 ms':>10}"]
+    lines = [f"{'':34}{'messages/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'CPU us/message':>16}"]
     for name, figures in result["brokers"].items():
         lines.append(f"{name:34}{figures['per_second']:>12,.0f}{figures['p50_ms']:>10.2f}{figures['p99_ms']:>10.2f}")
     ours = result["brokers"]["embedded"]["per_second"]
     for name, figures in result["brokers"].items():
         if name != "embedded":
-            lines.append(f"embedded : {name} = {ours / figures['per_second']:.1f}")
+            lines.append(f"embedded : {name} = {ours / figures['per_second']:.1f} in messages a second")
+            if figures["cpu_us"]:
+                ratio = figures["cpu_us"] / result["brokers"]["embedded"]["cpu_us"]
+                lines.append(f"embedded : {name} = {ratio:.1f} in messages a second of the broker's processor time")
     lines.append(f"from Broker() to the first delivery  {result['first_delivery_ms']:.1f} ms")
     lines.append(f"a broker that comes and goes         {result['empty_broker_ms']:.1f} ms")
     lines.append(f"{MEMORY_MESSAGES:,} messages of {MEMORY_BODY} bytes    {result['memory_mb']:.0f} MB")
