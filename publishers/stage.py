@@ -155,7 +155,11 @@ class Stage:
 
 def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) -> str:
     """The workers and their queues, those of a Broadcast together, and the queues where a copy waits for nobody."""
-    received = [receipt for receipt in delivery.received if not receipt.queue.startswith(BROADCAST_PREFIX)]
+    # Arrival tells nothing between workers, so they are shown by name; a dead letter comes after its first delivery.
+    received = sorted(
+        (one for one in delivery.received if not one.queue.startswith(BROADCAST_PREFIX)),
+        key=lambda one: (one.exchange != delivery.publication.exchange, one.worker_name),
+    )
     own = sorted(one.worker_name for one in delivery.received if one.queue.startswith(BROADCAST_PREFIX))
     shown = [
         f"[bold green]{one.worker_name}[/] ({one.queue}){', no such task: discarded' * one.is_discarded}"
