@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tests.conformance.compare import Comparison
-from tests.conformance.older import as_older_ones_do
+from tests.conformance.older import OLDER
 from tests.conformance.row import as_row, written
 from tests.engine import run_on_engine
 from tests.live import LiveBroker
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{broker.version}, seed {seed}, {given.cases} messages", flush=True)
         comparison = Comparison(broker, seed, stop_after=given.stop_after)
         if given.older:
-            comparison.prepare = as_older_ones_do
+            comparison.prepare = OLDER[given.older]
         started = time.monotonic()
         comparison.run(given.cases, _progress(given.cases))
         _report(comparison, time.monotonic() - started)
@@ -37,11 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     url = os.environ.get("WAYBILL_LIVE_BROKER_URL")
-    parser.add_argument("--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up")
+    parser.add_argument(
+        "--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up"
+    )
     parser.add_argument("--cases", type=int, default=5000, help="messages to compare (%(default)s)")
     parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
-    parser.add_argument("--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)")
-    parser.add_argument("--older", action="store_true", help="leave out what RabbitMQ did otherwise before 4.3")
+    parser.add_argument(
+        "--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)"
+    )
+    parser.add_argument("--older", choices=OLDER, help="leave out what this version is known to do otherwise")
     return parser
 
 

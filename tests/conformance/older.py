@@ -16,14 +16,22 @@ from waybill.topology import Binding, Message
 DEATH_NAMES = ("x-first-death-", "x-last-death-", "x-death")
 
 
-def as_older_ones_do(case: Case) -> Case:
-    """The case without the bindings and the header values on which older brokers differ."""
-    declare = tuple(_plain_binding(item) for item in case.declare if not _has_many_hashes(item))
+def as_in_4_0(case: Case) -> Case:
+    """The case without bindings that RabbitMQ takes up to 4.3.4."""
+    return replace(case, declare=tuple(item for item in case.declare if not _has_many_hashes(item)))
+
+
+def as_in_3_10(case: Case) -> Case:
+    """As `as_in_4_0`, and without the arguments and headers that 3.10 compares otherwise."""
+    declare = tuple(map(_plain_binding, as_in_4_0(case).declare))
     return replace(case, declare=declare, publish=tuple(map(_plain_message, case.publish)))
 
 
+OLDER = {"4.0": as_in_4_0, "3.10": as_in_3_10}
+"""By the version that a broker is held to."""
+
+
 def _has_many_hashes(item: Declaration) -> bool:
-    """RabbitMQ takes any number of `#` up to 4.3.4."""
     return isinstance(item, Binding) and item.binding_key.split(".").count("#") > 2
 
 

@@ -18,16 +18,10 @@ _CAUSES_OF_DEATH = frozenset({"x-message-ttl", "x-max-length", "x-dead-letter-ex
 
 
 def shrink(case: Case, differs: Differs) -> Case:
-    """The smallest case reached by leaving things out, one after the other, for which `differs` still holds."""
+    """The smallest case, reached by leaving things out one by one, for which `differs` still holds."""
     while True:
         smaller = case
-        for step in (
-            _fewer_messages,
-            _fewer_deaths,
-            _fewer_declarations,
-            _lighter_messages,
-            _plainer_declarations,
-        ):
+        for step in STEPS:
             smaller = step(smaller, differs)
         if smaller == case:
             return case
@@ -92,7 +86,7 @@ def _lightest(
     for position, item in enumerate(items):
         for light in lighter(item):
             put = (*items[:position], light, *items[position + 1 :])
-            if still_differs(put):
+            if light != item and still_differs(put):
                 items = put
                 break
     return items
