@@ -116,9 +116,7 @@ class LiveBroker:
             # py-amqp sends `internal` as false whatever one asks for: so the method is written out.
             flags = (False, item.durable, item.auto_delete, item.internal, False)
             declare, wait = amqp.spec.Exchange.Declare, amqp.spec.Exchange.DeclareOk
-            self._channel.send_method(
-                declare, "BssbbbbbF", (0, item.name, item.type, *flags, arguments), wait=wait
-            )
+            self._channel.send_method(declare, "BssbbbbbF", (0, item.name, item.type, *flags, arguments), wait=wait)
         elif isinstance(item, Queue):
             options = (False, item.durable, item.exclusive, item.auto_delete)
             self._channel.queue_declare(item.name, *options, arguments=arguments)

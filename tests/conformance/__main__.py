@@ -37,14 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     url = os.environ.get("WAYBILL_LIVE_BROKER_URL")
-    parser.add_argument(
-        "--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up"
-    )
+    parser.add_argument("--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up")
     parser.add_argument("--cases", type=int, default=5000, help="messages to compare (%(default)s)")
     parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
-    parser.add_argument(
-        "--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)"
-    )
+    parser.add_argument("--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)")
     parser.add_argument("--older", choices=OLDER, help="leave out what this version is known to do otherwise")
     return parser
 
