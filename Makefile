@@ -1,11 +1,14 @@
-# demo · test · lint · up · down: everything runs in .venv, which the first target makes.
+# demo · test · lint · bench · conformance · up · down: everything runs in .venv, which the first target makes.
 # Which broker: `make demo BROKER=docker` (a container) or `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
 
-.PHONY: demo test lint up down clean
+CASES ?= 100000
+SEED ?= 20261122
+
+.PHONY: demo test lint bench conformance up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
@@ -17,6 +20,13 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+bench: $(VENV)/installed
+	@$(BIN)/python -m benchmarks.routing
+	@$(BIN)/python -m benchmarks.receipts
+
+conformance: $(VENV)/installed
+	@$(BIN)/python -m tests.conformance --cases $(CASES) --seed $(SEED)
 
 up:
 	docker compose up -d --build --wait
