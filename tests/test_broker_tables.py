@@ -32,6 +32,7 @@ def nested(levels: int) -> bytes:
         (b"I\x00\x00\x00\x05", 5, "signedint"),
         (b"i\x80\x00\x00\x00", 2**31, "unsignedint"),
         (b"l\x00\x00\x00\x00\x00\x00\x00\x05", 5, "long"),
+        (b"L\x00\x00\x00\x00\x00\x00\x00\x05", 5, "long"),
         (b"f\x3f\x80\x00\x00", 1.0, "float"),
         (b"d\x3f\xf0\x00\x00\x00\x00\x00\x00", 1.0, "double"),
         (b"t\x01", True, "bool"),

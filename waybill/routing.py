@@ -71,6 +71,8 @@ class Router(RoutingTable):
     def route_key(self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None = None) -> tuple[str, ...]:
         """As `route`, for those who publish often: no message need be built."""
         if not headers or ("CC" not in headers and "BCC" not in headers):
+            if exchange == DEFAULT_EXCHANGE:
+                return (routing_key,) if routing_key in self.queues else ()
             routes = self._routes.get(exchange)
             if routes is not None:
                 queues = routes.get(routing_key)

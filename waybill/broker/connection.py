@@ -15,6 +15,7 @@ from pamqp import base, commands
 
 from waybill.broker import handshake, methods
 from waybill.broker.channel import Channel
+from waybill.broker.content import BASIC, announced_size
 from waybill.broker.frames import (
     BODY,
     HEADER,
@@ -29,6 +30,7 @@ from waybill.broker.frames import (
 )
 from waybill.broker.methods import answer
 from waybill.broker.operations import OPERATIONS
+from waybill.broker.publisher import Publisher
 from waybill.broker.vhost import VHost
 from waybill.errors import ProtocolRefusal, TopologyError
 
@@ -49,6 +51,8 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_ACK = methods.ACK.to_bytes(4, "big")
+_PUBLISH = methods.PUBLISH.to_bytes(4, "big")
 _UNTRUSTED = frozenset({State.STARTING, State.TUNING})
 
 
@@ -73,7 +77,7 @@ class Connection:
         self.vhost: VHost | None = None
         self.channels: dict[int, Channel] = {}
         self.owned: set[Queue] = set()
-        self.to_confirm: list[Channel] = []
+        self.to_confirm: list[Publisher] = []
         self.room = node.limits.frame_max - OVERHEAD
         self.channel_max = node.limits.channel_max
         self.is_told_of_cancels = False
@@ -121,27 +125,46 @@ class Connection:
         return rest
 
     def _run(self, frames: list[Frame]) -> None:
-        channels = self.channels
-        for position, (kind, number, payload) in enumerate(frames):
+        channels, place, count = self.channels, 0, len(frames)
+        while place < count:
+            kind, number, payload = frames[place]
+            channel = channels.get(number)
+            taken = 1
             try:
-                if not number:
-                    self._on_channel_zero(kind, payload)
-                    continue
-                channel = channels.get(number)
-                if channel is None:
-                    self._without_channel(kind, number, payload)
-                    continue
-                method = channel.take(kind, payload)
-                if method is not None:
-                    self._operate(channel, method)
+                if channel is None or kind != METHOD or channel.content.method is not None or channel.is_closing:
+                    self._take_frame(kind, number, payload)
+                elif payload[:4] == _ACK:
+                    channel.deliveries.settle(payload, methods.ACK)
+                elif payload[:4] == _PUBLISH and _is_publication(frames, place):
+                    taken = 3
+                    channel.publisher.publish(payload, frames[place + 1][2], frames[place + 2][2])
+                else:
+                    self._take_frame(kind, number, payload)
             except ProtocolRefusal as refusal:
                 self._refuse(refusal, number, payload)
             except TopologyError as error:
                 index = methods.index_of(payload) if kind == METHOD else methods.PUBLISH
                 self._refuse(ProtocolRefusal(error.reply_code, error.text, index), number, payload)
+            place += taken
             if self.state is not State.RUNNING:
-                self._step(frames[position + 1 :])
+                self._step(frames[place:])
                 return
+
+    def _take_frame(self, kind: int, number: int, payload: bytes) -> None:
+        if not number:
+            self._on_channel_zero(kind, payload)
+            return
+        channel = self.channels.get(number)
+        if channel is None:
+            self._without_channel(kind, number, payload)
+            return
+        taken = channel.content.take(kind, payload)
+        if isinstance(taken, bytes):
+            self._operate(channel, taken)
+        elif taken is not None and not channel.is_closing:
+            if methods.index_of(taken[0]) != methods.PUBLISH:
+                raise ProtocolRefusal(503, "unimplemented method", methods.index_of(taken[0]))
+            channel.publisher.publish(*taken)
 
     def _operate(self, channel: Channel, payload: bytes) -> None:
         index = methods.index_of(payload)
@@ -149,14 +172,13 @@ class Connection:
             self._on_closing_channel(channel, index)
             return
         if index in (methods.ACK, methods.NACK, methods.REJECT):
-            channel.settle(payload, index)
+            channel.deliveries.settle(payload, index)
             return
         if not methods.is_known(index):
             raise ProtocolRefusal(503, "unimplemented method", index)
         operation = OPERATIONS.get(index)
         method = methods.decode(payload)
-        if channel.confirmed or channel.rejected:
-            channel.flush_confirms()
+        channel.publisher.flush_confirms()
         try:
             if operation is not None:
                 reply = operation(channel, method)
@@ -173,7 +195,7 @@ class Connection:
     def _without_channel(self, kind: int, number: int, payload: bytes) -> None:
         """A frame for a channel that is not open: only one may come."""
         channel = Channel(number, self, self._vhost())
-        method = channel.take(kind, payload)
+        taken = channel.content.take(kind, payload)
         if len(self.channels) >= self.channel_max:
             raise ProtocolRefusal(
                 530,
@@ -181,7 +203,7 @@ class Connection:
                 f"({self.channel_max})",
             )
         index = methods.index_of(payload)
-        if method is not None and methods.is_known(index):
+        if isinstance(taken, bytes) and methods.is_known(index):
             methods.decode(payload)
         if index != methods.CHANNEL_OPEN:
             raise ProtocolRefusal(504, "expected 'channel.open'", index)
@@ -207,9 +229,9 @@ class Connection:
             del self.channels[channel.number]
 
     def _flush_confirms(self) -> None:
-        channels, self.to_confirm = self.to_confirm, []
-        for channel in channels:
-            channel.flush_confirms()
+        publishers, self.to_confirm = self.to_confirm, []
+        for publisher in publishers:
+            publisher.flush_confirms()
 
     # channel 0
 
@@ -449,7 +471,8 @@ class Connection:
     def take_out(self) -> bytes:
         """What is to be written, in one piece."""
         out, self.out = self.out, []
-        self._last_sent = self.node.now
+        if out:
+            self._last_sent = self.node.now
         return out[0] if len(out) == 1 else b"".join(out)
 
     # time
@@ -469,3 +492,18 @@ class Connection:
 
 
 _TOLD = "Login was refused"
+
+
+def _is_publication(frames: list[Frame], place: int) -> bool:
+    """Whether the method at this place is followed at once by its header and its whole body: nearly always so."""
+    if place + 2 >= len(frames):
+        return False
+    kind, number, header = frames[place + 1]
+    body_kind, body_number, body = frames[place + 2]
+    return (
+        kind == HEADER
+        and body_kind == BODY
+        and number == body_number == frames[place][1]
+        and header[:4] == BASIC
+        and announced_size(header) == len(body) > 0
+    )

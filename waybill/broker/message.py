@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from waybill.broker.properties import headers_of, with_headers
 
+PROPERTIES_START = 12
+"""Bytes of a header frame's payload before the property flags: class, weight and body size."""
+
 
 class Message:
     """One published message; all queues that it reached share it.

@@ -27,6 +27,9 @@ DELIVER = 0x003C003C
 ACK = 0x003C0050
 REJECT = 0x003C005A
 NACK = 0x003C0078
+CONTENT_METHODS = frozenset({PUBLISH, 0x003C0032, DELIVER, 0x003C0047})
+"""publish, return, deliver and get-ok: a header and a body follow them."""
+
 CHANNEL_OPEN = 0x0014000A
 CHANNEL_CLOSE = 0x00140028
 CHANNEL_CLOSE_OK = 0x00140029
@@ -76,7 +79,7 @@ def decode(payload: bytes) -> Any:
     except (StructError, IndexError, TableError):
         position = -1
     if position != len(payload):
-        raise ProtocolRefusal(501, f"cannot decode {erlang_binary(payload[4:])}", index)
+        raise undecodable(payload)
     return method
 
 
@@ -122,6 +125,11 @@ def _text(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError:
         raise ProtocolRefusal(501, "Malformed UTF-8 in shortstr") from None
+
+
+def undecodable(payload: bytes) -> ProtocolRefusal:
+    """501 for a method whose arguments do not fit its layout."""
+    return ProtocolRefusal(501, f"cannot decode {erlang_binary(payload[4:])}", index_of(payload))
 
 
 def answer(kind: type[base.Frame], **arguments: Any) -> base.Frame:

@@ -39,7 +39,7 @@ class Node:
         self.is_stopping = False
         self._dirty: list[Connection] = []
         self._timers: list[tuple[float, int, object, Callable[[], None]]] = []
-        self._wakes: dict[object, float] = {}
+        self._wakes: dict[object, tuple[float, int]] = {}
         self._order = count()
 
     def vhost(self, name: str) -> VHost:
@@ -83,16 +83,17 @@ class Node:
     def wake_at(self, key: object, when: float, call: Callable[[], None]) -> None:
         """Have `call` called at a time; of several times for one key the earliest counts."""
         known = self._wakes.get(key)
-        if known is not None and known <= when:
+        if known is not None and known[0] <= when:
             return
-        self._wakes[key] = when
-        heappush(self._timers, (when, next(self._order), key, call))
+        order = next(self._order)
+        self._wakes[key] = (when, order)
+        heappush(self._timers, (when, order, key, call))
 
     def next_time(self) -> float | None:
         """When `on_time` is to be called next."""
         while self._timers:
-            when, _, key, _ = self._timers[0]
-            if self._wakes.get(key) == when:
+            when, order, key, _ = self._timers[0]
+            if self._wakes.get(key) == (when, order):  # or it was forgotten, or is asked for earlier by now
                 return when
             heappop(self._timers)
         return None

@@ -11,9 +11,11 @@ from typing import Any
 
 from pamqp import base, commands
 
-from waybill.broker.channel import Channel, Transaction
+from waybill.broker.channel import Channel
 from waybill.broker.consumers import Consumer
+from waybill.broker.deliveries import Settlement
 from waybill.broker.methods import answer
+from waybill.broker.publisher import Publication
 from waybill.broker.vhost import REPLY_TO, generated_name
 from waybill.errors import ProtocolRefusal
 from waybill.queue_arguments import type_name
@@ -186,7 +188,7 @@ def get(channel: Channel, method: Any) -> Answer:
     entry = queue.get()
     if entry is None:
         return answer(commands.Basic.GetEmpty)
-    channel.send_get(entry, queue, no_ack=method.no_ack)
+    channel.deliveries.send_get(entry, queue, no_ack=method.no_ack)
     return None
 
 
@@ -223,7 +225,9 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
-    if queue.consumers.is_exclusively_held() or (method.exclusive and (len(queue.consumers) or queue.is_single_active)):
+    # A quorum queue asks only the one who wants to be alone, and takes it with a single active consumer.
+    is_held = queue.consumers.is_exclusively_held() or (method.exclusive and queue.is_single_active)
+    if (is_held and not queue.is_quorum) or (method.exclusive and len(queue.consumers)):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
     consumer = channel.consumers[tag] = Consumer(
         tag,
@@ -267,8 +271,7 @@ def recover_without_answer(channel: Channel, method: Any) -> Answer:
     """`basic.recover-async`."""
     if not method.requeue:
         raise ProtocolRefusal(540, "requeue=false")
-    unacked, channel.unacked = channel.unacked, {}
-    channel.apply("return", unacked)
+    channel.deliveries.apply("return", channel.deliveries.take_all())
     return None
 
 
@@ -277,31 +280,31 @@ def recover_without_answer(channel: Channel, method: Any) -> Answer:
 
 def select_confirms(channel: Channel, method: Any) -> Answer:
     """`confirm.select`."""
-    if channel.transaction is not None:
+    if channel.publisher.held is not None:
         raise ProtocolRefusal(406, "cannot switch from tx to confirm mode")
-    if channel.publish_count is None:
-        channel.publish_count = 0
+    if channel.publisher.count is None:
+        channel.publisher.count = 0
     return None if method.nowait else answer(commands.Confirm.SelectOk)
 
 
 def select_transactions(channel: Channel, _: Any) -> Answer:
     """`tx.select`."""
-    if channel.publish_count is not None:
+    if channel.publisher.count is not None:
         raise ProtocolRefusal(406, "cannot switch from confirm to tx mode")
-    if channel.transaction is None:
-        channel.transaction = Transaction()
+    if channel.publisher.held is None:
+        channel.begin_transaction()
     return answer(commands.Tx.SelectOk)
 
 
 def commit(channel: Channel, _: Any) -> Answer:
     """`tx.commit`."""
-    transaction = _transaction(channel)
-    channel.transaction = Transaction()
+    publications, settlements = _held(channel)
+    channel.begin_transaction()
     is_whole = True
-    for message, names, is_mandatory in transaction.publications:
-        is_whole &= channel.send_on(message, names, 0, is_mandatory=is_mandatory)
-    for outcome, taken in transaction.settlements:
-        channel.apply(outcome, taken)
+    for message, names, is_mandatory in publications:
+        is_whole &= channel.publisher.send_on(message, names, 0, is_mandatory=is_mandatory)
+    for outcome, taken in settlements:
+        channel.deliveries.apply(outcome, taken)
     if not is_whole:
         raise ProtocolRefusal(406, "partial tx completion")
     return answer(commands.Tx.CommitOk)
@@ -309,18 +312,18 @@ def commit(channel: Channel, _: Any) -> Answer:
 
 def roll_back(channel: Channel, _: Any) -> Answer:
     """`tx.rollback`: publications are forgotten, settled deliveries are out again."""
-    transaction = _transaction(channel)
-    channel.transaction = Transaction()
-    for _, taken in transaction.settlements:
-        channel.unacked.update(taken)
-    channel.unacked = dict(sorted(channel.unacked.items()))
+    _, settlements = _held(channel)
+    channel.begin_transaction()
+    for _, taken in settlements:
+        channel.deliveries.give_back(taken)
     return answer(commands.Tx.RollbackOk)
 
 
-def _transaction(channel: Channel) -> Transaction:
-    if channel.transaction is None:
+def _held(channel: Channel) -> tuple[list[Publication], list[Settlement]]:
+    publications, settlements = channel.publisher.held, channel.deliveries.held
+    if publications is None or settlements is None:
         raise ProtocolRefusal(406, "channel is not transactional")
-    return channel.transaction
+    return publications, settlements
 
 
 def flow(_: Channel, method: Any) -> Answer:

@@ -62,7 +62,7 @@ def read(payload: bytes) -> Found:
         raise ProtocolRefusal(541) from None
 
 
-def _read(payload: bytes, flags: int) -> Found:
+def _read(payload: bytes, flags: int) -> Found:  # noqa: PLR0912 - a property a branch, straight down the flags
     position = START
     headers = priority = expiration = reply_to = user_id = None
     is_persistent = False

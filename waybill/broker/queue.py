@@ -64,6 +64,7 @@ class Queue:
         self.ready = QuorumReady() if self.is_quorum else Ready()
         self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
+        self._gets_out = 0
         self.is_deleted = False
         self.dead_letter_exchange = declaration.dead_letter_exchange
         self.dead_letter_key = declaration.dead_letter_routing_key
@@ -124,20 +125,18 @@ class Queue:
         return min(own, self._ttl)
 
     def _is_full_for(self, message: Message) -> bool:
-        count, size = self.ready.count, self.ready.body_bytes
+        count, size = self.ready.count, self.ready.size
         if self.is_quorum:
             if self._overflow == "reject-publish-dlx":
                 return False
             return _is_above(count, self._max_length) or _is_above(size, self._max_bytes)
-        return _is_above(count + 1, self._max_length) or _is_above(size + len(message.body), self._max_bytes)
+        return _is_above(count + 1, self._max_length) or _is_above(size + self.ready.size_of(message), self._max_bytes)
 
     def _trim(self) -> None:
         if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
             return
         ready = self.ready
-        while ready.count and (
-            _is_above(ready.count, self._max_length) or _is_above(ready.body_bytes, self._max_bytes)
-        ):
+        while ready.count and (_is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)):
             self._lose(ready.pop(), deaths.MAXLEN)
 
     # deliver
@@ -146,7 +145,11 @@ class Queue:
         """Take the head for `basic.get`."""
         self.touch()
         self.expire()
-        return self.ready.pop() if self.ready.count else None
+        if not self.ready.count:
+            return None
+        entry = self.ready.pop()
+        self.expire()  # the next one may be due: RabbitMQ does not count it in this answer any more
+        return entry
 
     def taken(self, entry: Entry, *, no_ack: bool) -> None:
         """The entry from `get` has been sent."""
@@ -155,6 +158,7 @@ class Queue:
             self.home.account(-len(entry.message.body))
         else:
             self.unacked += 1
+            self._gets_out += 1
 
     def dispatch(self) -> None:
         """Hand over what waits to those who can take it."""
@@ -175,7 +179,7 @@ class Queue:
         else:
             self.unacked += 1
             consumer.unacked += 1
-        consumer.channel.deliver(consumer, entry)
+        consumer.channel.deliveries.deliver(consumer, entry)
         entry.acquired += 1
 
     def subscribe(self, consumer: Consumer) -> None:
@@ -204,8 +208,13 @@ class Queue:
 
     @property
     def active_consumers(self) -> int:
-        """How many consumers `queue.declare-ok` counts."""
-        return len(self.consumers)
+        """How many consumers `queue.declare-ok` counts.
+
+        On a quorum queue a `basic.get` is one until it is settled, and those that wait for a single active one are none.
+        """
+        if not self.is_quorum:
+            return len(self.consumers)
+        return min(len(self.consumers), 1) if self.is_single_active else len(self.consumers) + self._gets_out
 
     # settle
 
@@ -213,11 +222,13 @@ class Queue:
         """A delivery is acknowledged."""
         self.unacked -= 1
         self.home.account(-len(entry.message.body))
-        if consumer is not None:
-            self.free(consumer)
+        self.free(consumer)
 
-    def free(self, consumer: Consumer) -> None:
-        """One of a consumer's deliveries is settled."""
+    def free(self, consumer: Consumer | None) -> None:
+        """A delivery to a consumer, or the answer to a `basic.get`, is settled."""
+        if consumer is None:
+            self._gets_out -= 1
+            return
         consumer.unacked -= 1
         if self.is_single_active:
             self.consumers.settled()

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from waybill.broker.message import Message
+from waybill.broker.message import PROPERTIES_START, Message
 
 
 class Entry:
@@ -84,11 +84,11 @@ class _Level:
 class Ready:
     """The waiting messages of a classic queue."""
 
-    __slots__ = ("_levels", "_used", "body_bytes", "count")
+    __slots__ = ("_levels", "_used", "count", "size")
 
     def __init__(self) -> None:
         self.count = 0
-        self.body_bytes = 0
+        self.size = 0
         self._levels: dict[int, _Level] = {0: _Level()}
         self._used = 0
 
@@ -120,8 +120,13 @@ class Ready:
         if not level:
             self._used &= ~(1 << priority)
         self.count -= 1
-        self.body_bytes -= len(entry.message.body)
+        self.size -= self.size_of(entry.message)
         return entry
+
+    @staticmethod
+    def size_of(message: Message) -> int:
+        """What a message counts for `x-max-length-bytes`: in a classic queue its body."""
+        return len(message.body)
 
     def clear(self) -> list[Entry]:
         """Take everything."""
@@ -136,7 +141,7 @@ class Ready:
 
     def _count(self, entry: Entry) -> None:
         self.count += 1
-        self.body_bytes += len(entry.message.body)
+        self.size += self.size_of(entry.message)
 
 
 class QuorumReady(Ready):
@@ -147,6 +152,11 @@ class QuorumReady(Ready):
     def __init__(self) -> None:
         super().__init__()
         self._returned: deque[Entry] = deque()
+
+    @staticmethod
+    def size_of(message: Message) -> int:
+        """What a message counts for `x-max-length-bytes`: in a quorum queue its body, flags and properties."""
+        return len(message.body) + len(message.header) - PROPERTIES_START
 
     def put_back(self, entry: Entry) -> None:
         """Put a message that had been delivered back, before all others."""
@@ -163,5 +173,5 @@ class QuorumReady(Ready):
             return super().pop()
         entry = self._returned.popleft()
         self.count -= 1
-        self.body_bytes -= len(entry.message.body)
+        self.size -= self.size_of(entry.message)
         return entry

@@ -250,6 +250,7 @@ class _Socket(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport), "create_server gives streams"
         self.transport = transport
+        transport.set_write_buffer_limits(high=0)  # be told when all is written: then a slow reader gets more
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -282,7 +283,7 @@ class _Socket(asyncio.Protocol):
         self.flush()
         self._broker.flush()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why it was lost changes nothing
         if self._connection is not None:
             self._broker.lost(self._connection)
         self.is_closed.set_result(None)

@@ -48,7 +48,7 @@ def _widths() -> dict[int, tuple[type[WireInt], Struct]]:
     widths = {}
     names = {
         "b": ("byte", ">b"), "B": ("unsignedbyte", ">B"), "s": ("short", ">h"), "u": ("unsignedshort", ">H"),
-        "I": ("signedint", ">i"), "i": ("unsignedint", ">I"), "l": ("long", ">q"),
+        "I": ("signedint", ">i"), "i": ("unsignedint", ">I"), "l": ("long", ">q"), "L": ("long", ">q"),
     }  # fmt: skip
     for letter, (name, layout) in names.items():
         kind = type(f"Wire{name.capitalize()}", (WireInt,), {"wire_type": name, "__slots__": ()})

@@ -226,14 +226,12 @@ class VHost:
 
     # messages
 
-    def headers_for(self, exchange: str, raw: bytes | None) -> dict[str, Any] | None:
+    def headers_for(self, exchange: str, raw: bytes) -> dict[str, Any] | None:
         """A message's headers where its way from `exchange` depends on them, None otherwise.
 
         Raises:
             ProtocolRefusal: 541 for bytes that are no table.
         """
-        if raw is None:
-            return None
         reads = self._reads_headers.get(exchange)
         if reads is None:
             reads = self._reads_headers[exchange] = self.router.reads_headers(exchange)
@@ -272,7 +270,8 @@ class VHost:
 
     def _send_letter(self, letter: Message, reason: str) -> None:
         found = read(letter.header)
-        headers: Mapping[str, Any] = self.headers_for(letter.exchange, found.headers) or EMPTY
+        raw = found.headers or b""
+        headers: Mapping[str, Any] = self.headers_for(letter.exchange, raw) or EMPTY
         names = self.router.route_within(letter.exchange, letter.all_keys, headers)
         if reason != deaths.REJECTED:
             names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))

@@ -1,0 +1,36 @@
+"""A few hundred scripts on both brokers in every run; `python -m tests.differential` plays thousands.
+
+What differs on purpose is not in the scripts: it stands in docs/embedded-broker.md.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from tests.broker_support import LIVE_URL_VARIABLE
+from tests.differential import run
+from tests.scripts import Step, script
+
+SCRIPTS = 250
+SECONDS = 60.0
+"""Scripts that have not begun by then are left out: a slow machine tests less, not longer."""
+
+SEED = 20_000
+
+
+def test_scripts_agree_with_rabbitmq() -> None:
+    live = os.environ.get(LIVE_URL_VARIABLE)
+    if not live:
+        pytest.skip(f"no RabbitMQ: {LIVE_URL_VARIABLE} is not set")
+    played, disagreements = run(live, range(SEED, SEED + SCRIPTS), stop_at=time.monotonic() + SECONDS)
+    assert played > 0
+    assert disagreements == []
+
+
+def test_a_seed_makes_one_script() -> None:
+    assert script(7) == script(7)
+    assert script(7) != script(8)
+    assert all(isinstance(step, Step) for step in script(7))

@@ -1,0 +1,184 @@
+"""The consuming half of a channel: deliveries out, acknowledgements and rejections in."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from waybill.broker.consumers import Consumer
+from waybill.broker.frames import BODY, END_BYTE, HEADER, METHOD, content_frames, pack_head
+from waybill.broker.message import Message, with_counts
+from waybill.broker.methods import ACK, NACK, REJECT, undecodable
+from waybill.broker.ready import Entry
+from waybill.broker.tables import long_integer, short_string
+from waybill.errors import ProtocolRefusal
+
+if TYPE_CHECKING:
+    from waybill.broker.channel import Channel
+    from waybill.broker.queue import Queue
+
+Unacked = tuple[Entry, "Queue", Consumer | None]
+"""A delivery that has not been settled; without a consumer it was a `basic.get`."""
+
+Settlement = tuple[str, dict[int, Unacked]]
+"""What has become of deliveries: `ack`; `discard`; `return` and `fail`, which put back, see `Deliveries.apply`."""
+
+_TAG = Struct(">QB")
+_DELIVER = b"\x00\x3c\x00\x3c"
+_GET_OK = b"\x00\x3c\x00\x47"
+_HEADS = Struct(">BHI4s")
+
+
+class Deliveries:
+    """What a channel's client has been sent.
+
+    Attributes:
+        unacked: by delivery tag, in the order of the tags.
+        held: settlements that a transaction holds back, None outside of one.
+    """
+
+    __slots__ = ("_channel", "held", "next_tag", "unacked")
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.next_tag = 1
+        self.unacked: dict[int, Unacked] = {}
+        self.held: list[Settlement] | None = None
+
+    # out
+
+    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+        """Send a delivery to a consumer of this channel."""
+        tag = self.next_tag
+        self.next_tag = tag + 1
+        queue = consumer.queue
+        if not consumer.no_ack:
+            self.unacked[tag] = (entry, queue, consumer)
+        message = entry.message
+        if entry.acquired or entry.was_seen:
+            header = counted(entry) if queue.is_quorum and entry.acquired else message.header
+            self._send(consumer.tag_bytes, tag, True, message, header)
+        else:
+            self._send(consumer.tag_bytes, tag, False, message, message.header)
+
+    def _send(self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes) -> None:
+        address, body = message.address, message.body
+        number, connection = self._channel.number, self._channel.connection
+        size = len(body)
+        start = (
+            _HEADS.pack(METHOD, number, 13 + len(consumer_tag) + len(address), _DELIVER),
+            consumer_tag,
+            _TAG.pack(tag, is_redelivered),
+            address,
+            END_BYTE,
+        )
+        if 0 < size <= connection.room:
+            head = pack_head(HEADER, number, len(header))
+            connection.write(b"".join((*start, head, header, END_BYTE, pack_head(BODY, number, size), body, END_BYTE)))
+        else:
+            connection.write(b"".join((*start, content_frames(number, header, body, connection.room))))
+
+    def deliver_reply(self, message: Message) -> None:
+        """Send a direct reply to this channel's reply consumer."""
+        tag = self.next_tag
+        self.next_tag = tag + 1
+        self._send(short_string(self._channel.reply_consumer or ""), tag, False, message, message.header)
+
+    def send_get(self, entry: Entry, queue: Queue, *, no_ack: bool) -> None:
+        """Answer a `basic.get` with a message."""
+        tag = self.next_tag
+        self.next_tag = tag + 1
+        if not no_ack:
+            self.unacked[tag] = (entry, queue, None)
+        message, channel = entry.message, self._channel
+        header = counted(entry) if entry.acquired and queue.is_quorum else message.header
+        method = b"".join(
+            (_GET_OK, _TAG.pack(tag, entry.is_redelivered), message.address, queue.ready.count.to_bytes(4, "big"))
+        )
+        head = pack_head(METHOD, channel.number, len(method)) + method + END_BYTE
+        content = content_frames(channel.number, header, message.body, channel.connection.room)
+        channel.connection.write(head + content)
+        queue.taken(entry, no_ack=no_ack)
+
+    # in
+
+    def settle(self, payload: bytes, index: int) -> None:
+        """Take a `basic.ack`, `basic.nack` or `basic.reject`.
+
+        Raises:
+            ProtocolRefusal: 406 for a delivery tag that is not out.
+        """
+        if len(payload) != 13:
+            raise undecodable(payload)
+        tag, bits = _TAG.unpack_from(payload, 4)
+        if index == ACK and not bits & 1 and self.held is None:
+            unacked = self.unacked.pop(tag, None)
+            if unacked is None:
+                raise ProtocolRefusal(406, f"unknown delivery tag {tag}", index)
+            unacked[1].ack(unacked[0], unacked[2])
+            return
+        outcome = "ack"
+        if index != ACK:
+            is_requeued = bits & 1 if index == REJECT else bits & 2
+            outcome = ("return" if index == NACK else "fail") if is_requeued else "discard"
+        taken = self._collect(tag, index, is_multiple=index != REJECT and bool(bits & 1))
+        if self.held is not None:
+            self.held.append((outcome, taken))
+        else:
+            self.apply(outcome, taken)
+
+    def _collect(self, tag: int, index: int, *, is_multiple: bool) -> dict[int, Unacked]:
+        unacked = self.unacked
+        if is_multiple and not tag:
+            self.unacked = {}
+            return unacked
+        if tag not in unacked:
+            raise ProtocolRefusal(406, f"unknown delivery tag {tag}", index)
+        if not is_multiple:
+            return {tag: unacked.pop(tag)}
+        taken = {}
+        for one in list(unacked):
+            if one > tag:
+                break
+            taken[one] = unacked.pop(one)
+        return taken
+
+    def apply(self, outcome: str, taken: dict[int, Unacked]) -> None:
+        """Tell the queues what has become of deliveries.
+
+        Args:
+            outcome: `ack`; `discard`; `return` and `fail` put back, the second counts against a delivery limit.
+        """
+        if outcome == "ack":
+            for entry, queue, consumer in taken.values():
+                queue.ack(entry, consumer)
+            return
+        by_queue: dict[Queue, list[Unacked]] = {}
+        for unacked in taken.values():
+            by_queue.setdefault(unacked[1], []).append(unacked)
+        for queue, settled in by_queue.items():
+            entries = [entry for entry, _, _ in settled]
+            if outcome == "discard":
+                queue.discard(entries)
+            else:
+                queue.requeue(entries, is_failure=outcome == "fail")
+            for _, _, consumer in settled:
+                queue.free(consumer)
+            queue.dispatch()
+
+    def take_all(self) -> dict[int, Unacked]:
+        """Take everything that has not been settled."""
+        unacked, self.unacked = self.unacked, {}
+        return unacked
+
+    def give_back(self, taken: dict[int, Unacked]) -> None:
+        """Deliveries are out again: their settlement was rolled back."""
+        self.unacked = dict(sorted({**self.unacked, **taken}.items()))
+
+
+def counted(entry: Entry) -> bytes:
+    """The header of a message that a quorum queue delivers again."""
+    counts = [("x-acquired-count", long_integer(entry.acquired))]
+    if entry.failures:
+        counts.append(("x-delivery-count", long_integer(entry.failures)))
+    return with_counts(entry.message.header, tuple(counts))
