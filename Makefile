@@ -1,5 +1,6 @@
 # demo · test · lint · bench · conformance · up · down: everything runs in .venv, which the first target makes.
-# Which broker: `make demo BROKER=docker` (a container) or `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//`.
+# Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container, and
+# `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

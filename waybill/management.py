@@ -111,7 +111,10 @@ class Management:
         """Delete the vhost with all that is in it; its connections are closed by the broker."""
         self._send("DELETE", f"vhosts/{self._vhost}")
 
-    def close(self) -> None:
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def _get(self, path: str) -> Any:

@@ -210,7 +210,7 @@ class Queue:
     def active_consumers(self) -> int:
         """How many consumers `queue.declare-ok` counts.
 
-        On a quorum queue a `basic.get` is one until it is settled, and those that wait for a single active one are none.
+        On a quorum queue a `basic.get` is one until it is settled; those that wait for a single active one are none.
         """
         if not self.is_quorum:
             return len(self.consumers)
