@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    url = os.environ.get("WAYBILL_LIVE_BROKER_URL")
+    url = os.environ.get("WAYBILL_BROKER_URL")
     parser.add_argument(
         "--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up"
     )
