@@ -1,17 +1,22 @@
-# demo · test · lint · up · down: everything runs in .venv, which the first target makes.
+# demo · test · conformance · lint · up · down: everything runs in .venv, which the first target makes.
 # Which broker: `make demo BROKER=docker` (a container) or `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//`.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
 
-.PHONY: demo test lint up down clean
+.PHONY: demo test conformance lint up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
 
 test: $(VENV)/installed
 	@$(BIN)/python -m pytest
+
+CASES ?= 100000
+
+conformance: $(VENV)/installed
+	@$(BIN)/python -m tests.conformance --cases $(CASES)
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
