@@ -1,25 +1,24 @@
-# demo · test · lint · bench · conformance · up · down: everything runs in .venv, which the first target makes.
-# Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container, and
-# `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
+# demo · test · lint · bench · up · down, and the large runs conformance · differential · fuzz. All of it runs in .venv,
+# which the first of them makes. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container,
+# and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
 
+# How much the large runs compare; SEED repeats one.
+CASES ?= 100000
+SCRIPTS ?= 2000
+FRAMES ?= 1000000
+SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo test lint bench conformance up down clean
+.PHONY: demo test lint bench conformance differential fuzz up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
 
 test: $(VENV)/installed
 	@$(BIN)/python -m pytest
-
-# Messages of the large comparison with RabbitMQ; SEED repeats a run.
-CASES ?= 100000
-
-conformance: $(VENV)/installed
-	@$(BIN)/python -m tests.conformance --cases $(CASES)
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
@@ -28,10 +27,21 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m benchmarks.routing
+	@$(BIN)/python -m benchmarks.broker
 	@$(BIN)/python -m benchmarks.receipts
 
+# The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
+conformance: $(VENV)/installed
+	@$(BIN)/python -m tests.conformance --cases $(CASES) $(SEEDED)
+
+differential: $(VENV)/installed
+	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) $(SEEDED)
+
+fuzz: $(VENV)/installed
+	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) $(SEEDED)
+
 up:
-	docker compose up -d --build --wait
+	docker compose up --detach --build --wait
 
 down:
 	docker compose down --volumes

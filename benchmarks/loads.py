@@ -8,9 +8,10 @@ their own (`python -m benchmarks.loads publish|consume|paced URL QUEUE COUNT`) a
 from __future__ import annotations
 
 import json
+import select
 import sys
 import time
-from struct import Struct, pack
+from struct import Struct
 
 from pamqp import commands, frame
 
@@ -41,6 +42,7 @@ WINDOW = 500
 PREFETCH = 500
 _ACK = Struct(">BHIHHQBB")
 _CONFIRM = Struct(">QB")
+_STAMP = Struct(">d")
 
 
 def publication(wire: Wire, queue: str) -> bytes:
@@ -80,14 +82,8 @@ def consume(url: str, queue: str, count: int) -> dict[str, float]:
     wire.call(1, commands.Basic.Qos(0, PREFETCH, False))
     wire.call(1, commands.Basic.Consume(queue=queue, consumer_tag="c"))
     print("ready", flush=True)
-    header = frame.unmarshal(
-        publication(wire, queue)[len(frame.marshal(commands.Basic.Publish(routing_key=queue), 1)) :]
-    )[1]
-    del header
-    method = frame.marshal(commands.Basic.Deliver("c", 1, False, "", queue), 1)
-    content = len(publication(wire, queue)) - len(frame.marshal(commands.Basic.Publish(routing_key=queue), 1))
-    size = len(method) + content
-    taken, buffer, first = 0, b"".join(()), 0.0
+    size = len(publication(wire, queue)) - _publish_size(queue) + _deliver_size(queue)
+    taken, buffer, first = 0, b"", 0.0
     while taken < count:
         buffer += wire.socket.recv(262144)
         if not first:
@@ -109,43 +105,35 @@ def paced(url: str, queue: str, count: int, rate: int = 1000) -> dict[str, float
     wire.open_channel()
     reader.open_channel()
     reader.call(1, commands.Basic.Consume(queue=queue, consumer_tag="c", no_ack=True))
+    one = publication(wire, queue)
+    start, end = one[: -len(BODY) - 1], one[-1:]
+    size = len(one) - _publish_size(queue) + _deliver_size(queue)
     latencies: list[float] = []
-    start = time.perf_counter()
-    buffer = b""
-    reader.socket.setblocking(False)
-    method = commands.Basic.Publish(exchange="", routing_key=queue)
-    size = 0
-    sent = 0
+    began, sent, buffer = time.perf_counter(), 0, b""
     while len(latencies) < count:
+        due = began + sent / rate if sent < count else began + count / rate + 1
         now = time.perf_counter()
-        if sent < count and now >= start + sent / rate:
-            body = pack(">d", time.perf_counter()) + BODY[8:]
-            data = wire.content_bytes(1, method, body, **PROPERTIES)
-            size = size or len(frame.marshal(commands.Basic.Deliver("c", 1, False, "", queue), 1)) + len(data) - len(
-                frame.marshal(method, 1)
-            )
-            wire.socket.sendall(data)
+        if now >= due and sent < count:
+            wire.socket.sendall(start + _STAMP.pack(now) + BODY[8:] + end)
             sent += 1
-        try:
-            buffer += reader.socket.recv(65536)
-        except BlockingIOError:
             continue
+        if not select.select([reader.socket], [], [], max(due - now, 0))[0]:
+            continue
+        buffer += reader.socket.recv(65536)
         now = time.perf_counter()
-        while size and len(buffer) >= size:
-            stamp = buffer[size - 1 - len(BODY) : size - 1][:8]
-            latencies.append((now - Struct(">d").unpack(stamp)[0]) * 1000)
+        while len(buffer) >= size:
+            latencies.append((now - _STAMP.unpack_from(buffer, size - 1 - len(BODY))[0]) * 1000)
             buffer = buffer[size:]
     latencies.sort()
-    return {
-        "p50_ms": latencies[len(latencies) // 2],
-        "p99_ms": latencies[int(len(latencies) * 0.99)],
-        "count": count,
-    }
+    return {"p50_ms": latencies[count // 2], "p99_ms": latencies[int(count * 0.99)], "count": count}
 
 
-def fill(url: str, queue: str, count: int) -> dict[str, float]:
-    """Publish and confirm, for the memory a full queue takes."""
-    return publish(url, queue, count)
+def _publish_size(queue: str) -> int:
+    return len(frame.marshal(commands.Basic.Publish(routing_key=queue), 1))
+
+
+def _deliver_size(queue: str) -> int:
+    return len(frame.marshal(commands.Basic.Deliver("c", 1, False, "", queue), 1))
 
 
 if __name__ == "__main__":

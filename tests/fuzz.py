@@ -17,7 +17,8 @@ from struct import pack
 from pamqp import body, commands, frame, header
 
 from tests.wire import PROTOCOL_HEADER
-from waybill.broker.connection import Connection, State
+from waybill.broker.connection import Connection
+from waybill.broker.handshake import State
 from waybill.broker.node import Node
 
 FRAMES_OF_A_TALK = 40
@@ -59,7 +60,7 @@ def corpus() -> list[bytes]:
         commands.Channel.Close(200, "", 0, 0),
     ]
     whole = [frame.marshal(method, 1) for method in methods]
-    return whole + [frame.marshal(commands.Connection.Close(200, "", 0, 0), 0)] + _content(5) + _content(0)[:2]
+    return [*whole, frame.marshal(commands.Connection.Close(200, "", 0, 0), 0), *_content(5), *_content(0)[:2]]
 
 
 def mutated(chance: random.Random, data: bytes) -> bytes:

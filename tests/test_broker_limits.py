@@ -15,7 +15,8 @@ from pamqp import commands, frame
 
 from tests.wire import PROTOCOL_HEADER, Closed, Wire
 from waybill.broker import Broker, Limits
-from waybill.broker.connection import Connection, State
+from waybill.broker.connection import Connection
+from waybill.broker.handshake import State
 from waybill.broker.limits import MAX_MESSAGE_BYTES, PRE_LOGIN_FRAME_MAX
 from waybill.broker.node import Node
 from waybill.errors import BrokerUnavailable, InputError

@@ -8,8 +8,7 @@ every other that a delivery went to. `is_finished` says that the socket is to be
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from pamqp import base, commands
 
@@ -28,7 +27,9 @@ from waybill.broker.frames import (
     bad_frame,
     unexpected_frame,
 )
+from waybill.broker.handshake import State
 from waybill.broker.methods import answer
+from waybill.broker.opening import LOGIN_REFUSED, STEPS
 from waybill.broker.operations import OPERATIONS
 from waybill.broker.publisher import Publisher
 from waybill.broker.vhost import VHost
@@ -37,18 +38,6 @@ from waybill.errors import ProtocolRefusal, TopologyError
 if TYPE_CHECKING:
     from waybill.broker.node import Node
     from waybill.broker.queue import Queue
-
-
-class State(Enum):
-    """Where a connection stands."""
-
-    AWAITING_HEADER = "awaiting header"
-    STARTING = "starting"
-    TUNING = "tuning"
-    OPENING = "opening"
-    RUNNING = "running"
-    CLOSING = "closing"
-    CLOSED = "closed"
 
 
 _ACK = methods.ACK.to_bytes(4, "big")
@@ -81,8 +70,7 @@ class Connection:
         self.room = node.limits.frame_max - OVERHEAD
         self.channel_max = node.limits.channel_max
         self.is_told_of_cancels = False
-        self._is_told_of_blocks = False
-        self._is_told_of_failure = False
+        self.is_told_of_blocks = False
         self._heartbeat = 0
         self._last_received = self._last_sent = node.now
         self._reader = FrameReader()
@@ -281,73 +269,30 @@ class Connection:
             if number or kind != METHOD or len(payload) < 4:
                 raise unexpected_frame(kind, payload)
             index = methods.index_of(payload)
-            step = self._STEPS.get((self.state, index))
+            step = STEPS.get((self.state, index))
             if step is None:
                 raise self._out_of_place(index)
             step(self, methods.decode(payload))
         except ProtocolRefusal as refusal:
-            if self.state in _UNTRUSTED and not refusal.text.startswith(_TOLD):
-                self._fall_silent()
+            if self.state in _UNTRUSTED and not refusal.text.startswith(LOGIN_REFUSED):
+                self.fall_silent()
             else:
                 self._refuse(refusal)
 
-    def _on_start_ok(self, method: Any) -> None:
-        given = method.client_properties.get("capabilities")
-        capabilities: dict[str, Any] = given if isinstance(given, dict) else {}
-        self.is_told_of_cancels = capabilities.get("consumer_cancel_notify") is True
-        self._is_told_of_blocks = capabilities.get("connection.blocked") is True
-        is_told_of_failure = capabilities.get("authentication_failure_close") is True
-        try:
-            user = handshake.user_of(method.mechanism, method.response, self.node.users)
-        except ValueError:
-            self._fall_silent()
-            return
-        if user is None:
-            if is_told_of_failure:
-                raise ProtocolRefusal(
-                    403,
-                    f"{_TOLD} using authentication mechanism {method.mechanism}. For details see the broker logfile.",
-                )
-            self._fall_silent()
-            return
-        self.user = user
-        self.state = State.TUNING
-        limits = self.node.limits
-        self.write_method(
-            answer(
-                commands.Connection.Tune,
-                channel_max=limits.channel_max,
-                frame_max=limits.frame_max,
-                heartbeat=limits.heartbeat,
-            ),
-            0,
-        )
+    def agree(self, frame_max: int, channel_max: int, heartbeat: int) -> None:
+        """Take what `connection.tune-ok` has settled: bytes, channels and seconds."""
+        self.room = frame_max - OVERHEAD
+        self._reader.limit = frame_max
+        self.channel_max = channel_max
+        self._heartbeat = heartbeat
 
-    def _on_tune_ok(self, method: Any) -> None:
-        limits = self.node.limits
-        for name, offered in (("frame_max", limits.frame_max), ("channel_max", limits.channel_max)):
-            problem = handshake.tuning_problem(name, getattr(method, name), offered, handshake.LEAST[name])
-            if problem is not None:
-                raise ProtocolRefusal(530, problem)
-        self.room = method.frame_max - OVERHEAD
-        self._reader.limit = method.frame_max
-        self.channel_max = method.channel_max
-        self._heartbeat = method.heartbeat
-        self.state = State.OPENING
-
-    def _on_open(self, method: Any) -> None:
-        self.vhost = self.node.vhost(method.virtual_host)
+    def start_running(self, vhost: VHost) -> None:
+        """The handshake is over; from here on heartbeats are due instead."""
+        self.vhost = vhost
         self.state = State.RUNNING
-        self.write_method(answer(commands.Connection.OpenOk), 0)
         self.node.forget(self)
         if self._heartbeat:
             self.node.wake_at(self, self.node.now + self._heartbeat / 2, self._on_heartbeat)
-
-    _STEPS: ClassVar = {
-        (State.STARTING, commands.Connection.StartOk.index): _on_start_ok,
-        (State.TUNING, commands.Connection.TuneOk.index): _on_tune_ok,
-        (State.OPENING, commands.Connection.Open.index): _on_open,
-    }
 
     def _vhost(self) -> VHost:
         assert self.vhost is not None, "a channel is opened on a running connection"
@@ -385,7 +330,7 @@ class Connection:
         )
         self.write_method(close, number)
 
-    def _fall_silent(self) -> None:
+    def fall_silent(self) -> None:
         """Close without a word and not at once: what came is no client, or one that guesses."""
         self.state = State.CLOSING
         self.node.forget(self)
@@ -429,14 +374,14 @@ class Connection:
     def _block(self) -> None:
         if not self.is_blocked:
             self.is_blocked = True
-            if self._is_told_of_blocks:
+            if self.is_told_of_blocks:
                 self.write_method(answer(commands.Connection.Blocked, reason="low on memory"), 0)
             self.node.mark_dirty(self)
 
     def unblock(self) -> None:
         """The alarm is over."""
         self.is_blocked = False
-        if self._is_told_of_blocks:
+        if self.is_told_of_blocks:
             self.write_method(answer(commands.Connection.Unblocked), 0)
         self.node.mark_dirty(self)
 
@@ -489,9 +434,6 @@ class Connection:
         if now - self._last_sent >= interval / 2:
             self.write(HEARTBEAT_FRAME)
         self.node.wake_at(self, now + interval / 2, self._on_heartbeat)
-
-
-_TOLD = "Login was refused"
 
 
 def _is_publication(frames: list[Frame], place: int) -> bool:

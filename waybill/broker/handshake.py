@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from struct import Struct
 
 from waybill.broker import tables
 from waybill.broker.frames import METHOD, frame
 from waybill.broker.limits import MIN_FRAME_MAX
+
+
+class State(Enum):
+    """Where a connection stands."""
+
+    AWAITING_HEADER = "awaiting header"
+    STARTING = "starting"
+    TUNING = "tuning"
+    OPENING = "opening"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
 
 PROTOCOL = b"AMQP\x00\x00\x09\x01"
 PROTOCOL_0_9 = b"AMQP\x01\x01\x00\x09"

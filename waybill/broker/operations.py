@@ -16,6 +16,7 @@ from waybill.broker.consumers import Consumer
 from waybill.broker.deliveries import Settlement
 from waybill.broker.methods import answer
 from waybill.broker.publisher import Publication
+from waybill.broker.queue import Queue
 from waybill.broker.vhost import REPLY_TO, generated_name
 from waybill.errors import ProtocolRefusal
 from waybill.queue_arguments import type_name
@@ -194,10 +195,10 @@ def get(channel: Channel, method: Any) -> Answer:
 
 def consume(channel: Channel, method: Any) -> Answer:
     """`basic.consume`."""
+    name = _named(channel, method.queue)
     if method.consumer_tag and method.consumer_tag in channel.consumers:
         raise ProtocolRefusal(530, f"attempt to reuse consumer tag '{method.consumer_tag}'")
     tag = method.consumer_tag or generated_name("amq.ctag")
-    name = _named(channel, method.queue)
     if name == REPLY_TO:
         _consume_replies(channel, method, tag)
     else:
@@ -225,9 +226,7 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
-    # A quorum queue asks only the one who wants to be alone, and takes it with a single active consumer.
-    is_held = queue.consumers.is_exclusively_held() or (method.exclusive and queue.is_single_active)
-    if (is_held and not queue.is_quorum) or (method.exclusive and len(queue.consumers)):
+    if _is_refused_to(channel, queue, is_exclusive=method.exclusive):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
     consumer = channel.consumers[tag] = Consumer(
         tag,
@@ -239,6 +238,15 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
         priority=arguments.get("x-priority", 0),
     )
     queue.subscribe(consumer)
+
+
+def _is_refused_to(channel: Channel, queue: Queue, *, is_exclusive: bool) -> bool:
+    """Whether exclusive consumption keeps a new consumer out, as each type of queue sees it."""
+    if queue.is_quorum:  # it looks no further than the channel, and only at one who wants to be alone
+        return is_exclusive and any(one.channel is channel for one in queue.consumers.listed)
+    if is_exclusive:
+        return queue.is_single_active or len(queue.consumers) > 0
+    return queue.consumers.is_exclusively_held()
 
 
 def _check_consume_arguments(arguments: dict[str, Any], where: str, kind: str) -> None:

@@ -78,7 +78,7 @@ class Publisher:
         vhost = channel.vhost
         found = properties.read(header)
         expiration = None
-        if found.reply_to or found.expiration or found.user_id is not None:
+        if found.reply_to or found.expiration is not None or found.user_id is not None:
             header, expiration = self._checked(exchange, header, found)
         headers = None if found.headers is None else vhost.headers_for(exchange, found.headers)
         names = vhost.router.route_key(exchange, key, headers)
@@ -115,7 +115,7 @@ class Publisher:
         self._channel.vhost.router.check_publish(exchange)
         if found.reply_to == REPLY_TO:
             header = self._with_reply_to(header)
-        expiration = check_expiration(found.expiration) if found.expiration else None
+        expiration = None if found.expiration is None else check_expiration(found.expiration)
         user = self._channel.connection.user
         if found.user_id is not None and found.user_id != user:
             text = f"user_id property set to '{found.user_id}' but authenticated user was '{user}'"

@@ -34,6 +34,13 @@ SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 """RabbitMQ's sentence to every client when it stops."""
 
 
+GRACE = 1.0
+"""Seconds that clients have to answer when the broker stops."""
+
+THREAD_GRACE = 0.05
+"""The same where a `with` block ends: clients on the block's own thread cannot answer, and tests should not wait."""
+
+
 class Broker:
     """An AMQP 0-9-1 broker in this process, in memory, for one machine's tests and demos.
 
@@ -110,7 +117,7 @@ class Broker:
         loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(self.stop(), loop).result()
+        asyncio.run_coroutine_threadsafe(self.stop(THREAD_GRACE), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
 
@@ -142,7 +149,7 @@ class Broker:
             raise BrokerUnavailable(f"cannot listen on {self.host}:{self.port}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def stop(self, grace: float = 1.0) -> None:
+    async def stop(self, grace: float = GRACE) -> None:
         """Close every connection with 320 and stop listening; the port is free at once.
 
         Args:
@@ -159,7 +166,7 @@ class Broker:
         if closing:
             await asyncio.wait(closing, timeout=grace)
         for one in tuple(self._sockets.values()):
-            one.transport.abort()
+            one.end()
         if self._timer is not None:
             self._timer.cancel()
         while self._sockets:
@@ -278,6 +285,13 @@ class _Socket(asyncio.Protocol):
         if is_reading is not self._is_reading:
             self._is_reading = is_reading
             (transport.resume_reading if is_reading else transport.pause_reading)()
+
+    def end(self) -> None:
+        """Close at once, whatever the client still has to say; what it never read is dropped."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def resume_writing(self) -> None:
         self.flush()

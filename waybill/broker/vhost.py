@@ -38,6 +38,9 @@ LOCKED = (
     "exclusive property value does not match that of the original declaration."
 )
 
+FOREIGN_TYPES = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-delayed-message", "x-jms-topic"})
+"""Exchange types that the engine knows for what they may reach, and this broker cannot run."""
+
 NO_STREAMS = "queue type stream is not part of waybill's embedded broker, use RabbitMQ"
 
 
@@ -99,7 +102,16 @@ class VHost:
     # exchanges and bindings
 
     def declare_exchange(self, exchange: Exchange) -> None:
-        """Declare an exchange, or find the same one there."""
+        """Declare an exchange, or find the same one there.
+
+        Raises:
+            TopologyError: 403, 406, as RabbitMQ answers.
+            ProtocolRefusal: 540 for what this broker does not have.
+        """
+        if exchange.type in FOREIGN_TYPES:
+            raise ProtocolRefusal(540, f"exchange type {exchange.type} is not part of waybill's embedded broker")
+        if exchange.type == "x-consistent-hash" and "hash-property" in exchange.arguments:
+            raise ProtocolRefusal(540, "hash-property is not part of waybill's embedded broker, hash-header is")
         if self.router.declare_exchange(exchange):
             self.histories.declared(exchange)
             self._reads_headers.clear()
