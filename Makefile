@@ -1,11 +1,18 @@
-# demo · test · lint · up · down: everything runs in .venv, which the first target makes.
-# Which broker: `make demo BROKER=docker` (a container) or `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//`.
+# demo · test · lint · bench · up · down, and the large runs conformance · differential · fuzz. All of it runs in .venv,
+# which the first of them makes. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container,
+# and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
 
-.PHONY: demo test lint up down clean fuzz differential bench-broker
+# How much the large runs compare; SEED repeats one.
+CASES ?= 100000
+SCRIPTS ?= 2000
+FRAMES ?= 1000000
+SEEDED = $(if $(SEED),--seed $(SEED))
+
+.PHONY: demo test lint bench conformance differential fuzz up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
@@ -18,22 +25,23 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# The embedded broker: broken frames; scripts beside a RabbitMQ at WAYBILL_LIVE_BROKER_URL; its figures.
-FRAMES ?= 1000000
-SCRIPTS ?= 2000
-SEED ?= 1
+bench: $(VENV)/installed
+	@$(BIN)/python -m benchmarks.routing
+	@$(BIN)/python -m benchmarks.broker
+	@$(BIN)/python -m benchmarks.receipts
 
-fuzz: $(VENV)/installed
-	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) --seed $(SEED)
+# The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
+conformance: $(VENV)/installed
+	@$(BIN)/python -m tests.conformance --cases $(CASES) $(SEEDED)
 
 differential: $(VENV)/installed
-	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) --seed $(SEED)
+	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) $(SEEDED)
 
-bench-broker: $(VENV)/installed
-	@$(BIN)/python -m benchmarks.broker
+fuzz: $(VENV)/installed
+	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) $(SEEDED)
 
 up:
-	docker compose up -d --build --wait
+	docker compose up --detach --build --wait
 
 down:
 	docker compose down --volumes

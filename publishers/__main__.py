@@ -23,7 +23,10 @@ from publishers import (
 )
 from publishers.stage import broker_options, open_stage
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.provision import DOCKER, EMBEDDED
 from waybill.terminal import complain, err, out, run
+
+STAGES = {EMBEDDED: "the embedded broker", DOCKER: "RabbitMQ in a container"}
 
 TOUR = (
     ("default · no routing options: the default queue", default.lesson),
@@ -51,7 +54,7 @@ def main(broker: str, is_json: bool) -> int:
     On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
     """
     began = monotonic()
-    err.print(f"starting on {'a container' if broker == 'docker' else 'the broker'} ...", style="dim")
+    err.print(f"starting on {STAGES.get(broker, 'the broker that is there')} ...", style="dim")
     with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True) as stage:
         err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
         for title, lesson in TOUR:

@@ -155,7 +155,11 @@ class Stage:
 
 def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) -> str:
     """The workers and their queues, those of a Broadcast together, and the queues where a copy waits for nobody."""
-    received = [receipt for receipt in delivery.received if not receipt.queue.startswith(BROADCAST_PREFIX)]
+    # Arrival tells nothing between workers, so they are shown by name; a dead letter comes after its first delivery.
+    received = sorted(
+        (one for one in delivery.received if not one.queue.startswith(BROADCAST_PREFIX)),
+        key=lambda one: (one.exchange != delivery.publication.exchange, one.worker_name),
+    )
     own = sorted(one.worker_name for one in delivery.received if one.queue.startswith(BROADCAST_PREFIX))
     shown = [
         f"[bold green]{one.worker_name}[/] ({one.queue}){', no such task: discarded' * one.is_discarded}"
@@ -184,13 +188,13 @@ def open_stage(broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool
     """A stage on this broker.
 
     Args:
-        broker: `docker` or a URL.
+        broker: `embedded`, `docker` or a URL.
         needs: the queues whose workers are needed.
         is_tour: start the fleet on a broker that's there too, when no worker answers on it.
     """
     with ExitStack() as stack:
         address = stack.enter_context(provision.broker(broker))
-        is_ours = broker == provision.DOCKER
+        is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
         provision.point(app, address.url)
         with provision.connect(app) as connection:
             missing = provision.missing_exchange_types(connection, PLUGINS)
@@ -226,8 +230,8 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--broker",
         default=provision.choice,
-        show_default="$WAYBILL_BROKER_URL, $BROKER, or docker",
-        help="`docker`, or the URL of a broker that is there, with its workers.",
+        show_default="$WAYBILL_BROKER_URL, $BROKER, or embedded",
+        help="`embedded`, `docker` (a container), or the URL of a broker that is there, with its workers.",
     )(function)
 
 

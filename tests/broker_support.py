@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator
 
@@ -10,20 +9,21 @@ import pytest
 
 from waybill.broker import Broker
 
-LIVE_URL_VARIABLE = "WAYBILL_LIVE_BROKER_URL"
 BROKERS = ("embedded", "RabbitMQ")
 
 
-def broker_url(which: str) -> Iterator[str]:
-    """The address of an embedded broker of its own, or of the live one; the test is skipped where there is none."""
-    if which == "embedded":
-        with Broker() as broker:
-            yield broker.url
-        return
-    url = os.environ.get(LIVE_URL_VARIABLE)
-    if not url:
-        pytest.skip(f"no RabbitMQ: {LIVE_URL_VARIABLE} is not set")
-    yield url
+def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of an embedded broker of its own or of RabbitMQ, as the fixture's parameter says."""
+    if request.param == "embedded":
+        yield from embedded_url()
+    else:
+        yield request.getfixturevalue("rabbitmq_url")
+
+
+def embedded_url() -> Iterator[str]:
+    """The address of an embedded broker that lives until the next step of the iterator."""
+    with Broker() as broker:
+        yield broker.url
 
 
 def fresh(prefix: str = "q") -> str:

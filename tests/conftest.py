@@ -1,13 +1,36 @@
-"""Where the tests find RabbitMQ."""
+"""Where the tests find their brokers: everything runs on the embedded one and on RabbitMQ, unless one is named."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
-from waybill.provision import Address
+from waybill.provision import DOCKER, EMBEDDED, Address
+from waybill.pytest_plugin import a_broker
+
+NAMED = os.environ.get("WAYBILL_BROKER_URL") or os.environ.get("BROKER")
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url(waybill_broker: Address) -> str:
+def rabbitmq() -> Iterator[Address]:
+    """A RabbitMQ for the session: the one that is named, or a container."""
+    with a_broker(NAMED if NAMED and NAMED != EMBEDDED else DOCKER) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(rabbitmq: Address) -> str:
     """The AMQP URL of a RabbitMQ whose own vhost the tests may fill and empty: the workers' are others."""
-    return waybill_broker.url
+    return rabbitmq.url
+
+
+@pytest.fixture(scope="session", params=[NAMED] if NAMED else [EMBEDDED, "rabbitmq"])
+def waybill_broker(request: pytest.FixtureRequest) -> Iterator[Address]:
+    """The broker that the showcase's tests run on: each in turn."""
+    if request.param == "rabbitmq":
+        yield request.getfixturevalue("rabbitmq")
+    else:
+        with a_broker(request.param) as address:
+            yield address

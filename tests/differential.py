@@ -1,6 +1,6 @@
 """The embedded broker beside RabbitMQ: scripts of method calls, outcomes compared call by call.
 
-    python -m tests.differential --scripts 2000 --seed 1      with WAYBILL_LIVE_BROKER_URL set
+    python -m tests.differential --scripts 2000 --seed 1      RabbitMQ in a container, or --url
 
 The embedded broker plays a script first. What it answered is what RabbitMQ is then expected to answer, and waited
 for: RabbitMQ's queues are processes of their own, and nothing tells when they have done. A step agrees as soon as
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,6 +24,7 @@ from pamqp import commands
 
 from tests.scripts import QUEUES, Step, script
 from tests.wire import Address, Arrived, Closed, Wire
+from waybill import provision
 from waybill.broker import Broker
 
 PATIENCE = 1.5
@@ -33,7 +33,6 @@ PATIENCE = 1.5
 WAIT = 0.12
 """Seconds of a `wait` step: three times the short time to live of scripts.py."""
 
-LIVE_URL_VARIABLE = "WAYBILL_LIVE_BROKER_URL"
 
 Outcome = dict[str, Any]
 
@@ -503,12 +502,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--at-most", type=int, default=10, help="disagreements before it stops")
+    parser.add_argument("--url", default=provision.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
     options = parser.parse_args()
-    live = os.environ.get(LIVE_URL_VARIABLE)
-    if not live:
-        print(f"{LIVE_URL_VARIABLE} is not set: there is no RabbitMQ to compare with", file=sys.stderr)
-        return 2
     print(f"scripts of seeds {options.seed} to {options.seed + options.scripts - 1}", flush=True)
+    with provision.broker(options.url) as address:
+        return _play(address.url, options)
+
+
+def _play(live: str, options: argparse.Namespace) -> int:
+    """Play the scripts, print each disagreement, and say how many there were; 1 where there is one."""
     started, played, texts = time.monotonic(), 0, list[str]()
     for seed in range(options.seed, options.seed + options.scripts, 10):
         seeds = range(seed, min(seed + 10, options.seed + options.scripts))

@@ -1,4 +1,4 @@
-"""An application to explain: a quorum queue, routes of every kind, and options from everywhere. Its broker is nowhere."""
+"""An application to explain: a quorum queue, routes of every kind, options from everywhere; its broker is nowhere."""
 
 from __future__ import annotations
 

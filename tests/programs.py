@@ -47,7 +47,8 @@ class Result:
 def call(name: str, *arguments: str) -> Result:
     """What `python -m name arguments` does, in this process."""
     out, err = io.StringIO(), io.StringIO()
-    command = importlib.import_module(name).main
+    loaded = importlib.import_module(name)
+    command = loaded.main if hasattr(loaded, "main") else loaded.waybill
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
         terminal.run(command, arguments, name=f"python -m {name}")
     return Result(int(exit_.value.code or 0), out.getvalue(), err.getvalue())

@@ -17,14 +17,14 @@ import pytest
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from pika.adapters.asyncio_connection import AsyncioConnection
 
-from tests.broker_support import BROKERS, broker_url, fresh
+from tests.broker_support import BROKERS, broker_url, embedded_url, fresh
 
 PATIENCE = 20.0
 
 
 @pytest.fixture(params=BROKERS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield from broker_url(request.param)
+    yield from broker_url(request)
 
 
 # Kombu over py-amqp
@@ -272,7 +272,7 @@ def test_the_broker_runs_on_a_loop_of_the_tests_own() -> None:
 
 
 def test_vhosts_are_made_when_they_are_opened() -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         root = url.removesuffix("//")
         with Connection(f"{root}/one") as one, Connection(f"{root}/two") as two:
             one.channel().queue_declare("q", durable=False)

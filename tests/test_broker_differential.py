@@ -5,12 +5,8 @@ What differs on purpose is not in the scripts: it stands in docs/embedded-broker
 
 from __future__ import annotations
 
-import os
 import time
 
-import pytest
-
-from tests.broker_support import LIVE_URL_VARIABLE
 from tests.differential import run
 from tests.scripts import Step, script
 
@@ -21,11 +17,8 @@ SECONDS = 60.0
 SEED = 20_000
 
 
-def test_scripts_agree_with_rabbitmq() -> None:
-    live = os.environ.get(LIVE_URL_VARIABLE)
-    if not live:
-        pytest.skip(f"no RabbitMQ: {LIVE_URL_VARIABLE} is not set")
-    played, disagreements = run(live, range(SEED, SEED + SCRIPTS), stop_at=time.monotonic() + SECONDS)
+def test_scripts_agree_with_rabbitmq(rabbitmq_url: str) -> None:
+    played, disagreements = run(rabbitmq_url, range(SEED, SEED + SCRIPTS), stop_at=time.monotonic() + SECONDS)
     assert played > 0
     assert disagreements == []
 

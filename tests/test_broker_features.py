@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from tests.broker_support import BROKERS, broker_url, fresh
+from tests.broker_support import BROKERS, broker_url, embedded_url, fresh
 from tests.wire import Wire
 
 PATIENCE = 10.0
@@ -20,7 +20,7 @@ Basic, Exchange, Queue, Tx = commands.Basic, commands.Exchange, commands.Queue, 
 
 @pytest.fixture(params=BROKERS)
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    for url in broker_url(request.param):
+    for url in broker_url(request):
         with Wire(url) as made:
             made.open_channel()
             yield made
@@ -168,7 +168,7 @@ def test_a_direct_reply_that_comes_too_late_is_lost_and_one_to_nobody_returned(w
 
 
 def test_streams_are_refused_clearly() -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         with Wire(url) as wire:
             wire.open_channel()
             made = Queue.Declare(queue="s", durable=True, arguments={"x-queue-type": "stream"})
@@ -179,7 +179,7 @@ def test_streams_are_refused_clearly() -> None:
 
 @pytest.mark.parametrize("kind", ["x-random", "x-local-random", "x-delayed-message", "x-modulus-hash"])
 def test_exchanges_that_are_not_there_are_refused(kind: str) -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         with Wire(url) as wire:
             wire.open_channel()
             close = wire.call(1, Exchange.Declare(exchange="x", exchange_type=kind)).method

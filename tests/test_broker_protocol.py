@@ -11,7 +11,7 @@ from struct import pack
 import pytest
 from pamqp import commands, frame
 
-from tests.broker_support import BROKERS, broker_url
+from tests.broker_support import BROKERS, broker_url, embedded_url
 from tests.wire import PROTOCOL_HEADER, Closed, Wire
 
 
@@ -117,7 +117,7 @@ CASES: dict[str, tuple[bytes, tuple[int, str, int, int]]] = {
 
 @pytest.fixture(params=BROKERS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield from broker_url(request.param)
+    yield from broker_url(request)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -190,7 +190,7 @@ def test_a_secret_may_be_renewed(url: str) -> None:
 @pytest.mark.parametrize(("class_id", "method_id", "number"), [(10, 153, 0), (255, 1, 0), (60, 153, 1)])
 def test_an_unknown_method_gets_an_answer(class_id: int, method_id: int, number: int) -> None:
     # RabbitMQ's reader dies of it and just closes the socket: an intentional difference.
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         with Wire(url) as wire:
             wire.open_channel()
             wire.send_bytes(raw(1, number, pack(">HH", class_id, method_id)))
@@ -200,7 +200,7 @@ def test_an_unknown_method_gets_an_answer(class_id: int, method_id: int, number:
 
 @pytest.mark.parametrize("cut", range(0, 380, 7))
 def test_a_whole_conversation_may_be_cut_anywhere(cut: int) -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         address = Wire(url, login=False)
         talk = PROTOCOL_HEADER + b"".join(
             frame.marshal(method, number)
@@ -242,7 +242,7 @@ def test_a_wrong_password_is_refused_in_rabbitmqs_words(url: str) -> None:
     [("NONSENSE", "\0guest\0guest"), ("PLAIN", "guest"), ("AMQPLAIN", "x")],
 )
 def test_what_is_no_login_is_closed_without_a_word(mechanism: str, response: str) -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         with Wire(url, login=False) as wire:
             wire.send_bytes(PROTOCOL_HEADER)
             wire.expect(commands.Connection.Start)
@@ -253,7 +253,7 @@ def test_what_is_no_login_is_closed_without_a_word(mechanism: str, response: str
 
 @pytest.mark.parametrize("tuned", [(0, 131072), (5000, 131072), (2047, 0), (2047, 200000), (2047, 100)], ids=str)
 def test_tuning_beyond_the_offer_is_closed_without_a_word(tuned: tuple[int, int]) -> None:
-    for url in broker_url("embedded"):
+    for url in embedded_url():
         with Wire(url, login=False) as wire:
             wire.send_bytes(PROTOCOL_HEADER)
             wire.expect(commands.Connection.Start)

@@ -125,8 +125,8 @@ NO_BROKER = (
     ("amqp://guest:secret@nohost.invalid//", "no broker at amqp://guest:**@nohost.invalid:5672"),
     ("amqp://guest:secret@127.0.0.1:port//", "broker 'amqp://guest:**@127.0.0.1:port//': Port could not be cast"),
     ("amqp://guest:secret@", "no host"),
-    ("http://guest:secret@127.0.0.1", "expected `docker` or a URL such as amqp://"),
-    ("dokcer", "broker 'dokcer': expected `docker` or a URL"),
+    ("http://guest:secret@127.0.0.1", "expected `embedded`, `docker`, or a URL"),
+    ("dokcer", "broker 'dokcer': expected `embedded`"),
 )
 
 

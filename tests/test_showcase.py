@@ -11,6 +11,8 @@ from celery import Celery
 
 import exchanges
 from exchanges import fanout, plugins
+from waybill.celery_topology import from_celery
+from waybill.definitions import from_definitions, to_definitions
 from waybill.delivery import Delivery, Watch
 from waybill.fleet import Fleet
 from waybill.management import Management
@@ -201,3 +203,17 @@ def test_the_fleet_is_what_consumes(waybill_fleet: Fleet, waybill_management: Ma
     }
     assert sum(queue.startswith("bcast.") for queue in consumers) == described["announcements"]
     assert {consumer.prefetch_count for consumer in waybill_management.consumers() if consumer.ack_required} == {1}
+
+
+def test_rabbitmq_imports_what_we_export(waybill_app: Celery, waybill_management: Management) -> None:
+    declared = from_celery(waybill_app)
+    waybill_management.import_definitions(to_definitions(declared))
+    live = from_definitions(waybill_management.definitions())
+    missing = {queue.name for queue in live.queues} - {queue.name for queue in declared.queues}
+    assert {queue.name: queue.arguments for queue in declared.queues}.items() <= {
+        queue.name: {name: value for name, value in queue.arguments.items() if name != "x-queue-type"}
+        for queue in live.queues
+    }.items()
+    assert set(declared.exchanges) <= set(live.exchanges)
+    assert set(declared.bindings) <= set(live.bindings)
+    assert all(name.startswith(("bcast.", "celeryev.")) or "pidbox" in name for name in missing)

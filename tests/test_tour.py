@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ROOT, module
+from waybill import provision
 from waybill.provision import Address
+from waybill.pytest_plugin import a_broker
 
 
 def workers_at(url: str) -> list[int]:
@@ -69,3 +71,27 @@ def test_a_worker_that_cannot_start_ends_the_tour(waybill_vhost: Address) -> Non
     assert "ended with exit code" in result.err
     assert "Traceback" not in result.err.splitlines()[0]
     assert workers_at(waybill_vhost.url) == []
+
+
+def test_a_publisher_says_when_nobody_consumes_a_queue(waybill_vhost: Address) -> None:
+    result = module("publishers.topic", "usa.news", environment={"WAYBILL_BROKER_URL": waybill_vhost.url})
+    assert result.code == 0
+    assert "nobody (usa_all: no worker consumes it), nobody (all_news: no worker consumes it)" in result.out
+
+
+def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
+    (line,) = module("publishers.direct", "video", "--json").objects
+    assert [one["queue"] for one in line["received"]] == ["videos"]
+
+
+def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision, "PLUGINS", ("rabbitmq_management",))
+    with a_broker(provision.DOCKER) as bare:
+        result = module("publishers", environment={"BROKER": bare.url})
+        alone = module("publishers.history", environment={"BROKER": bare.url})
+    assert "12 workers are ready" in result.err
+    assert "skipped: this broker has no exchange type 'x-recent-history'" in result.err
+    assert "skipped: this broker has no exchange type 'x-consistent-hash'" in result.err
+    assert "rabbitmq_consistent_hash_exchange" in result.err
+    assert (result.code, alone.code) == (0, 0)
+    assert "skipped" in alone.complaint

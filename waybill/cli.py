@@ -14,6 +14,7 @@ from celery import Celery
 from celery.app.utils import find_app
 
 from waybill import render, terminal
+from waybill.broker.command import broker
 from waybill.celery_topology import from_celery
 from waybill.definitions import read_definitions, to_definitions
 from waybill.errors import EXIT_OK, InputError, UnknownName, WaybillError
@@ -172,6 +173,7 @@ def _consumers(declared: Topology, fleet: Fleet | None) -> Mapping[str, Sequence
     return {queue.name: fleet.consumers(queue.name) for queue in declared.queues}
 
 
+waybill.add_command(broker)
 celery_command = waybill
 
 

@@ -166,6 +166,9 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None and self.connection.connected:
+            # Broken off, perhaps within a frame: to a goodbye there might never be an answer.
+            self.connection.connection.collect()
         self._exit.close()
 
     def publish(

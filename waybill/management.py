@@ -103,6 +103,10 @@ class Management:
         definitions: dict[str, Any] = self._get(f"definitions/{self._vhost}")
         return definitions
 
+    def import_definitions(self, definitions: Mapping[str, Any]) -> None:
+        """Declare in the vhost what a definitions document holds; what is there already stays."""
+        self._send("POST", f"definitions/{self._vhost}", definitions)
+
     def create_vhost(self) -> None:
         """Create the vhost; every user with access to all vhosts may use it."""
         self._send("PUT", f"vhosts/{self._vhost}")
@@ -111,15 +115,18 @@ class Management:
         """Delete the vhost with all that is in it; its connections are closed by the broker."""
         self._send("DELETE", f"vhosts/{self._vhost}")
 
-    def close(self) -> None:
+    def __enter__(self) -> Management:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._http.close()
 
     def _get(self, path: str) -> Any:
         return self._send("GET", path).json()
 
-    def _send(self, method: str, path: str) -> httpx.Response:
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
         try:
-            response = self._http.request(method, f"/api/{path}")
+            response = self._http.request(method, f"/api/{path}", json=body)
             response.raise_for_status()
         except httpx.HTTPStatusError as error:
             raise BrokerUnavailable(

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -95,11 +96,25 @@ class LocalWorkers:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - monotonic()))
         finally:
-            for process, log in self._running.values():
-                _kill_group(process)
-                process.wait()
-                log.close()
-            self._running.clear()
+            with _uninterrupted():
+                for process, log in self._running.values():
+                    _kill_group(process)
+                    process.wait()
+                    log.close()
+                self._running.clear()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """No Ctrl-C within the block, which has to be short."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is ever interrupted
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,4 +1,6 @@
-"""Which broker stands behind the URL: one that is there, or a container that lives as long as the block.
+"""Which broker stands behind the URL: the embedded one, a container, or one that is there.
+
+The first two live as long as the block.
 
 Everything else speaks AMQP to the URL and doesn't know the difference.
 """
@@ -15,6 +17,7 @@ from amqp.exceptions import AMQPError, InvalidCommand, PreconditionFailed
 from celery import Celery
 from kombu import Connection
 
+from waybill.broker import Broker
 from waybill.errors import BrokerUnavailable, InputError
 
 IMAGE = "rabbitmq:4-management"
@@ -23,8 +26,9 @@ MANAGEMENT_PORT = 15672
 # Plugins that the container gets, as docker-compose.yml gives them to its broker.
 PLUGINS = ("rabbitmq_management", "rabbitmq_consistent_hash_exchange", "rabbitmq_recent_history_exchange")
 
+EMBEDDED = "embedded"
 DOCKER = "docker"
-DEFAULT = DOCKER
+DEFAULT = EMBEDDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +37,11 @@ class Address:
 
     Attributes:
         url: `amqp://user:password@host:port/vhost`, the vhost percent-encoded.
-        management_url: `http://user:password@host:port` of the management API.
+        management_url: `http://user:password@host:port` of the management API; None where there is none.
     """
 
     url: str
-    management_url: str
+    management_url: str | None
 
     @property
     def vhost(self) -> str:
@@ -67,21 +71,25 @@ def broker(which: str) -> Iterator[Address]:
     """A broker for the length of the block.
 
     Args:
-        which: `docker`, or the URL of one that is there. The management API of the latter is expected at port 15672 of
-            the same host unless `WAYBILL_MANAGEMENT_URL` says otherwise.
+        which: `embedded`, `docker`, or the URL of one that is there. The management API of the latter is expected at
+            port 15672 of the same host unless `WAYBILL_MANAGEMENT_URL` says otherwise.
 
     Raises:
-        InputError: `which` is neither.
+        InputError: `which` is none of them.
         BrokerUnavailable: no Docker engine answers, or the container doesn't come up.
     """
-    if which == DOCKER:
+    if which == EMBEDDED:
+        with Broker() as embedded:
+            yield Address(existing(embedded.url).url, None)
+    elif which == DOCKER:
         with _container() as address:
             yield address
     elif urlsplit(which).scheme in ("amqp", "pyamqp"):
         yield existing(which)
     else:
         raise InputError(
-            f"broker {masked(which)!r}: expected `docker` or a URL such as amqp://guest:guest@127.0.0.1:5672//"
+            f"broker {masked(which)!r}: expected `embedded`, `docker`, "
+            "or a URL such as amqp://guest:guest@127.0.0.1:5672//"
         )
 
 
@@ -125,7 +133,8 @@ def connect(app: Celery) -> Connection:
     except (OSError, AMQPError) as error:
         shown = masked(app.conf.broker_write_url or app.conf.broker_url)
         raise BrokerUnavailable(
-            f"no broker at {shown}: {error}; start one with `docker compose up`, or name another with BROKER=amqp://..."
+            f"no broker at {shown}: {error}; start one with `docker compose up` or `waybill broker`, "
+            "or name another with BROKER=amqp://..."
         ) from error
     return connection
 
@@ -170,7 +179,7 @@ def _container() -> Iterator[Address]:
     except DockerException as error:
         reason = str(error).splitlines()[0]
         raise BrokerUnavailable(
-            f"no broker in a container: {reason}; start Docker, or name a broker with BROKER=amqp://..."
+            f"no broker in a container: {reason}; start Docker, or take the embedded broker with BROKER=embedded"
         ) from error
     try:
         host = container.get_container_host_ip()

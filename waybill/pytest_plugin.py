@@ -13,8 +13,9 @@
         (delivery,) = waybill_watch.settle()
         assert delivery.by_worker == {"videos": "videos"}
 
-Which broker: `--waybill-broker`, else `WAYBILL_BROKER_URL`, else `BROKER`, else a container. Where there is no Docker
-the tests that need a broker are skipped, with the reason; with `WAYBILL_REQUIRE_DOCKER=1` they fail.
+Which broker: `--waybill-broker`, else `WAYBILL_BROKER_URL`, else `BROKER`, else the embedded one. Where a container is
+asked for and there is no Docker, the tests that need it are skipped, with the reason; with `WAYBILL_REQUIRE_DOCKER=1`
+they fail.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,9 @@ from waybill.provision import Address
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--waybill-broker", help="`docker` or the URL of a broker (default: as the environment says)")
+    parser.addoption(
+        "--waybill-broker", help="`embedded`, `docker` or the URL of a broker (default: as the environment says)"
+    )
     parser.addini("waybill_app", "the Celery application, as `celery -A` takes it")
     parser.addini(
         "waybill_fleet", "the docker-compose.yml or Procfile that describes the workers", default="docker-compose.yml"
@@ -51,38 +55,46 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@contextmanager
+def a_broker(which: str) -> Iterator[Address]:
+    """A broker for the tests within; they are skipped, or fail, where Docker is needed and missing."""
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(provision.broker(which))
+        except BrokerUnavailable as error:
+            if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield address
+
+
 @pytest.fixture(scope="session")
 def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
     """A broker for the session."""
-    which = pytestconfig.getoption("--waybill-broker") or provision.choice()
-    try:
-        context = provision.broker(which)
-        address = context.__enter__()
-    except BrokerUnavailable as error:
-        if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    yield address
-    context.__exit__(None, None, None)
+    with a_broker(pytestconfig.getoption("--waybill-broker") or provision.choice()) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def waybill_vhost(waybill_broker: Address) -> Iterator[Address]:
     """A vhost that only this module uses, deleted after it."""
     address = waybill_broker.with_vhost(f"waybill-{uuid.uuid4().hex[:12]}")
-    management = Management(address.management_url, address.vhost)
-    management.create_vhost()
-    yield address
-    management.delete_vhost()
-    management.close()
+    if address.management_url is None:  # the embedded broker makes a vhost when somebody connects to it
+        yield address
+        return
+    with Management(address.management_url, address.vhost) as management:
+        management.create_vhost()
+        yield address
+        management.delete_vhost()
 
 
 @pytest.fixture(scope="module")
 def waybill_management(waybill_vhost: Address) -> Iterator[Management]:
-    """The management API of the module's vhost."""
-    management = Management(waybill_vhost.management_url, waybill_vhost.vhost)
-    yield management
-    management.close()
+    """The management API of the module's vhost; the tests that need it are skipped on the embedded broker."""
+    if waybill_vhost.management_url is None:
+        pytest.skip("the embedded broker has no management API")
+    with Management(waybill_vhost.management_url, waybill_vhost.vhost) as management:
+        yield management
 
 
 @pytest.fixture(scope="module")

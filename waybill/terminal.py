@@ -5,6 +5,7 @@ Results go to standard output, all else to standard error, so that `--json` can 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -54,5 +55,6 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, name: st
         complain(f"the broker: {error}")
         code = EXIT_FAILED
     except (click.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; another Ctrl-C must not change the exit code
         code = EXIT_INTERRUPTED
     sys.exit(code or 0)

@@ -5,22 +5,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from celery.signals import heartbeat_sent, worker_ready
-from celery.worker.consumer import Consumer
+from celery.signals import celeryd_after_setup, heartbeat_sent
+from celery.utils.log import get_logger
+from celery.worker import WorkController
 
 import exchanges
 from exchanges.plugins import PLUGINS
 from waybill.provision import missing_exchange_types
 
+logger = get_logger(__name__)
 
-@worker_ready.connect
-def declare_the_rest(sender: Consumer, **_: object) -> None:
-    """Declare what no queue mentions, such as the binding from `shop` to `billing`.
 
-    A worker declares only the queues that it consumes; whichever worker comes first completes the picture.
+@celeryd_after_setup.connect
+def declare_everything(instance: WorkController, **_: object) -> None:
+    """Declare the whole topology before the worker consumes.
+
+    A worker by itself declares only the queues that it consumes: nobody would bind `billing` to `shop`. And whoever
+    comes first, the order is the same, by which a consistent-hash exchange chooses.
     """
-    with sender.app.connection_for_write() as connection:
+    with instance.app.connection_for_write() as connection:
+        connection.ensure_connection(_wait_for_broker)
         exchanges.declare(connection, missing_exchange_types(connection, PLUGINS))
+
+
+def _wait_for_broker(error: Exception, interval: float) -> None:
+    logger.warning("no broker yet (%s); the next attempt is in %.0f s", error, interval)
 
 
 @heartbeat_sent.connect

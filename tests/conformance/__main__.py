@@ -1,9 +1,8 @@
-"""`python -m tests.conformance --cases 100000 --url amqp://...`: the large comparison with a live broker."""
+"""`python -m tests.conformance --cases 100000`: the large comparison with a live broker."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import sys
 import time
@@ -14,6 +13,7 @@ from tests.conformance.older import OLDER
 from tests.conformance.row import as_row, written
 from tests.engine import run_on_engine
 from tests.live import LiveBroker
+from waybill import provision
 
 EVERY = 5000
 """Messages between two lines of progress."""
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print what was compared, and each disagreement as a row of the table; 1 where there is one."""
     given = _parser().parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
-    with LiveBroker(given.url) as broker:
+    with provision.broker(given.url) as address, LiveBroker(address.url) as broker:
         print(f"{broker.version}, seed {seed}, {given.cases} messages", flush=True)
         comparison = Comparison(broker, seed, stop_after=given.stop_after)
         if given.older:
@@ -36,15 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
-    url = os.environ.get("WAYBILL_LIVE_BROKER_URL")
     parser.add_argument(
-        "--url", default=url, required=url is None, help="the broker's AMQP URL; its vhost is used up"
+        "--url",
+        default=provision.DOCKER,
+        help="`docker`, or a broker's AMQP URL, whose vhost is used up (%(default)s)",
     )
     parser.add_argument("--cases", type=int, default=5000, help="messages to compare (%(default)s)")
     parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
-    parser.add_argument(
-        "--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)"
-    )
+    parser.add_argument("--stop-after", type=int, default=1, help="disagreements to shrink and print (%(default)s)")
     parser.add_argument("--older", choices=OLDER, help="leave out what this version is known to do otherwise")
     return parser
 

@@ -61,6 +61,7 @@ class Comparison:
         said, done = self.answers(case)
         self._count(case, done)
         if said != done:
+            assert self.differs(case), f"{case.claim} differed once and not again: the broker was read too early"
             smallest = shrink(case, self.differs)
             self.disagreements.append(replace(smallest, expect=self.answers(smallest)[1]))
 

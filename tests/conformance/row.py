@@ -28,11 +28,7 @@ def written(value: Any) -> str:
         return _outcome(value)
     if not is_dataclass(value):
         return repr(value)
-    given = (
-        f"{one.name}={written(getattr(value, one.name))}"
-        for one in fields(value)
-        if not _is_default(value, one)
-    )
+    given = (f"{one.name}={written(getattr(value, one.name))}" for one in fields(value) if not _is_default(value, one))
     return f"{type(value).__name__}({', '.join(given)})"
 
 
@@ -48,9 +44,7 @@ def _outcome(outcome: Outcome) -> str:
     if outcome.returned:
         parts.append(f"returned=frozenset({sorted(outcome.returned)!r})")
     if outcome.refused:
-        parts.append(
-            f"refused={{{', '.join(f'{what!r}: {_refusal(why)}' for what, why in outcome.refused.items())}}}"
-        )
+        parts.append(f"refused={{{', '.join(f'{what!r}: {_refusal(why)}' for what, why in outcome.refused.items())}}}")
     return f"Outcome({', '.join(parts)})"
 
 

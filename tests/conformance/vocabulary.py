@@ -49,9 +49,7 @@ def binding_key(rng: Random) -> str:
     """As a routing key, and a third of the words wild; in one of a hundred more `#` than RabbitMQ takes."""
     if chance(rng, 1):
         return rng.choice(("#.#.#", "#.a.#.#", "#.*.#.*.#.#"))
-    words = [
-        rng.choice(WILD if chance(rng, 35) else WORDS) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))
-    ]
+    words = [rng.choice(WILD if chance(rng, 35) else WORDS) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))]
     while words.count("#") > 2:
         words.remove("#")
     return ".".join(words)

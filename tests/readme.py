@@ -1,0 +1,59 @@
+"""The README's commands and pictures: what it shows, and what the programs show now.
+
+`python -m tests.readme --broker URL` writes the README anew from what they print; the test only compares.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import click
+
+from tests.programs import ROOT, call
+
+README = ROOT / "README.md"
+BLOCK = re.compile(r"```console\n\$ (?P<command>.*)\n(?P<shown>(?:.*\n)*?)```\n")
+PICTURE = re.compile(r"<!-- (?P<command>.*) -->\n```mermaid\n(?P<shown>(?:.*\n)*?)```\n")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A command of the README, and the output that it shows below it."""
+
+    command: str
+    shown: str
+
+    def now(self) -> str:
+        """What the command prints now."""
+        program, *arguments = shlex.split(self.command)
+        if program == "python":
+            return call(arguments[1], *arguments[2:]).out
+        return call("waybill.cli", *arguments).out
+
+
+def examples() -> Iterator[Example]:
+    """The commands with output, in the order of the README; the picture is one of them."""
+    for pattern in (PICTURE, BLOCK):
+        for found in pattern.finditer(README.read_text(encoding="utf-8")):
+            yield Example(found["command"], found["shown"])
+
+
+def _anew(found: re.Match[str]) -> str:
+    return found[0].replace(f"\n{found['shown']}```", f"\n{Example(found['command'], found['shown']).now()}```")
+
+
+@click.command()
+@click.option("--broker", required=True)
+def main(broker: str) -> None:
+    """Write the README's outputs anew, from a broker on which the fleet runs."""
+    os.environ["WAYBILL_BROKER_URL"] = broker
+    text = README.read_text(encoding="utf-8")
+    README.write_text(BLOCK.sub(_anew, PICTURE.sub(_anew, text)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

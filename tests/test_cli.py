@@ -1,0 +1,192 @@
+"""`waybill` at the terminal: answers, exit codes, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.programs import ROOT, Result, call, module
+from waybill.celery_topology import from_celery
+from waybill.definitions import from_definitions
+from waybill.render import Node, mermaid, tree
+from waybill.topology import Binding, Exchange, Queue, Topology
+from worker.app import app
+
+NEWS = str(ROOT / "tests" / "data" / "news.json")
+
+
+def waybill(*arguments: str) -> Result:
+    return call("waybill.cli", *arguments)
+
+
+def route(*arguments: str) -> Result:
+    return waybill("route", "--definitions", NEWS, *arguments)
+
+
+def test_route_as_json() -> None:
+    answer = json.loads(route("--exchange", "news", "--routing-key", "usa.news", "--json").out)
+    assert answer["queues"] == ["usa_all", "all_news"]
+    assert answer["unroutable"] is False
+    assert [attempt["matched"] for attempt in answer["trace"][0]["attempts"]] == [True, True]
+    answer = json.loads(route("--exchange", "news", "--routing-key", "norway.weather", "--json").out)
+    assert (answer["queues"], answer["unroutable"]) == ([], True)
+    assert answer["trace"][0]["attempts"][0]["reason"] == "first word is `norway`, the binding wants `usa`"
+
+
+def test_route_through_the_default_exchange() -> None:
+    assert json.loads(route("--exchange", "", "--routing-key", "usa_all", "--json").out)["queues"] == ["usa_all"]
+
+
+def test_headers_have_types(tmp_path: Path) -> None:
+    path = tmp_path / "definitions.json"
+    path.write_text(
+        json.dumps(
+            {
+                "exchanges": [{"name": "h", "type": "headers"}],
+                "queues": [{"name": "one"}, {"name": "text"}],
+                "bindings": [
+                    {"source": "h", "destination": "one", "destination_type": "queue", "arguments": {"k": 1}},
+                    {"source": "h", "destination": "text", "destination_type": "queue", "arguments": {"k": "1"}},
+                ],
+            }
+        )
+    )
+    asked = ("route", "--definitions", str(path), "--exchange", "h", "--json", "--header")
+    assert json.loads(waybill(*asked, "k=1").out)["queues"] == ["text"]
+    assert json.loads(waybill(*asked, "k:=1").out)["queues"] == ["one"]
+
+
+def test_many_messages(tmp_path: Path) -> None:
+    path = tmp_path / "messages.jsonl"
+    lines = [
+        {"exchange": "news", "routing_key": "usa.news"},
+        {"exchange": "news", "routing_key": "x", "headers": {"CC": ["usa"], "BCC": ["a.news"]}},
+        {"exchange": "nope", "routing_key": "usa"},
+        {"routing_key": "usa_all"},
+        {"exchange": "news", "routing_key": "x", "headers": {"CC": "usa"}},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    result = route("--messages", str(path))
+    assert [line["queues"] for line in result.objects] == [
+        ["usa_all", "all_news"],
+        ["usa_all", "all_news"],
+        [],
+        ["usa_all"],
+        [],
+    ]
+    assert result.objects[2]["error"] == "404 no exchange 'nope' in vhost '/'"
+    assert result.objects[4]["error"].startswith("406 ")
+    assert result.code == 1
+
+
+def test_many_messages_stream_from_standard_input() -> None:
+    from waybill.cli import waybill as command
+
+    result = CliRunner().invoke(
+        command, ["route", "--definitions", NEWS, "--messages", "-"], input='{"exchange":"news","routing_key":"usa"}\n'
+    )
+    assert json.loads(result.stdout) == {"queues": ["usa_all"], "unroutable": False}
+
+
+# file -> what the one line says
+BROKEN_LINES = (
+    ("{", ":1: not JSON"),
+    ('{"exchange": "news"}\n[]', ":2: expected an object with exchange, routing_key and headers, got b'[]'"),
+    ('{"exchange": 1}', ":1: exchange: expected a string, got 1"),
+    ('{"headers": []}', ":1: headers: expected an object, got []"),
+)
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN_LINES)
+def test_a_broken_line_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "messages.jsonl"
+    path.write_text(text)
+    result = route("--messages", str(path))
+    assert f"{path}{expected}" in result.complaint
+    assert result.code == 2
+
+
+# arguments -> what the one line says; {tmp} is an empty folder
+BAD_INPUT: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("route",), "Missing option '--definitions'"),
+    (("route", "--definitions", NEWS), "expected --exchange (the default exchange is '') or --messages"),
+    (("route", "--definitions", NEWS, "--exchange", "newz"), "no exchange 'newz' in"),
+    (("route", "--definitions", NEWS, "--exchange", "newz"), "did you mean 'news'?"),
+    (("route", "--definitions", NEWS, "--exchange", "news", "--header", "k"), "'k': expected name=text"),
+    (("route", "--definitions", NEWS, "--exchange", "news", "--header", "=v"), "'=v': expected name=text"),
+    (("route", "--definitions", NEWS, "--exchange", "news", "--header", "k:={"), "not JSON behind `:=`"),
+    (("route", "--definitions", NEWS, "--exchange", "news", "--priority", "256"), "256 is not in the range"),
+    (("route", "--definitions", "{tmp}/nothing.json", "--exchange", "x"), "nothing.json: No such file"),
+    (("route", "--definitions", "README.md", "--exchange", "x"), "README.md: not JSON"),
+    (("route", "--definitions", NEWS, "--messages", "{tmp}/nothing.jsonl"), "nothing.jsonl: No such file"),
+    (("explain", "worker.tasks.work"), "which application? expected `waybill -A proj ...`"),
+    (("-A", "nosuch", "explain", "x"), "cannot load the application 'nosuch': ModuleNotFoundError"),
+    (("-A", "tests", "topology"), "cannot load the application 'tests'"),
+    (("-A", "worker", "explain", "worker.tasks.wrok"), "did you mean 'worker.tasks.work'?"),
+    (("-A", "worker", "explain", "worker.tasks.work", "--queue", "vidoes"), "did you mean 'videos'?"),
+    (("-A", "worker", "explain", "worker.tasks.work", "--header", "k"), "'k': expected name=text"),
+    (("-A", "worker", "explain", "worker.tasks.work", "--fleet", "{tmp}/x.yml"), "x.yml: cannot be read"),
+    (("-A", "worker", "topology", "--format", "png"), "'png' is not one of"),
+    (("nosuch",), "No such command 'nosuch'"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), BAD_INPUT)
+def test_bad_input_is_one_line(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    result = waybill(*(argument.format(tmp=tmp_path) if "{tmp}" in argument else argument for argument in arguments))
+    assert expected in result.complaint
+    assert (result.code, result.out) == (2, "")
+
+
+def test_celery_has_the_same_command() -> None:
+    asked = ("explain", "worker.tasks.work", "--queue", "videos", "--json")
+    ours = module("waybill", "-A", "worker", *asked)
+    celerys = module("celery", "-A", "worker", "waybill", *asked)
+    assert ours.code == celerys.code == 0
+    one, other = json.loads(ours.out), json.loads(celerys.out)
+    for answer in (one, other):  # these differ from one publication to the next
+        for name in ("id", "root_id", "origin"):
+            del answer["headers"][name]
+    assert one == other
+    wrong = module("celery", "-A", "worker", "waybill", "explain", "worker.tasks.wrok")
+    assert "did you mean 'worker.tasks.work'?" in wrong.complaint
+    assert wrong.code == 2
+
+
+def test_topology_formats() -> None:
+    declared = from_celery(app)
+    text = waybill("-A", "worker", "topology", "--fleet", "docker-compose.yml").out
+    assert "`*.news` → all_news  ⇒ world" in text
+    definitions = waybill("-A", "worker", "topology", "--format", "definitions").out
+    assert from_definitions(json.loads(definitions)) == declared
+    assert waybill("-A", "worker", "topology", "--format", "mermaid").out == mermaid(declared)
+
+
+def test_a_tree_is_drawn() -> None:
+    node = Node("a", (Node("b", (Node("c"), Node("d"))), Node("e", (Node("f"),))))
+    assert tree(node) == "a\n├── b\n│   ├── c\n│   └── d\n└── e\n    └── f"
+
+
+def test_a_mermaid_map_keeps_names_apart_and_quotes_them() -> None:
+    topology = Topology(
+        [Exchange("a.b", "topic", arguments={"alternate-exchange": "a_b"}), Exchange("a_b", "fanout")],
+        [Queue('q"1', arguments={"x-dead-letter-exchange": "a_b"})],
+        [Binding("a.b", 'q"1', "k.#"), Binding("a_b", "a.b", destination_type="exchange")],
+    )
+    assert mermaid(topology, {'q"1': ["w"]}).splitlines() == [
+        "flowchart LR",
+        '    x_a_2e_b{{"a.b<br/>topic"}}',
+        '    x_a_5f_b{{"a_b<br/>fanout"}}',
+        '    q_q_22_1["q#quot;1"]',
+        '    x_a_2e_b -- "k.#" --> q_q_22_1',
+        '    x_a_5f_b -- " " --> x_a_2e_b',
+        '    x_a_2e_b -. "alternate" .-> x_a_5f_b',
+        '    q_q_22_1 -. "dead letters" .-> x_a_5f_b',
+        '    q_q_22_1 ==> w_w(["w"])',
+    ]
