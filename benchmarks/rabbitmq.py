@@ -10,8 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from waybill.definitions import to_definitions
 from waybill.topology import Binding, Exchange, Queue, Topology
+from waybill.topology.definitions import to_definitions
 
 IMAGE = "rabbitmq:4-management"
 START_SECONDS = 120

@@ -22,8 +22,8 @@ from benchmarks.memory import bindings_in_megabytes
 from benchmarks.rabbitmq import Broker, broker
 from benchmarks.timing import Row, compared, per_second
 from benchmarks.workload import binding_keys, header_tables, routing_keys
+from waybill.matching.topic import TopicMatcher
 from waybill.routing import Router
-from waybill.topic import TopicMatcher
 from waybill.topology import Binding, Exchange, Message, Queue
 
 QUEUES = 100

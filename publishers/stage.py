@@ -22,7 +22,6 @@ from rich.markup import escape
 import exchanges
 from exchanges.plugins import PLUGINS
 from waybill import provision
-from waybill.celery_topology import from_celery
 from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.fleet import BROADCAST_PREFIX, Fleet, read_fleet
@@ -30,8 +29,9 @@ from waybill.prediction import differences, message_of
 from waybill.processes import LocalWorkers
 from waybill.publication import Publication
 from waybill.routing import Router
+from waybill.routing.tracing import Trace
 from waybill.terminal import complain, err, out
-from waybill.tracing import Trace
+from waybill.topology.celery_app import from_celery
 from worker.app import app
 
 ROOT = Path(__file__).resolve().parent.parent

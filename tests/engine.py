@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tests.case import Case, Death, Declaration, Outcome, Refusal
-from waybill.dead_letters import Deaths, follow
 from waybill.errors import TopologyError
 from waybill.routing import Router
+from waybill.routing.dead_letters import Deaths, follow
 from waybill.topology import Exchange, Message, Queue
 
 

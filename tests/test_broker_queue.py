@@ -13,7 +13,7 @@ from waybill.broker.consumers import Consumer
 from waybill.broker.message import Message
 from waybill.broker.queue import Queue
 from waybill.broker.ready import Entry
-from waybill.values import Queue as Declaration
+from waybill.topology.values import Queue as Declaration
 
 HEADER = bytes.fromhex("003c0000 0000000000000001 0000")
 

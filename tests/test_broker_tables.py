@@ -11,7 +11,7 @@ from pamqp import encode
 
 from waybill.broker import tables
 from waybill.broker.limits import MAX_NESTING
-from waybill.queue_arguments import type_name
+from waybill.topology.queue_arguments import type_name
 
 
 def nested(levels: int) -> bytes:

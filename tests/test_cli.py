@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from tests.programs import ROOT, Result, call, module
-from waybill.celery_topology import from_celery
-from waybill.definitions import from_definitions
 from waybill.render import Node, mermaid, tree
 from waybill.topology import Binding, Exchange, Queue, Topology
+from waybill.topology.celery_app import from_celery
+from waybill.topology.definitions import from_definitions
 from worker.app import app
 
 NEWS = str(ROOT / "tests" / "data" / "news.json")

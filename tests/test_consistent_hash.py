@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from waybill.hashing import _uniform, bucket, phash2
+from waybill.matching.hashing import _uniform, bucket, phash2
 from waybill.routing import Router
 from waybill.topology import Binding, Exchange, Message, Queue, Topology
 

@@ -12,11 +12,11 @@ import pytest
 
 from tests.explained_app import app
 from waybill import provision
-from waybill.celery_topology import from_celery
 from waybill.errors import InputError, UnknownName
 from waybill.explain import explain
 from waybill.fleet import Fleet, Worker
 from waybill.provision import Address
+from waybill.topology.celery_app import from_celery
 
 QUORUM_KEY = "0." * 27 + "1.pictures.resize"
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waybill.headers import HeadersMatcher
 from waybill.matching import Matcher, matcher_for
-from waybill.reasons import explain, explain_headers, explain_topic
-from waybill.topic import TopicMatcher, words_of
+from waybill.matching.headers import HeadersMatcher
+from waybill.matching.reasons import explain, explain_headers, explain_topic
+from waybill.matching.topic import TopicMatcher, words_of
 from waybill.topology import Binding, Exchange
 
 

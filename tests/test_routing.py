@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waybill.dead_letters import Deaths, Reason, is_cycle
 from waybill.errors import TopologyError, UnknownName
 from waybill.routing import MAX_CACHED_ROUTES, Router
+from waybill.routing.dead_letters import Deaths, Reason, is_cycle
 from waybill.topology import Binding, Exchange, Message, Queue, Topology
 
 

@@ -11,11 +11,11 @@ from celery import Celery
 
 import exchanges
 from exchanges import fanout, plugins
-from waybill.celery_topology import from_celery
-from waybill.definitions import from_definitions, to_definitions
 from waybill.delivery import Delivery, Watch
 from waybill.fleet import Fleet
 from waybill.management import Management
+from waybill.topology.celery_app import from_celery
+from waybill.topology.definitions import from_definitions, to_definitions
 
 WORK, ENCODE, REPORT, FULFIL = (f"worker.tasks.{name}" for name in ("work", "encode", "report", "fulfil"))
 

@@ -14,10 +14,10 @@ from kombu import Queue as KombuQueue
 from kombu import binding as kombu_binding
 from kombu.common import Broadcast
 
-from waybill.celery_topology import from_celery, from_kombu
-from waybill.definitions import from_definitions, read_definitions, to_definitions
 from waybill.errors import InputError, TopologyError, UnknownName
 from waybill.topology import Binding, Exchange, Queue, Topology
+from waybill.topology.celery_app import from_celery, from_kombu
+from waybill.topology.definitions import from_definitions, read_definitions, to_definitions
 
 X, Q = Exchange("x", "topic"), Queue("q")
 Q_IN = "for queue 'q' in vhost '/'"

@@ -15,14 +15,14 @@ from celery.app.utils import find_app
 
 from waybill import render, terminal
 from waybill.broker.command import broker
-from waybill.celery_topology import from_celery
-from waybill.definitions import read_definitions, to_definitions
 from waybill.errors import EXIT_OK, InputError, UnknownName, WaybillError
 from waybill.explain import explain as explain_task
 from waybill.fleet import Fleet, read_fleet
 from waybill.route_many import route_lines
 from waybill.routing import Router
 from waybill.topology import Message, Topology
+from waybill.topology.celery_app import from_celery
+from waybill.topology.definitions import read_definitions, to_definitions
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 

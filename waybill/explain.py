@@ -11,15 +11,15 @@ from celery import Celery
 from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
 from waybill import publication
-from waybill.celery_topology import from_celery
-from waybill.dead_letters import DeadLettering, Reason
 from waybill.errors import UnknownName
 from waybill.fleet import Fleet
 from waybill.prediction import message_of
 from waybill.publication import Publication
 from waybill.routing import Router
+from waybill.routing.dead_letters import DeadLettering, Reason
+from waybill.routing.tracing import Trace, plain
 from waybill.topology import Message, Queue
-from waybill.tracing import Trace, plain
+from waybill.topology.celery_app import from_celery
 
 # The exchanges of Celery's native delayed delivery: `celery_delayed_27` down to `celery_delayed_0`, then
 # `celery_delayed_delivery`.

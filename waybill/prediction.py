@@ -15,8 +15,8 @@ from waybill.delivery import Delivery
 from waybill.fleet import BROADCAST_PREFIX
 from waybill.publication import Publication
 from waybill.routing import Router
+from waybill.routing.tracing import Trace
 from waybill.topology import Message
-from waybill.tracing import Trace
 
 
 def message_of(sent: Publication) -> Message:

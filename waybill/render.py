@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from waybill.dead_letters import DeadLettering
 from waybill.explain import Arrival, Explanation
+from waybill.routing.dead_letters import DeadLettering
+from waybill.routing.tracing import Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
-from waybill.tracing import Trace, Visit
 
 YES, NO = "✓", "✗"
 # Bindings that did not match are drawn up to this many; an exchange may have thousands. `--json` gives all.

@@ -17,7 +17,7 @@ from kombu.transport.virtual.exchange import TopicExchange
 
 from tests.cases_topic import BINDING_KEYS, MATCHING
 from tests.conformance import vocabulary
-from waybill.topic import TopicMatcher
+from waybill.matching.topic import TopicMatcher
 from waybill.topology import Binding
 
 Pair = tuple[str, str]

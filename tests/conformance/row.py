@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from tests.case import Case, Outcome, Refusal
-from waybill.fields import FieldTable
+from waybill.topology.fields import FieldTable
 
 
 def as_row(case: Case) -> str:

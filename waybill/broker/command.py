@@ -10,8 +10,8 @@ from pathlib import Path
 import click
 
 from waybill.broker.server import Broker, is_loopback
-from waybill.definitions import read_definitions
 from waybill.errors import EXIT_FAILED, InputError, WaybillError
+from waybill.topology.definitions import read_definitions
 
 PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 """Where the password of `--user` is read from: a command line is seen by every user of the machine."""

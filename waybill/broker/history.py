@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from waybill.broker.message import Message
 from waybill.broker.properties import headers_of
 from waybill.routing import Router
-from waybill.values import Exchange
+from waybill.topology.values import Exchange
 
 TYPE = "x-recent-history"
 DEFAULT_LENGTH = 20

@@ -19,9 +19,9 @@ from waybill.broker.publisher import Publication
 from waybill.broker.queue import Queue
 from waybill.broker.vhost import REPLY_TO, generated_name
 from waybill.errors import ProtocolRefusal
-from waybill.queue_arguments import type_name
-from waybill.values import Binding, Exchange
-from waybill.values import Queue as Declaration
+from waybill.topology.queue_arguments import type_name
+from waybill.topology.values import Binding, Exchange
+from waybill.topology.values import Queue as Declaration
 
 Answer = base.Frame | None
 

@@ -19,7 +19,7 @@ from waybill.broker.methods import PUBLISH, undecodable
 from waybill.broker.tables import short_string
 from waybill.broker.vhost import REPLY_TO
 from waybill.errors import ProtocolRefusal
-from waybill.publishing import check_expiration
+from waybill.routing.publishing import check_expiration
 
 if TYPE_CHECKING:
     from waybill.broker.channel import Channel

@@ -22,7 +22,7 @@ from waybill.broker.consumers import Consumer, Consumers
 from waybill.broker.limits import DELIVERY_LIMIT, QUORUM_DEFAULT_PRIORITY, QUORUM_PRIORITIES
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
-from waybill.values import Queue as Declaration
+from waybill.topology.values import Queue as Declaration
 
 if TYPE_CHECKING:
     from waybill.broker.connection import Connection

@@ -20,11 +20,11 @@ from waybill.broker.message import Message
 from waybill.broker.properties import plain_headers, read
 from waybill.broker.queue import Queue
 from waybill.errors import ProtocolRefusal
-from waybill.fields import EMPTY
 from waybill.routing import Router
 from waybill.topology import Topology
-from waybill.values import Binding, Exchange
-from waybill.values import Queue as Declaration
+from waybill.topology.fields import EMPTY
+from waybill.topology.values import Binding, Exchange
+from waybill.topology.values import Queue as Declaration
 
 if TYPE_CHECKING:
     from waybill.broker.channel import Channel

@@ -11,9 +11,9 @@
 
 - Topic keys are split at every dot and empty words count, except that the empty key has no word at all. `*`
   and `#` are wildcards only as a whole word of a binding key. See topic.py.
-- Headers are compared by type and value. See headers.py and fields.py.
+- Headers are compared by type and value. See headers.py, and fields.py of `waybill.topology`.
 - A consistent-hash exchange chooses one destination. See consistent_hash.py.
-- Nothing here knows queues from exchanges, alternates or dead letters: that is routing.py.
+- Nothing here knows queues from exchanges, alternates or dead letters: that is `waybill.routing`.
 
 A matcher holds one exchange's bindings, arranged so that a match does not look at all of them.
 """
@@ -23,12 +23,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from waybill.consistent_hash import ConsistentHashMatcher
-from waybill.declarations import effective_type
-from waybill.headers import HeadersMatcher
-from waybill.slots import Slot, add_to, each_in, remove_from
-from waybill.topic import TopicMatcher
-from waybill.values import Binding, Exchange
+from waybill.matching.consistent_hash import ConsistentHashMatcher
+from waybill.matching.headers import HeadersMatcher
+from waybill.matching.slots import Slot, add_to, each_in, remove_from
+from waybill.matching.topic import TopicMatcher
+from waybill.topology.declarations import effective_type
+from waybill.topology.values import Binding, Exchange
 
 
 class Matcher(Protocol):

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from waybill.documents import Entry, entries_of, kind_of
 from waybill.errors import InputError, UnknownName
-from waybill.fields import plain
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
+from waybill.topology.documents import Entry, entries_of, kind_of
+from waybill.topology.fields import plain
 
 V = TypeVar("V")
 

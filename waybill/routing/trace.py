@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from waybill.fields import plain
-from waybill.reasons import explain
+from waybill.matching.reasons import explain
 from waybill.topology import Binding, Message
+from waybill.topology.fields import plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Why a binding takes a message, or why not: one binding, one message, one plain sentence.
 
-These are the rules of matching.py read one binding at a time, without an index: slower, and able to say where
+These are the rules of this package read one binding at a time, without an index: slower, and able to say where
 it went wrong. The tests hold the two to each other.
 """
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from waybill.headers import PRESENT, UNSEEN, compared, given_key, mode_of, wanted_key
-from waybill.queue_arguments import type_name
-from waybill.topic import ANY_WORD, ANY_WORDS, words_of
-from waybill.values import Binding
+from waybill.matching.headers import PRESENT, UNSEEN, compared, given_key, mode_of, wanted_key
+from waybill.matching.topic import ANY_WORD, ANY_WORDS, words_of
+from waybill.topology.queue_arguments import type_name
+from waybill.topology.values import Binding
 
 MAX_SENTENCES = 4096
 """Sentences kept for the next binding that fails in the same word; some 300 bytes each."""

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from waybill.errors import TopologyError
-from waybill.queue_arguments import ARGUMENTS_OF, check_arguments, inequivalent, mismatch, type_name, written
-from waybill.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
+from waybill.topology.queue_arguments import ARGUMENTS_OF, check_arguments, inequivalent, mismatch, type_name, written
+from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
 
 MAX_SHORTSTR = 255
 """Bytes of UTF-8 in a name or a key: AMQP's short string has one byte for its length."""

@@ -21,8 +21,8 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from waybill.fields import VOID, field_key, is_timestamp, seconds
-from waybill.values import Binding
+from waybill.topology.fields import VOID, field_key, is_timestamp, seconds
+from waybill.topology.values import Binding
 
 Pair: TypeAlias = tuple[str, Hashable]
 

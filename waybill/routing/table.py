@@ -10,10 +10,10 @@ the bindings that lead to it.
 
 from __future__ import annotations
 
-from waybill.declarations import Declarations, refuse_default_exchange
 from waybill.errors import TopologyError
 from waybill.matching import Matcher, matcher_for
 from waybill.topology import DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Topology
+from waybill.topology.declarations import Declarations, refuse_default_exchange
 
 
 class RoutingTable(Declarations):

@@ -13,8 +13,8 @@ from decimal import Decimal
 from typing import Any
 
 from waybill.errors import TopologyError
-from waybill.fields import field_key, is_timestamp, seconds
-from waybill.values import Queue
+from waybill.topology.fields import field_key, is_timestamp, seconds
+from waybill.topology.values import Queue
 
 MAX_PRIORITY = 255
 """The highest `x-max-priority`: a priority is one octet on the wire."""

@@ -1,7 +1,7 @@
 """What a vhost holds: exchanges, queues and the bindings between them.
 
     Exchange ──Binding──▶ Queue          a message enters at an exchange and leaves it along the bindings
-        └──────Binding──▶ Exchange       that match; see matching.py and routing.py
+        └──────Binding──▶ Exchange       that match; see `waybill.matching`, `waybill.routing`
 
 A `Topology` is checked when it is built, by the rules in declarations.py: one that exists is one that
 RabbitMQ would have accepted.
@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from waybill.declarations import Declarations
-from waybill.values import (
+from waybill.topology.declarations import Declarations
+from waybill.topology.values import (
     DEFAULT_EXCHANGE,
     DEFAULT_VHOST,
     PREDECLARED,

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from waybill.hashing import HASH_OF_UNDEFINED, bucket, phash2
-from waybill.values import Binding
+from waybill.matching.hashing import HASH_OF_UNDEFINED, bucket, phash2
+from waybill.topology.values import Binding
 
 Destination: TypeAlias = tuple[str, str]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable
 from typing import TypeAlias, TypeVar
 
-from waybill.values import Binding
+from waybill.topology.values import Binding
 
 Slot: TypeAlias = Binding | dict[Binding, None]
 

@@ -1,7 +1,7 @@
 """Exchange, queue, binding and message, as values: frozen, hashable, equal where RabbitMQ finds them equal.
 
-A single value may hold anything. It is checked when it is declared: in a `Topology` (topology.py) or on a
-`Router` (routing.py), both by declarations.py.
+A single value may hold anything. It is checked when it is declared: in a `Topology` or on a
+`Router`, both by declarations.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from waybill.fields import EMPTY, FieldTable, as_table
+from waybill.topology.fields import EMPTY, FieldTable, as_table
 
 DEFAULT_EXCHANGE = ""
 DEFAULT_VHOST = "/"

@@ -18,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waybill.consistent_hash import ConsistentHashMatcher
-from waybill.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.errors import TopologyError
-from waybill.fields import EMPTY
-from waybill.publishing import check_expiration, routing_keys
-from waybill.table import RoutingTable
+from waybill.matching.consistent_hash import ConsistentHashMatcher
+from waybill.routing.dead_letters import DeadLettering, Deaths, Reason, follow
+from waybill.routing.publishing import check_expiration, routing_keys
+from waybill.routing.table import RoutingTable
+from waybill.routing.trace import Trace
+from waybill.routing.tracing import trace_route
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
-from waybill.trace import Trace
-from waybill.tracing import trace_route
+from waybill.topology.fields import EMPTY
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from waybill.errors import TopologyError
-from waybill.queue_arguments import MAX_EXPIRY, type_name
+from waybill.topology.queue_arguments import MAX_EXPIRY, type_name
 
 
 def routing_keys(routing_key: str, headers: Mapping[str, Any]) -> tuple[str, ...]:

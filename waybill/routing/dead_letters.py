@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 from waybill.errors import UnknownName
-from waybill.publishing import routing_keys
+from waybill.routing.publishing import routing_keys
 from waybill.topology import Exchange, Message, Queue
 
 Reason: TypeAlias = Literal["rejected", "expired", "maxlen", "delivery_limit"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from waybill.consistent_hash import hash_of
-from waybill.declarations import effective_type
-from waybill.fields import plain
-from waybill.publishing import routing_keys
+from waybill.matching.consistent_hash import hash_of
+from waybill.routing.publishing import routing_keys
+from waybill.routing.trace import Attempt, Attempts, Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Exchange, Message, Queue
-from waybill.trace import Attempt, Attempts, Trace, Visit
+from waybill.topology.declarations import effective_type
+from waybill.topology.fields import plain
 
 __all__ = ["Attempt", "Attempts", "Trace", "Visit", "plain", "trace_route"]
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from sys import intern
 from typing import Any
 
-from waybill.slots import Slot, add_to, each_in, joined, parted, remove_from
-from waybill.values import Binding
+from waybill.matching.slots import Slot, add_to, each_in, joined, parted, remove_from
+from waybill.topology.values import Binding
 
 ANY_WORD = "*"
 ANY_WORDS = "#"
