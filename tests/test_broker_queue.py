@@ -147,6 +147,21 @@ def test_only_the_head_expires(home: Home) -> None:
     assert home.letters == [(b"b", "expired")]
 
 
+def test_the_head_of_each_priority_of_a_quorum_queue_expires(home: Home) -> None:
+    q = queue(home, x_queue_type="quorum")
+    q.publish(message(b"back"))
+    entry = q.get()
+    assert entry is not None
+    q.taken(entry, no_ack=False)
+    q.requeue([entry], is_failure=True)
+    q.publish(message(b"high", 31))
+    q.publish(message(b"low, at once", 1, expiration=0))
+    q.publish(message(b"low", 1))
+    q.publish(message(b"behind low", 1, expiration=0))
+    assert q.ready.count == 4
+    assert list(bodies(q)) == [b"back", b"high", b"low"]
+
+
 def test_the_shorter_of_two_times_counts(home: Home) -> None:
     q = queue(home, x_message_ttl=1000)
     q.publish(message(b"a", expiration=5000))

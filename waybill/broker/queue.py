@@ -5,7 +5,8 @@ its `Home`, to dead-letter a message, to be called again at a time, and to accou
 
 The laws are RabbitMQ 4.3's, measured, where no other source is named:
 
-- A message expires only as the head of its queue; a requeued one keeps its time.
+- A message expires only as the head of its queue, in a quorum queue as the head of its priority; a requeued one
+  keeps its time.
 - `x-max-length` counts waiting messages. `drop-head` drops the one that would leave next, so with priorities a
   high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
 - A quorum queue counts a return as failed after `basic.reject` and after a lost channel, not after `basic.nack`
@@ -290,16 +291,15 @@ class Queue:
         return self.home.now >= self._last_used + self._expires
 
     def expire(self) -> None:
-        """Lose the expired messages at the head."""
-        ready = self.ready
-        while True:
-            head = ready.head()
-            if head is None or head.expires_at is None:
-                return
-            if head.expires_at > self.home.now:
-                self.home.wake_at(self, head.expires_at)
-                return
-            self._lose(ready.pop(), deaths.EXPIRED)
+        """Lose the expired messages that may go."""
+        if not self._can_expire:
+            return
+        now = self.home.now
+        while (entry := self.ready.pop_due(now)) is not None:
+            self._lose(entry, deaths.EXPIRED)
+        when = self.ready.next_due()
+        if when is not None:
+            self.home.wake_at(self, when)
 
     def on_time(self) -> None:
         """The clock has come to a time that was asked for."""

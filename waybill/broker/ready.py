@@ -114,7 +114,9 @@ class Ready:
         Raises:
             KeyError: nothing waits.
         """
-        priority = self._used.bit_length() - 1
+        return self._pop_of(self._used.bit_length() - 1)
+
+    def _pop_of(self, priority: int) -> Entry:
         level = self._levels[priority]
         entry = level.pop()
         if not level:
@@ -122,6 +124,16 @@ class Ready:
         self.count -= 1
         self.size -= self.size_of(entry.message)
         return entry
+
+    def pop_due(self, now: float) -> Entry | None:
+        """Take a message that has expired and may go: in a classic queue only the next to leave."""
+        head = self.head()
+        return self.pop() if head is not None and _is_due(head, now) else None
+
+    def next_due(self) -> float | None:
+        """When there will be one, None for never."""
+        head = self.head()
+        return None if head is None else head.expires_at
 
     @staticmethod
     def size_of(message: Message) -> int:
@@ -175,3 +187,23 @@ class QuorumReady(Ready):
         self.count -= 1
         self.size -= self.size_of(entry.message)
         return entry
+
+    def pop_due(self, now: float) -> Entry | None:
+        """Take a message that has expired: the head of each priority may go, and the first that came back."""
+        if self._returned and _is_due(self._returned[0], now):
+            return self.pop()
+        for priority, level in self._levels.items():
+            if level and _is_due(level.head(), now):
+                return self._pop_of(priority)
+        return None
+
+    def next_due(self) -> float | None:
+        """When there will be one, None for never."""
+        heads = [level.head() for level in self._levels.values() if level]
+        if self._returned:
+            heads.append(self._returned[0])
+        return min((head.expires_at for head in heads if head.expires_at is not None), default=None)
+
+
+def _is_due(entry: Entry, now: float) -> bool:
+    return entry.expires_at is not None and entry.expires_at <= now
