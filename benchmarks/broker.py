@@ -2,7 +2,7 @@
 
     python -m benchmarks.broker [--messages 100000] [--json FILE]
 
-RabbitMQ is found at WAYBILL_LIVE_BROKER_URL, and left out where that is not set. Each broker is a process of its
+RabbitMQ is a container, or what `--url` names; where there is no Docker it is left out. Each broker is a process of its
 own, the publisher and the consumer two more (loads.py). Figures are the median of `ROUNDS` rounds, taken in turns,
 so that a machine that is busy for a while is busy for all. Where the clients and not the broker are the bottleneck,
 the broker's own processor time says what it could do.
@@ -28,7 +28,9 @@ from pamqp import commands
 
 from benchmarks import pamqp_broker
 from tests.wire import Wire
+from waybill import provision
 from waybill.broker import Broker
+from waybill.errors import BrokerUnavailable
 
 ROUNDS = 3
 MEMORY_MESSAGES = 100_000
@@ -36,7 +38,6 @@ MEMORY_BODY = 500
 PACED_MESSAGES = 3000
 STARTS = 30
 QUEUE = "benchmark"
-LIVE_URL_VARIABLE = "WAYBILL_LIVE_BROKER_URL"
 
 
 @contextmanager
@@ -166,6 +167,16 @@ def rates(live: str | None, count: int) -> dict[str, dict[str, float]]:
     }
 
 
+def beside(which: str, count: int) -> dict[str, dict[str, float]]:
+    """The rates beside this RabbitMQ; without it, with a line that says why, where it cannot be had."""
+    try:
+        with provision.broker(which) as rabbitmq:
+            return rates(rabbitmq.url, count)
+    except BrokerUnavailable as error:
+        print(f"without RabbitMQ: {error}", file=sys.stderr)
+        return rates(None, count)
+
+
 def table(result: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [f"{'':34}{'messages/s':>12}{'p50 ms':>10}{'p99 ms':>10}{'CPU us/message':>16}"]
@@ -205,13 +216,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("benchmarks/broker.json"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pamqp", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--url", default=provision.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
     options = parser.parse_args()
     if options.serve:
         serve(through_pamqp=options.pamqp)
         return
     first, empty = start_up()
     result: dict[str, Any] = {
-        "brokers": rates(os.environ.get(LIVE_URL_VARIABLE), options.messages),
+        "brokers": beside(options.url, options.messages),
         "first_delivery_ms": first,
         "empty_broker_ms": empty,
         "memory_mb": memory(),
