@@ -10,9 +10,13 @@ import click
 from exchanges import priority
 from publishers.stage import Stage, publisher
 from waybill.delivery import Delivery
+from waybill.errors import FleetError
 from waybill.terminal import run
 from worker import tasks
 from worker.app import app
+
+# Seconds in which the workers have to answer; with all answers here nothing is waited for.
+ANSWER_TIMEOUT = 10.0
 
 QUEUE = priority.QUEUES[0]
 
@@ -39,8 +43,11 @@ def looking_away(stage: Stage) -> Iterator[None]:
     if not workers:
         yield
         return
-    answers = {"reply": True, "limit": len(workers), "connection": stage.watch.connection}
-    app.control.cancel_consumer(QUEUE.name, destination=workers, **answers)
+    answers = {"reply": True, "limit": len(workers), "connection": stage.watch.connection, "timeout": ANSWER_TIMEOUT}
+    if len(app.control.cancel_consumer(QUEUE.name, destination=workers, **answers)) < len(workers):
+        raise FleetError(
+            f"not all of {', '.join(workers)} stopped consuming {QUEUE.name!r} within {ANSWER_TIMEOUT:.0f} s"
+        )
     try:
         yield
     finally:

@@ -43,7 +43,7 @@ def examples() -> Iterator[Example]:
 
 
 def _anew(found: re.Match[str]) -> str:
-    return found[0].replace(f"\n{found['shown']}```", f"\n{Example(found['command'], found['shown']).now()}```")
+    return f"{found.string[found.start() : found.start('shown')]}{Example(found['command'], found['shown']).now()}```\n"
 
 
 @click.command()

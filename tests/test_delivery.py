@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from celery import Celery
 
@@ -44,6 +46,45 @@ def test_absence_is_seen_however_slow_the_receiver(waybill_watch: Watch) -> None
     assert all(len(one.received) == 1 for one in deliveries[::2])
     assert all(one.by_worker == {"orders": "orders", "clerk": "orders_dead"} for one in deliveries[1::2])
     assert waybill_watch.settle() == ()
+
+
+def test_a_busy_consumer_is_waited_for_and_the_free_one_is_not_flooded(waybill_watch: Watch) -> None:
+    waybill_watch.publish("worker.tasks.nap", (3,), exchange="media", routing_key="media.image")
+    waybill_watch.publish("worker.tasks.work", exchange="media", routing_key="media.image")
+    markers: list[str] = []
+    publish_marker = waybill_watch._publish_marker
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waybill_watch, "_publish_marker", lambda queue: (markers.append(queue), publish_marker(queue)))
+        busy, free = waybill_watch.settle()
+    assert {busy.received[0].worker_name, free.received[0].worker_name} == {"images1", "images2"}
+    assert markers.count("images") < 60
+
+
+def test_a_queue_with_a_single_active_consumer_owes_one_marker() -> None:
+    current = Round({"a@h": ["q"], "b@h": ["q"]}, single=["q"])
+    assert list(current.markers()) == ["q"]
+    assert current.received(answer("b@h", "q"))
+    assert current.is_complete
+
+
+# what a worker tells of its queue -> why it cannot be marked
+UNMARKABLE = (
+    ({"max_length": 1}, "x-max-length=1: a marker could push a message out"),
+    ({"queue_arguments": {"x-max-length-bytes": 9}}, "x-max-length-bytes=9: a marker could push a message out"),
+    ({"message_ttl": 1.5}, "x-message-ttl=1500: a marker could expire"),
+    ({"queue_arguments": {"x-message-ttl": 10}}, "x-message-ttl=10: a marker could expire"),
+)
+
+
+@pytest.mark.parametrize(("queue", "expected"), UNMARKABLE)
+def test_a_queue_that_cannot_be_marked_is_refused(queue: dict[str, Any], expected: str) -> None:
+    with pytest.raises(FleetError, match=f"queue 'q' has {expected}"):
+        delivery._refuse_unmarkable("q", delivery._arguments_of(queue))
+
+
+def test_other_queues_are_not_refused() -> None:
+    for queue in ({}, {"queue_arguments": {"x-max-priority": 3}}, {"message_ttl": 3600}, {"queue_arguments": None}):
+        delivery._refuse_unmarkable("q", delivery._arguments_of(queue))
 
 
 def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watch: Watch) -> None:

@@ -15,13 +15,19 @@ from waybill.provision import Address
 TEXT = README.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.command)
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.command)
 def test_a_command_prints_what_the_readme_shows(
     example: Example, waybill_vhost: Address, waybill_watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert waybill_watch.crew
     monkeypatch.setenv("WAYBILL_BROKER_URL", waybill_vhost.url)
     assert example.now() == example.shown
+
+
+def test_there_is_one_picture() -> None:
+    assert [example.command for example in examples() if example.shown.startswith("flowchart")] == [
+        "waybill -A worker topology --format mermaid"
+    ]
 
 
 def test_every_lesson_is_in_the_readme() -> None:

@@ -39,8 +39,18 @@ def test_the_tour_starts_and_stops_the_fleet(waybill_vhost: Address) -> None:
     assert "images1 images2 mail orders ticker usa videos world" in result.out
 
 
-@pytest.mark.parametrize("signals", [1, 2])
-def test_ctrl_c_stops_every_worker(waybill_vhost: Address, signals: int) -> None:
+# signals that are sent, one after the other -> exit code
+ENDINGS = (
+    ((signal.SIGINT,), 130),
+    ((signal.SIGINT, signal.SIGINT), 130),
+    ((signal.SIGTERM,), 143),
+)
+
+
+@pytest.mark.parametrize(("signals", "code"), ENDINGS)
+def test_whoever_ends_the_tour_every_worker_stops(
+    waybill_vhost: Address, signals: tuple[signal.Signals, ...], code: int
+) -> None:
     tour = subprocess.Popen(
         [sys.executable, "-m", "publishers", "--broker", waybill_vhost.url],
         cwd=ROOT,
@@ -55,12 +65,13 @@ def test_ctrl_c_stops_every_worker(waybill_vhost: Address, signals: int) -> None
             if "workers are ready" in line:
                 break
         assert len(workers_at(waybill_vhost.url)) >= 14
-        for _ in range(signals):
-            tour.send_signal(signal.SIGINT)
+        for number in signals:
+            tour.send_signal(number)
         _, err = tour.communicate(timeout=60)
     finally:
         os.killpg(tour.pid, signal.SIGKILL) if tour.poll() is None else None
-    assert tour.returncode == 130
+    # Python may end itself by the very signal that interrupted it; a shell says 130 either way.
+    assert tour.returncode in (code, -signals[0])
     assert "Traceback" not in err
     assert workers_at(waybill_vhost.url) == []
 
@@ -69,7 +80,7 @@ def test_a_worker_that_cannot_start_ends_the_tour(waybill_vhost: Address) -> Non
     result = module("publishers", environment={"BROKER": waybill_vhost.url, "WAYBILL_RESULT_BACKEND": "nosuch://"})
     assert result.code == 2
     assert "ended with exit code" in result.err
-    assert "Traceback" not in result.err.splitlines()[0]
+    assert len(result.err.splitlines()) == 2  # what it starts on, and the one line that says why it ended
     assert workers_at(waybill_vhost.url) == []
 
 

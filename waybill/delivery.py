@@ -10,17 +10,21 @@ consumes, and again until every consumer of that queue has received one. The pro
 3. A worker's receipts arrive in the order in which it received (see `receipts`). When its marker's receipt is here, so
    is every earlier one.
 
+A queue with a single active consumer owes one marker in all. A queue with a length limit, or with a TTL shorter than
+the wait, cannot be marked: the marker could push a message out, or expire. It is refused.
+
 What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that
 queue's marker. So the round is repeated until one brings no new receipt. With a prefetch of one message a worker takes
-the marker only when the task before it has ended, which makes that proof complete; with a larger prefetch it covers
-what had happened when the last marker was taken.
+the marker only when the task before it has ended, which makes that proof complete; with a larger prefetch, which tasks
+with a countdown cause too, it covers what had happened when the last marker was taken. Consumers of one queue with
+different priorities are out of its reach: the lesser ones answer only while the others are busy.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -44,6 +48,14 @@ ROLL_CALL_TIMEOUT = 60.0
 # Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
 # with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
 ROLL_CALL_ROUND = 0.5
+
+
+# Seconds between two markers for a queue whose marker went to a consumer that had answered: another of its consumers is
+# busy, and the free ones must not be flooded. Doubled each time, and small again with the next answer.
+FIRST_PACE, SLOWEST_PACE = 0.005, 0.25
+
+# Stands for the consumer of a queue with a single active one.
+ACTIVE = "the active consumer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +100,15 @@ class Round:
 
     Args:
         crew: worker -> the queues that it consumes.
+        single: the queues with a single active consumer; nobody but the broker knows which.
     """
 
-    def __init__(self, crew: Mapping[str, Iterable[str]]) -> None:
+    def __init__(self, crew: Mapping[str, Iterable[str]], single: Collection[str] = ()) -> None:
         self.owed: dict[str, set[str]] = defaultdict(set)
+        self._single = frozenset(single)
         for worker, queues in crew.items():
             for queue in queues:
-                self.owed[queue].add(worker)
+                self.owed[queue].add(ACTIVE if queue in self._single else worker)
 
     def markers(self) -> Iterable[str]:
         """The queues to publish a marker to, once for each of their consumers."""
@@ -103,8 +117,9 @@ class Round:
     def received(self, receipt: Receipt) -> bool:
         """Note a marker's receipt; False when that consumer had answered already, and the queue needs another."""
         workers = self.owed[receipt.queue]
-        if receipt.worker in workers:
-            workers.remove(receipt.worker)
+        worker = ACTIVE if receipt.queue in self._single else receipt.worker
+        if worker in workers:
+            workers.remove(worker)
             return True
         return not workers
 
@@ -145,6 +160,9 @@ class Watch:
         self._pending: list[Publication] = []
         self._markers: set[str] = set()
         self._round = Round({})
+        self._due: list[str] = []
+        self._pace = FIRST_PACE
+        self._arguments: dict[str, Mapping[str, Any]] = {}
 
     def __enter__(self) -> Watch:
         with ExitStack() as stack:
@@ -191,8 +209,11 @@ class Watch:
         """Who received each message published since the last call, in the order of publishing.
 
         Raises:
-            FleetError: a worker did not answer its marker in time, or has ended.
+            FleetError: a worker did not answer its marker in time, or has ended, or consumes a queue that cannot be
+                marked.
         """
+        for queue, arguments in self._arguments.items():
+            _refuse_unmarkable(queue, arguments)
         seen = -1
         while seen != (seen := self._count()):
             self._run_round()
@@ -233,6 +254,7 @@ class Watch:
     def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
         inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
         answers = inspect.active_queues() or {}
+        self._arguments = {queue["name"]: _arguments_of(queue) for queues in answers.values() for queue in queues}
         return {
             worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in answers.items()
         }
@@ -260,15 +282,24 @@ class Watch:
 
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
-        self._round = Round(self.crew)
-        for queue in self._round.markers():
-            self._publish_marker(queue)
-        deadline = monotonic() + SETTLE_TIMEOUT
+        single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
+        self._round = Round(self.crew, single)
+        self._due = list(self._round.markers())
+        self._pace = FIRST_PACE
+        again = now = monotonic()
+        deadline = now + SETTLE_TIMEOUT
         while not self._round.is_complete:
+            if self._due and now >= again:
+                due, self._due = self._due, []
+                for queue in due:
+                    self._publish_marker(queue)
+                again = monotonic() + self._pace
+                self._pace = min(2 * self._pace, SLOWEST_PACE)
             with suppress(TimeoutError):
-                self.connection.drain_events(timeout=1)
+                self.connection.drain_events(timeout=max(0.001, again - now) if self._due else 1)
             self._check_alive()
-            if monotonic() > deadline:
+            now = monotonic()
+            if now > deadline:
                 raise FleetError(
                     f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}: busy with a long task, gone, "
                     "or without `waybill.receipts.enable(app)`"
@@ -295,10 +326,39 @@ class Watch:
             receipt = Receipt.from_event(event)
             if receipt.task != MARKER:
                 self._receipts.append(receipt)
-            elif receipt.task_id in self._markers and not self._round.received(receipt):
-                self._publish_marker(receipt.queue)
+            elif receipt.task_id in self._markers:
+                # Nothing is published here: a confirm would be waited for within the wait for something else.
+                if self._round.received(receipt):
+                    self._pace = FIRST_PACE
+                else:
+                    self._due.append(receipt.queue)
 
     def _count(self) -> int:
         """How many receipts of our own messages are here."""
         ours = {sent.task_id for sent in self._pending}
         return sum(receipt.task_id in ours for receipt in self._receipts)
+
+
+def _arguments_of(queue: Mapping[str, Any]) -> dict[str, Any]:
+    """A queue's arguments, as a worker tells them: some of them under names of Kombu's own."""
+    named = {
+        "x-message-ttl": queue.get("message_ttl") and queue["message_ttl"] * 1000,
+        "x-max-length": queue.get("max_length"),
+        "x-max-length-bytes": queue.get("max_length_bytes"),
+    }
+    return {name: value for name, value in named.items() if value is not None} | (queue.get("queue_arguments") or {})
+
+
+def _refuse_unmarkable(queue: str, arguments: Mapping[str, Any]) -> None:
+    for name in ("x-max-length", "x-max-length-bytes"):
+        if name in arguments:
+            raise FleetError(
+                f"queue {queue!r} has {name}={arguments[name]}: a marker could push a message out of it, so who "
+                "received what cannot be proven with a worker that consumes it"
+            )
+    ttl = arguments.get("x-message-ttl")
+    if ttl is not None and ttl < SETTLE_TIMEOUT * 1000:
+        raise FleetError(
+            f"queue {queue!r} has x-message-ttl={ttl:.0f}: a marker could expire in it, so who received what cannot be "
+            "proven with a worker that consumes it"
+        )

@@ -8,8 +8,8 @@
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
 
-Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a finding, a message that
-no queue took), 2 the command could not do its work.
+Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a publisher's message that no queue
+took, or that went otherwise than predicted; a publication that RabbitMQ would refuse), 2 it could not do its work.
 """
 
 from __future__ import annotations

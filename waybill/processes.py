@@ -59,16 +59,17 @@ class LocalWorkers:
     def start(self, worker: Worker) -> None:
         """Start one worker more; it belongs to the block like the others."""
         log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the worker is stopped)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "celery", *worker.arguments],
-            cwd=self._directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self._running[worker.name] = (process, log)
+        with _signals_later():  # a process that runs and isn't known would outlive us
+            process = subprocess.Popen(
+                [sys.executable, "-m", "celery", *worker.arguments],
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            self._running[worker.name] = (process, log)
 
     def kill(self, name: str) -> None:
         """End one worker at once with its children, as a crash would."""
@@ -96,7 +97,7 @@ class LocalWorkers:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, deadline - monotonic()))
         finally:
-            with _uninterrupted():
+            with _signals_later():
                 for process, log in self._running.values():
                     _kill_group(process)
                     process.wait()
@@ -105,16 +106,23 @@ class LocalWorkers:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """No Ctrl-C within the block, which has to be short."""
+def _signals_later() -> Iterator[None]:
+    """What asks us to stop within the block is heeded at its end. Handlers, unlike SIG_IGN, aren't inherited."""
     if threading.current_thread() is not threading.main_thread():  # only that one is ever interrupted
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for one in heard:
+        signal.raise_signal(one)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

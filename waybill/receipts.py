@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.events import Event
+from celery.utils.time import utcoffset
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.message import Message as KombuMessage
@@ -23,6 +26,12 @@ from kombu.message import Message as KombuMessage
 EVENT_GROUP = "waybill"
 RECEIVED = f"{EVENT_GROUP}-received"
 DISCARDED = f"{EVENT_GROUP}-discarded"
+
+# Seconds for which the receipts of a busy worker gather, and how many at most: a publication costs as much as a good
+# part of a small task, so that many receipts share one. The first after a pause is sent at once, and so is a marker's
+# with all that have gathered, for somebody is waiting for it.
+GATHER = 0.1
+MAX_GATHERED = 200
 
 # The task that does nothing: receiving it proves that everything before it in its queue was received.
 MARKER = "waybill.marker"
@@ -103,18 +112,17 @@ class ReceiptSender(bootsteps.StartStopStep):
         # Consumer tag -> queue. A tag is never used twice, and stays known after `cancel_consumer`: its last
         # messages may still be on their way.
         self._queues: dict[str, str] = {}
+        self._waiting: list[dict[str, Any]] = []
+        self._is_flush_due = False
+        self._flushed = 0.0
 
     def start(self, consumer: Consumer) -> None:
         """Called at each (re)connection, when the event dispatcher and the task consumer are new."""
         dispatcher = consumer.event_dispatcher
         if not dispatcher.enabled:
-            dispatcher.groups = {EVENT_GROUP}
+            dispatcher.groups = {EVENT_GROUP}  # no other event than ours
             dispatcher.enable()
-        if dispatcher.groups:  # none at all means every group
-            dispatcher.groups.add(EVENT_GROUP)
-        if consumer.hub:
-            # As Celery does with its task events: one message for all that came in one turn of the event loop.
-            dispatcher.buffer_group = {*dispatcher.buffer_group, EVENT_GROUP}
+        self._is_flush_due = False
         self._learn_tags(consumer)
         signals.task_received.connect(self._on_received, sender=consumer, dispatch_uid=id(self))
         signals.task_unknown.connect(self._on_unknown, sender=consumer, dispatch_uid=id(self))
@@ -122,6 +130,7 @@ class ReceiptSender(bootsteps.StartStopStep):
     def stop(self, consumer: Consumer) -> None:
         signals.task_received.disconnect(sender=consumer, dispatch_uid=id(self))
         signals.task_unknown.disconnect(sender=consumer, dispatch_uid=id(self))
+        self._flush(consumer)
 
     def _learn_tags(self, consumer: Consumer) -> None:
         # Kombu has no public way from a consumer's tag to its queue.
@@ -137,13 +146,48 @@ class ReceiptSender(bootsteps.StartStopStep):
         delivery = message.delivery_info
         if delivery["consumer_tag"] not in self._queues:  # a queue that was added at run time
             self._learn_tags(consumer)
-        consumer.event_dispatcher.send(
-            event,
-            uuid=task_id,
-            name=task,
-            queue=self._queues[delivery["consumer_tag"]],
-            exchange=delivery["exchange"],
-            routing_key=delivery["routing_key"],
-            priority=message.properties.get("priority"),
-            redelivered=bool(delivery["redelivered"]),
+        dispatcher = consumer.event_dispatcher
+        self._waiting.append(
+            Event(
+                event,
+                hostname=dispatcher.hostname,
+                utcoffset=utcoffset(),
+                pid=dispatcher.pid,
+                clock=dispatcher.clock.forward(),
+                uuid=task_id,
+                name=task,
+                queue=self._queues[delivery["consumer_tag"]],
+                exchange=delivery["exchange"],
+                routing_key=delivery["routing_key"],
+                priority=message.properties.get("priority"),
+                redelivered=bool(delivery["redelivered"]),
+            )
         )
+        is_pause_over = monotonic() - self._flushed > GATHER
+        if task == MARKER or is_pause_over or len(self._waiting) >= MAX_GATHERED or consumer.hub is None:
+            self._flush(consumer)
+        elif not self._is_flush_due:
+            self._is_flush_due = True
+            consumer.hub.call_later(GATHER, self._flush, consumer)
+
+    def _flush(self, consumer: Consumer) -> None:
+        """Send what has gathered, as one list, which every Celery event consumer understands."""
+        self._is_flush_due = False
+        gathered, self._waiting = self._waiting, []
+        if not gathered:
+            return
+        self._flushed = monotonic()
+        dispatcher = consumer.event_dispatcher
+        try:
+            dispatcher.producer.publish(
+                gathered,
+                routing_key=f"{EVENT_GROUP}.multi",
+                exchange=dispatcher.exchange.name,
+                declare=[dispatcher.exchange],
+                serializer=dispatcher.serializer,
+                headers=dispatcher.headers,
+                delivery_mode=dispatcher.delivery_mode,
+            )
+        except consumer.connection_errors:
+            # The worker is about to notice by itself; after the reconnection they are sent with the next one.
+            self._waiting = gathered + self._waiting

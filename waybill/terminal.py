@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 import click
@@ -21,8 +22,8 @@ from waybill.render import NO, YES, Node, tree
 # What a shell reports for a program that ended by Ctrl-C: 128 + SIGINT.
 EXIT_INTERRUPTED = 130
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = Console(soft_wrap=True, highlight=False, emoji=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 
 def complain(text: str) -> None:
@@ -41,10 +42,30 @@ def show_tree(node: Node) -> None:
 def run(command: click.Command, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
     """Run a click command as a program: whatever goes wrong is one line and an exit code.
 
-    Exit codes: what the command returns, 0 without; those of `waybill.errors`; 130 after Ctrl-C.
+    Whoever ends it, by Ctrl-C, SIGTERM or by closing the terminal, it takes down what it started.
+
+    Exit codes: what the command returns, 0 without; those of `waybill.errors`; 130 after Ctrl-C, 143 and 129 after
+    SIGTERM and SIGHUP.
     """
+    with _ended_by(signal.SIGTERM, signal.SIGHUP):
+        sys.exit(_code(command, arguments, name))
+
+
+@contextmanager
+def _ended_by(*numbers: int) -> Iterator[None]:
+    """These signals leave the block as Ctrl-C does: the blocks within are left in order."""
+    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in numbers}
     try:
-        code = command.main(arguments, prog_name=name, standalone_mode=False)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code(command: click.Command, arguments: Sequence[str] | None, name: str | None) -> int:
+    """Run the command and say what was wrong; the exit code."""
+    try:
+        code: int | None = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.ClickException as error:
         complain(error.format_message())
         code = EXIT_FAILED
@@ -57,4 +78,4 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, name: st
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; another Ctrl-C must not change the exit code
         code = EXIT_INTERRUPTED
-    sys.exit(code or 0)
+    return code or 0

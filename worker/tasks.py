@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import sleep
 from typing import Any
 
 from celery import Task
@@ -32,6 +33,13 @@ def report(headline: str) -> str:
 def announce(text: str) -> str:
     """Tell every worker; with results, the copies would overwrite each other's under one task id."""
     return text
+
+
+@app.task
+def nap(seconds: float) -> float:
+    """Keep a worker busy."""
+    sleep(seconds)
+    return seconds
 
 
 @app.task(bind=True)
