@@ -148,6 +148,33 @@ def test_pika_rpc_over_direct_reply_to(blocking: Any) -> None:
     assert replies == [b"HELLO"]
 
 
+def test_pika_finds_a_reply_address_from_outside_and_never_a_message_in_it(blocking: Any) -> None:
+    client = blocking.channel()
+    name = client.queue_declare("", exclusive=True).method.queue
+    client.basic_consume("amq.rabbitmq.reply-to", lambda *_: None, auto_ack=True)
+    client.basic_publish("", name, b"hello", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    _, properties, _ = next(client.consume(name, auto_ack=True, inactivity_timeout=PATIENCE))
+    address = properties.reply_to
+
+    other = blocking.channel()
+    assert other.queue_declare(address, passive=True).method.queue == address
+    assert other.queue_purge(address).method.message_count == 0
+    for refused in (other.queue_bind, blocking.channel().queue_unbind):
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match=r"a volatile .direct reply-to. queue") as bound:
+            refused(address, "amq.direct", "k")
+        assert bound.value.reply_code == 403
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as own:
+        client.queue_declare(address, passive=True)
+    assert own.value.reply_code == 404
+    reader, client = blocking.channel(), blocking.channel()
+    client.basic_consume("amq.rabbitmq.reply-to", lambda *_: None, auto_ack=True)
+    client.basic_publish("", name, b"hello", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    _, properties, _ = next(client.consume(name, auto_ack=True, inactivity_timeout=PATIENCE))
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match=r"basic\.get not supported by volatile") as got:
+        reader.basic_get(properties.reply_to)
+    assert got.value.reply_code == 540
+
+
 def test_pika_transactions(blocking: Any) -> None:
     channel = blocking.channel()
     name = channel.queue_declare("", exclusive=True).method.queue

@@ -167,6 +167,11 @@ def test_a_direct_reply_that_comes_too_late_is_lost_and_one_to_nobody_returned(w
     assert wire.wait_for("Basic.Return").body == b"lost"
 
 
+@pytest.mark.parametrize("name", ["amq.rabbitmq.reply-to.", "amq.rabbitmq.reply-to.nobody", "amq.rabbitmq.reply-tox"])
+def test_what_only_begins_like_a_reply_address_cannot_be_declared(wire: Wire, name: str) -> None:
+    assert wire.call(1, Queue.Declare(queue=name)).method.reply_code in (404, 541)
+
+
 def test_streams_are_refused_clearly() -> None:
     for url in embedded_url():
         with Wire(url) as wire:

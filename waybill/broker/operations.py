@@ -88,8 +88,8 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
     """`queue.declare`."""
     name, vhost = _stripped(method.queue), channel.vhost
     if name.startswith(REPLY_TO):
-        token = name[len(REPLY_TO) + 1 :]
-        if token and token not in vhost.reply_consumers:
+        # RabbitMQ asks the channel that waits behind an address, and a channel cannot ask itself.
+        if name != REPLY_TO and vhost.reply_channel(name) in (None, channel):
             raise ProtocolRefusal(404, f"no queue '{name}' in vhost '{vhost.name}'")
         channel.last_queue = name
         return None if method.nowait else _declared(name, 0, 1)
@@ -128,14 +128,18 @@ def _to_queue(channel: Channel, method: Any) -> Binding:
     key = method.routing_key
     if not method.queue and not key:
         key = _named(channel, "")
-    queue = _named(channel, method.queue)
-    return Binding(_stripped(method.exchange), _stripped(queue), key, method.arguments)
+    queue = _stripped(_named(channel, method.queue))
+    if queue.startswith(f"{REPLY_TO}."):
+        raise ProtocolRefusal(403, "cannot bind or unbind to a volatile (direct reply-to) queue")
+    return Binding(_stripped(method.exchange), queue, key, method.arguments)
 
 
 def purge_queue(channel: Channel, method: Any) -> Answer:
     """`queue.purge`."""
-    queue = channel.vhost.queue(_named(channel, method.queue), channel.connection)
-    count = queue.purge()
+    name = _named(channel, method.queue)
+    # A reply goes to its consumer at once: where one waits, nothing is ever there to purge or to get.
+    waits = channel.vhost.reply_channel(name) is not None
+    count = 0 if waits else channel.vhost.queue(name, channel.connection).purge()
     return None if method.nowait else answer(commands.Queue.PurgeOk, message_count=count)
 
 
@@ -179,7 +183,10 @@ def set_prefetch(channel: Channel, method: Any) -> Answer:
 
 def get(channel: Channel, method: Any) -> Answer:
     """`basic.get`."""
-    queue = channel.vhost.queue(_named(channel, method.queue), channel.connection)
+    name, vhost = _named(channel, method.queue), channel.vhost
+    if vhost.reply_channel(name) is not None:
+        raise ProtocolRefusal(540, f"basic.get not supported by volatile queue '{name}' in vhost '{vhost.name}'")
+    queue = vhost.queue(name, channel.connection)
     if queue.is_quorum and queue.is_single_active:
         raise ProtocolRefusal(
             405,

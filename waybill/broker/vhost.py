@@ -234,6 +234,11 @@ class VHost:
         self.reply_consumers[token] = channel
         return token
 
+    def reply_channel(self, address: str) -> Channel | None:
+        """The channel that waits for direct replies at this address, None where nobody does."""
+        prefix = f"{REPLY_TO}."
+        return self.reply_consumers.get(address.removeprefix(prefix)) if address.startswith(prefix) else None
+
     def is_own_reply(self, token: str) -> bool:
         """Whether a reply address was ever given out here: then a late reply is lost, not returned."""
         return token.startswith(self._reply_mark)
