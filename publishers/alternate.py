@@ -22,7 +22,13 @@ def lesson(stage: Stage, keys: Sequence[str] = ()) -> None:
     stage.show()
 
 
-main = publisher(alternate.QUEUES)(click.argument("keys", metavar="[KEY]...", nargs=-1)(lesson))
+def _keys(_ctx: click.Context, _argument: click.Parameter, keys: tuple[str, ...]) -> tuple[str, ...]:
+    if "" in keys:
+        raise click.BadParameter("an empty KEY: at a direct exchange Celery takes it for the default queue")
+    return keys
+
+
+main = publisher(alternate.QUEUES)(click.argument("keys", metavar="[KEY]...", nargs=-1, callback=_keys)(lesson))
 
 if __name__ == "__main__":
     run(main, name="python -m publishers.alternate")

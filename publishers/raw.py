@@ -13,14 +13,17 @@ from typing import Any
 
 import click
 import pika
-from pika.exceptions import ChannelClosedByBroker, UnroutableError
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, UnroutableError
 
 import exchanges
 from publishers.stage import Stage, publisher
-from waybill.errors import UnknownName
-from waybill.publication import Publication
+from waybill.errors import InputError, UnknownName
+from waybill.publication import Publication, check_names
 from waybill.terminal import run
 from worker.app import app
+
+# AMQP's reply code for an exchange that isn't there.
+NOT_FOUND = 404
 
 
 def message(task: str, *args: Any) -> tuple[pika.BasicProperties, bytes]:
@@ -64,7 +67,9 @@ def publish(url: str, exchange: str, routing_key: str, properties: pika.BasicPro
 
     Raises:
         UnknownName: the broker has no such exchange.
+        InputError: it refuses for another reason, in its own words.
     """
+    check_names(exchange, routing_key, properties.headers or {})
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         channel = connection.channel()
@@ -72,7 +77,9 @@ def publish(url: str, exchange: str, routing_key: str, properties: pika.BasicPro
         channel.basic_publish(exchange, routing_key, body, properties, mandatory=True)
     except UnroutableError:
         return False
-    except ChannelClosedByBroker as error:
+    except (ChannelClosedByBroker, ConnectionClosedByBroker) as error:
+        if error.reply_code != NOT_FOUND:
+            raise InputError(f"RabbitMQ refuses the publication: {error.reply_text}") from error
         known = {exchange.name for exchange in exchanges.EXCHANGES}
         raise UnknownName("exchange", exchange, known, f"vhost {app.connection().virtual_host!r}") from error
     finally:

@@ -215,7 +215,7 @@ def _watch(address: provision.Address, fleet: Fleet, is_ours: bool, is_tour: boo
                 yield watch
                 return
     with (
-        LocalWorkers(fleet, {"WAYBILL_BROKER_URL": address.url}, ROOT) as workers,
+        LocalWorkers(fleet, provision.environment(address.url), ROOT) as workers,
         Watch(app) as watch,
     ):
         watch.roll_call([worker.name for worker in fleet], workers.check_alive)

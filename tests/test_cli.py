@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import pika
 import pytest
 from click.testing import CliRunner
 
+from publishers import raw
 from tests.programs import ROOT, Result, call, module
-from waybill.render import Node, mermaid, tree
+from waybill.errors import InputError, UnknownName
+from waybill.provision import Address
+from waybill.render import Node, binding_label, mermaid, tree
 from waybill.topology import Binding, Exchange, Queue, Topology
 from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import from_definitions
@@ -96,6 +101,7 @@ BROKEN_LINES = (
     ("{", ":1: not JSON"),
     ('{"exchange": "news"}\n[]', ":2: expected an object with exchange, routing_key and headers, got b'[]'"),
     ('{"exchange": 1}', ":1: exchange: expected a string, got 1"),
+    (json.dumps({"exchange": "news", "routing_key": "k" * 300}), ":1: routing key of 300 bytes: AMQP carries 255"),
     ('{"headers": []}', ":1: headers: expected an object, got []"),
 )
 
@@ -130,6 +136,9 @@ BAD_INPUT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("-A", "worker", "explain", "worker.tasks.work", "--header", "k"), "'k': expected name=text"),
     (("-A", "worker", "explain", "worker.tasks.work", "--fleet", "{tmp}/x.yml"), "x.yml: cannot be read"),
     (("-A", "worker", "topology", "--format", "png"), "'png' is not one of"),
+    (("-A", "worker", "explain", "worker.tasks.work", "--countdown", "1e18"), "OverflowError"),
+    (("route", "--definitions", NEWS, "--exchange", "news", "--routing-key", "k" * 300), "routing key of 300 bytes"),
+    (("route", "--definitions", NEWS, "--exchange", "x" * 256), "exchange of 256 bytes"),
     (("nosuch",), "No such command 'nosuch'"),
 )
 
@@ -157,6 +166,68 @@ def test_celery_has_the_same_command() -> None:
     wrong = module("celery", "-A", "worker", "waybill", "explain", "worker.tasks.wrok")
     assert "did you mean 'worker.tasks.work'?" in wrong.complaint
     assert wrong.code == 2
+
+
+def test_below_celery_the_exit_code_stays(tmp_path: Path) -> None:
+    path = tmp_path / "messages.jsonl"
+    path.write_text('{"exchange": "nope"}\n')
+    asked = ("route", "--definitions", NEWS, "--messages", str(path))
+    assert module("celery", "-A", "worker", "waybill", *asked).code == waybill(*asked).code == 1
+
+
+def test_alone_it_prints_its_help() -> None:
+    result = waybill()
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Usage: ")
+    assert "\n  explain " in result.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in which modules of an application may be put."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    return tmp_path
+
+
+def test_an_application_that_exits_is_one_line(folder: Path) -> None:
+    (folder / "exiting_app.py").write_text("raise SystemExit(3)")
+    result = waybill("-A", "exiting_app", "topology")
+    assert result.complaint == "error: cannot load the application 'exiting_app': SystemExit: 3"
+    assert (result.code, result.out) == (2, "")
+
+
+def test_what_an_application_prints_is_no_result(folder: Path) -> None:
+    (folder / "printing_app.py").write_text(
+        'from celery import Celery\nprint("hello")\n'
+        'app = Celery("printing", set_as_current=False)\n@app.task(name="p")\ndef p(): ...\n'
+    )
+    result = waybill("-A", "printing_app", "explain", "p", "--json")
+    assert result.objects[0]["task"] == "p"
+    assert result.err == "hello\n"
+
+
+def test_an_empty_key_at_a_direct_exchange_is_refused() -> None:
+    result = call("publishers.alternate", "card", "")
+    assert "an empty KEY" in result.complaint
+    assert result.code == 2
+
+
+def test_a_refusal_of_the_raw_publisher_is_in_the_words_of_rabbitmq(waybill_vhost: Address) -> None:
+    connection = pika.BlockingConnection(pika.URLParameters(waybill_vhost.url))
+    connection.channel().exchange_declare("raw-internal", "fanout", internal=True)
+    connection.close()
+    properties, body = raw.message("worker.tasks.encode")
+    with pytest.raises(InputError, match="RabbitMQ refuses the publication: ACCESS_REFUSED - cannot publish to int"):
+        raw.publish(waybill_vhost.url, "raw-internal", "", properties, body)
+    with pytest.raises(UnknownName, match="no exchange 'raw-internl'"):
+        raw.publish(waybill_vhost.url, "raw-internl", "", properties, body)
+
+
+def test_a_binding_is_shown_as_its_exchange_reads_it() -> None:
+    assert binding_label(Binding("t", "q", "a.*", {"note": 1}), "topic") == "`a.*`"
+    assert binding_label(Binding("h", "q", "", {"note": 1}), "headers") == "{note: 1}"
+    assert binding_label(Binding("d", "q", "k", {"x-match": "all"}), "x-unknown") == "{x-match: all}"
 
 
 def test_topology_formats() -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pika
 import pytest
+from celery import Celery, Task
+from kombu import Exchange, Queue
 
 from tests.explained_app import app
-from waybill import provision
+from waybill import provision, publication
 from waybill.errors import InputError, UnknownName
 from waybill.explain import explain
 from waybill.fleet import Fleet, Worker
@@ -50,7 +52,9 @@ def test_what_is_published(task: str, call: dict[str, Any], exchange: str, routi
 @pytest.fixture(scope="module")
 def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
     """A broker that has all that the application declares."""
-    before = app.conf.broker_url
+    before, options = app.conf.broker_url, app.conf.broker_transport_options
+    # Confirmed: when apply_async returns, every queue that the message reaches without a delay holds it.
+    app.conf.broker_transport_options = {"confirm_publish": True}
     provision.point(app, waybill_vhost.url)
     connection = pika.BlockingConnection(pika.URLParameters(waybill_vhost.url))
     channel = connection.channel()
@@ -66,6 +70,7 @@ def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.B
         bind(binding.destination, binding.source, binding.binding_key, dict(binding.arguments))
     yield channel
     connection.close()
+    app.conf.broker_transport_options = options
     provision.point(app, before)
 
 
@@ -85,18 +90,19 @@ def test_the_broker_agrees(
     monkeypatch.setattr(registered, "typing", False)
     monkeypatch.setattr(registered, "ignore_result", True)
     task_id = registered.apply_async(**call).id
-    # A marker behind it, through the same queue, shows that nothing more is coming.
-    for queue in {queue.name for queue in from_celery(app).queues if not queue.name.startswith("celery_delayed")}:
-        if queue in queues:
-            got = next(live.consume(queue, auto_ack=True, inactivity_timeout=20))
-            live.cancel()
-            method, properties, _ = got
-            assert properties.correlation_id == task_id
-            assert method.routing_key == routing_key
-            assert method.exchange in (exchange, "celery_delayed_delivery")
-            assert (properties.priority or 0) == (foretold.priority or 0)
-        else:
-            assert live.basic_get(queue, auto_ack=True) == (None, None, None)
+    for name in queues:
+        # A delayed message comes when its delay has passed, every other is there.
+        got = next(live.consume(name, auto_ack=True, inactivity_timeout=20))
+        live.cancel()
+        method, properties, _ = got
+        assert properties.correlation_id == task_id
+        assert method.routing_key == routing_key
+        assert method.exchange in (exchange, "celery_delayed_delivery")
+        assert (properties.priority or 0) == (foretold.priority or 0)
+    # One exchange hands a message to all its queues at once: what these don't hold now isn't coming.
+    for queue in from_celery(app).queues:
+        if not queue.name.startswith("celery_delayed"):
+            assert live.basic_get(queue.name, auto_ack=True) == (None, None, None)
 
 
 # task, call -> option: source
@@ -132,6 +138,7 @@ def test_who_set_what(task: str, call: dict[str, Any], sources: dict[str, str]) 
 REMARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("plain", {"queue": "mail", "routing_key": "gpu"}, "routing_key='gpu' from the call is ignored"),
     ("plain", {"exchange": "pictures"}, "exchange='pictures' from the call is ignored"),
+    ("plain", {"exchange": "pictures"}, "sends to the queue `mail`; give `routing_key` or `exchange_type`"),
     ("plain", {"countdown": 5}, "waits in the worker that gets it"),
     ("plain", {"countdown": 5}, "Direct exchanges are not supported with native delayed delivery."),
     ("resize", {"countdown": 5}, "Celery hands the delay to RabbitMQ"),
@@ -142,6 +149,128 @@ REMARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
 @pytest.mark.parametrize(("task", "call", "remark"), REMARKS)
 def test_remarks(task: str, call: dict[str, Any], remark: str) -> None:
     assert any(remark in one for one in explain(app, f"explained.{task}", call).remarks)
+
+
+def test_a_direct_exchange_with_an_empty_key_is_never_published_to() -> None:
+    """Its type doesn't help there, so it isn't advised."""
+    call = {"exchange": "mail"}
+    (remark,) = explain(app, "explained.plain", call).remarks
+    assert remark.endswith("sends to the queue `mail`; give `routing_key`")
+    assert explain(app, "explained.plain", {**call, "exchange_type": "direct"}).publication.exchange == ""
+
+
+def other_app(broker: str = "amqp://nobody@broker.invalid//", **settings: Any) -> Celery:
+    """An application with Celery's defaults, and a task that fails the test when it's run."""
+    made = Celery("other", broker=broker, backend="redis://backend.invalid/0", set_as_current=False)
+    made.conf.update(task_queues=[Queue("videos", Exchange("videos"), "videos")], **settings)
+
+    @made.task(name="other.plain", shared=False)
+    def plain() -> None:
+        raise AssertionError("the task was run")
+
+    return made
+
+
+def test_an_eager_task_is_not_run() -> None:
+    eager = other_app(task_always_eager=True)
+    assert explain(eager, "other.plain", {"queue": "videos"}).publication.routing_key == "videos"
+    assert eager.conf.task_always_eager is True
+
+
+def test_a_live_publication_is_not_eager_and_awaits_no_result(waybill_vhost: Address) -> None:
+    eager = other_app(waybill_vhost.url, task_always_eager=True)
+    with provision.connect(eager) as connection:
+        sent = publication.publish(eager, connection, "other.plain", queue="videos")
+        assert (sent.routing_key, sent.is_returned) == ("videos", False)
+
+
+class Stubborn(Task[Any, Any]):
+    """Hands on no producer, as many base classes do."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        options.pop("producer", None)
+        return self.app.send_task(self.name, args, kwargs, **options)
+
+
+class Quiet(Task[Any, Any]):
+    """Publishes nothing."""
+
+    def apply_async(self, *_: Any, **__: Any) -> Any:
+        return None
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_task_with_an_apply_async_of_its_own() -> None:
+    own = other_app()
+
+    def work() -> None:
+        raise AssertionError("the task was run")
+
+    own.task(work, name="other.stubborn", base=Stubborn, shared=False)
+    own.task(work, name="other.quiet", base=Quiet, shared=False)
+    for call in ({}, {"countdown": 1}, {"connection": own.connection_for_write()}):
+        assert explain(own, "other.stubborn", {"queue": "videos", **call}).publication.routing_key == "videos"
+    with pytest.raises(InputError, match="this task's own apply_async published nothing"):
+        explain(own, "other.quiet", {})
+    assert own.amqp._producer_pool is None
+    assert "Producer" not in vars(own.amqp)
+
+
+def test_a_queue_that_celery_would_create() -> None:
+    default = other_app()
+    for _ in range(2):  # the first leaves nothing behind for the second
+        found = explain(default, "other.plain", {"queue": "vidoes"})
+        assert [arrival.queue.name for arrival in found.arrivals] == ["vidoes"]
+        assert found.remarks == (
+            "the application doesn't declare `vidoes`: Celery creates it with this publication; did you mean `videos`?",
+        )
+        assert set(default.amqp.queues) == {"videos"}
+
+
+def test_a_router_may_give_a_queue_itself() -> None:
+    films = Queue("films", Exchange("films", "topic"), "film.*")
+    routed = other_app(task_routes=[lambda *_, **__: {"queue": films, "routing_key": "film.new"}])
+    found = explain(routed, "other.plain", {})
+    assert (found.publication.exchange, found.publication.routing_key) == ("films", "film.new")
+    assert [arrival.queue.name for arrival in found.arrivals] == ["films"]
+    assert {option.name: option.value for option in found.options} == {"queue": "films", "routing_key": "film.new"}
+    json.dumps(found.to_json())
+
+
+def test_the_pattern_is_shown_as_it_was_written() -> None:
+    for routes in ({"o*r.pl?[a-z]*": "videos"}, [{"o*r.pl?[a-z]*": "videos"}], [[("o*r.pl?[a-z]*", "videos")]]):
+        (option,) = explain(other_app(task_routes=routes), "other.plain", {}).options
+        assert option.source == "task_routes, pattern 'o*r.pl?[a-z]*'"
+
+
+def test_another_broker_is_told_of() -> None:
+    remarks = explain(other_app("memory://"), "other.plain", {"queue": "videos"}).remarks
+    assert remarks == ("the application's broker is memory: what is told here holds for RabbitMQ only",)
+
+
+def test_whatever_the_application_raises_is_bad_input() -> None:
+    def by_argument(_name: str, args: Any, *_: Any, **__: Any) -> str:
+        return str(args[0])
+
+    with pytest.raises(InputError, match=r"Celery itself cannot publish 'other.plain' .* IndexError"):
+        explain(other_app(task_routes=[by_argument]), "other.plain", {})
+    with pytest.raises(InputError, match="OverflowError"):
+        explain(other_app(), "other.plain", {"countdown": 1e18})
+
+
+# call -> what is too long
+TOO_LONG: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"exchange": "pictures", "routing_key": "k" * 300}, "routing key of 300 bytes: AMQP carries 255 at most"),
+    ({"exchange": "pictures", "routing_key": "é" * 128}, "routing key of 256 bytes"),
+    ({"exchange": "x" * 256, "routing_key": "k"}, "exchange of 256 bytes"),
+    ({"headers": {"h" * 256: 1}}, "header name of 256 bytes"),
+)
+
+
+@pytest.mark.parametrize(("call", "expected"), TOO_LONG)
+def test_a_name_that_no_frame_carries(call: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        explain(app, "explained.plain", call)
 
 
 def test_arrivals_tell_priority_consumers_and_dead_letters() -> None:
@@ -168,13 +297,19 @@ def test_bad_input() -> None:
         explain(app, "explained.resize", {"countdown": 0.5})
 
 
-def test_nobody_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the broker nor the result backend: any attempt to open a socket fails the test."""
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any attempt to open a socket fails the test."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_nobody_is_connected_to() -> None:
+    """Neither the broker nor the result backend."""
     for task, call, *_ in PUBLISHED:
         explain(app, f"explained.{task}", call)

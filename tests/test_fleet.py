@@ -30,6 +30,14 @@ COMMANDS: tuple[tuple[str, tuple[str, tuple[str, ...]] | None], ...] = (
     ("/venv/bin/celery -A proj -b amqp:// worker -Qa", ("celery@%h", ("a",))),
     ("python -m celery -A proj worker -Q 'a, b'", ("celery@%h", ("a", "b"))),
     ("[celery, -A, proj, worker, -Q, a]", ("celery@%h", ("a",))),
+    ('["sh", "-c", "celery -A proj worker -Q q2"]', ("celery@%h", ("q2",))),
+    ("bash -c 'exec celery -A proj worker -Q q2'", ("celery@%h", ("q2",))),
+    ("bash -eo pipefail -c 'python migrate.py&&celery -A proj worker -Q a 2>&1 | tee log'", ("celery@%h", ("a",))),
+    ("tini -- sh -lc 'cd /app; celery -A proj worker -Q a -n w1@%h; echo over'", ("w1@%h", ("a",))),
+    ('["sh", "-c", "echo it\\ncelery -A proj worker \\\\\\n-Q a,b"]', ("celery@%h", ("a", "b"))),
+    ("gosu celery celery -A proj worker -Q a -c 4", ("celery@%h", ("a",))),
+    ("sh -c 'celery -A proj beat'", None),
+    ('["python", "-c", "import celery  # it\'s"]', None),
     ("celery -A proj beat", None),
     ("celery -A proj", None),
     ("nginx -g daemon", None),
@@ -44,10 +52,33 @@ def test_commands(tmp_path: Path, command: str, expected: tuple[str, tuple[str, 
     assert found.get("one") == expected
 
 
+# a service's entrypoint and command -> its queues
+ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("entrypoint: celery, command: -A proj worker -Q a", ("a",)),
+    ("entrypoint: [celery, -A, proj], command: [worker, -Q, 'a,b']", ("a", "b")),
+    ("entrypoint: [/entrypoint.sh], command: celery -A proj worker -Q a", ("a",)),
+    ("entrypoint: [sh, -c], command: ['celery -A proj worker -Q a']", ("a",)),
+    ("entrypoint: celery -A proj worker -Q a", ("a",)),
+)
+
+
+@pytest.mark.parametrize(("service", "queues"), ENTRYPOINTS)
+def test_an_entrypoint_stands_before_the_command(tmp_path: Path, service: str, queues: tuple[str, ...]) -> None:
+    path = tmp_path / "docker-compose.yml"
+    path.write_text(f"services:\n  one: {{{service}}}\n")
+    assert [worker.queues for worker in read_fleet(path)] == [queues]
+
+
 def test_a_procfile(tmp_path: Path) -> None:
     path = tmp_path / "Procfile"
-    path.write_text("web: gunicorn proj\n# a comment\nfast: celery -A proj worker -n fast@%h -Q fast\n\n")
-    assert [(worker.service, worker.queues) for worker in read_fleet(path)] == [("fast", ("fast",))]
+    path.write_text(
+        "web: gunicorn proj\n# a comment\nfast: celery -A proj worker -n fast@%h -Q fast\n\n"
+        "slow: cd app && exec celery -A proj worker -n slow@%h -Q slow 2>log\n"
+    )
+    assert [(worker.service, worker.queues) for worker in read_fleet(path)] == [
+        ("fast", ("fast",)),
+        ("slow", ("slow",)),
+    ]
 
 
 # file -> what the one line says
@@ -63,6 +94,12 @@ BROKEN: tuple[tuple[str, str], ...] = (
     ("services:\n  a: {command: celery -A p worker -Q}", "service 'a': Option '-Q' requires an argument"),
     ("services:\n  a: {command: celery -A p worker -Q a --nosuch}", "service 'a': No such option"),
     ('services:\n  a: {command: "celery \'worker"}', "service 'a': the command cannot be split into words"),
+    ("services:\n  a: {command: 'celery -A p worker -Q a,${QUEUE}'}", "service 'a': '${QUEUE}' holds a variable"),
+    ("services:\n  a: {command: celery -A p worker -Q $QUEUE}", "service 'a': '$QUEUE' holds a variable"),
+    ("services:\n  a: {command: celery -A p worker -Q q -n w@$HOST}", "service 'a': 'w@$HOST' holds a variable"),
+    ("services:\n  a: {command: [sh, -c, 'celery worker -Q \"x']}", "service 'a': the command cannot be split"),
+    ("services:\n  a: {command: [sh, -c, \"celery worker -Q ''\"]}", "service 'a' runs a worker without `-Q`"),
+    ("services:\n  a: {command: [sh, -c, celery worker -Q a & celery worker -Q b]}", "service 'a' runs 2 workers"),
     (
         "services:\n  a: {command: celery -A p worker -Q a}\n  b: {command: celery -A p worker -Q b}",
         "services 'a' and 'b' both run `-n celery@%h`",

@@ -20,12 +20,11 @@ PROJECT = {
     """,
     "Procfile": "math: celery -A proj worker -n math@%h -Q math -c 1 -P threads --without-mingle --without-gossip",
     "proj.py": """
-        import os
         from celery import Celery
         from kombu import Queue
         from waybill import receipts
 
-        app = Celery("proj", broker=os.environ.get("WAYBILL_BROKER_URL"))
+        app = Celery("proj", broker="amqp://nobody@127.0.0.1:1//")
         app.conf.update(task_queues=[Queue("math")], task_default_queue="math", task_create_missing_queues=False)
         receipts.enable(app)
 
@@ -66,6 +65,11 @@ def run_pytest(project: Path, **environment: str) -> str:
 
 def test_another_project(project: Path) -> None:
     assert "1 passed" in run_pytest(project)
+
+
+@pytest.mark.parametrize("variable", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_celery_is_told_another_broker(project: Path, variable: str) -> None:
+    assert "1 passed" in run_pytest(project, **{variable: "amqp://nobody@127.0.0.1:1//"})
 
 
 def test_without_docker_the_tests_are_skipped_with_a_reason(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,9 +16,10 @@ from celery.app.utils import find_app
 
 from waybill import render, terminal
 from waybill.broker.command import broker
-from waybill.errors import EXIT_OK, InputError, UnknownName, WaybillError
+from waybill.errors import EXIT_FAILED, EXIT_OK, InputError, UnknownName, WaybillError
 from waybill.explain import explain as explain_task
 from waybill.fleet import Fleet, read_fleet
+from waybill.publication import check_names
 from waybill.route_many import route_lines
 from waybill.routing import Router
 from waybill.topology import Message, Topology
@@ -32,19 +34,27 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            code = super().invoke(ctx)
         except WaybillError as error:
             terminal.complain(str(error))
             ctx.exit(error.exit_code)
+        # The command `celery` drops what a command returns.
+        if ctx.parent is not None and isinstance(code, int):
+            ctx.exit(code)
+        return code
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, invoke_without_command=True)
 @click.option("-A", "--app", "name", metavar="APP", help="The Celery application, as `celery -A` takes it.")
 @click.version_option(package_name="waybill")
 @click.pass_context
 def waybill(ctx: click.Context, name: str | None) -> None:
     """Know where every Celery task goes on RabbitMQ."""
     ctx.meta[__name__] = name
+    if ctx.invoked_subcommand is None:
+        # Click's own way raises it as an error, which `terminal.run` would put into one line.
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(EXIT_FAILED)
 
 
 def _app(ctx: click.Context) -> Celery:
@@ -59,10 +69,14 @@ def _app(ctx: click.Context) -> Celery:
         raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
     sys.path.insert(0, os.getcwd())
     try:
-        app = find_app(name) if name else outer
-        app.loader.import_default_modules()
-    except Exception as error:
-        raise InputError(f"cannot load the application {name!r}: {type(error).__name__}: {error}") from error
+        # A module of the application may print while it's loaded, and may leave the interpreter.
+        with contextlib.redirect_stdout(sys.stderr):
+            app = find_app(name) if name else outer
+            app.loader.import_default_modules()
+            app.finalize()
+    except (Exception, SystemExit) as error:
+        called = name or outer.main
+        raise InputError(f"cannot load the application {called!r}: {type(error).__name__}: {error}") from error
     return app
 
 
@@ -114,6 +128,7 @@ def route(
         return route_lines(router, messages)
     if exchange is None:
         raise click.UsageError("expected --exchange (the default exchange is '') or --messages")
+    check_names(exchange, routing_key or "", headers)
     if exchange not in router.exchanges:
         raise UnknownName("exchange", exchange, filter(None, router.exchanges), str(definitions))
     trace = router.trace(Message(exchange, routing_key or "", headers, priority))

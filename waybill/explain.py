@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery
+from kombu.abstract import MaybeChannelBound
 from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
 from waybill import publication
@@ -38,7 +43,7 @@ class Option:
     """An option of the publication, and who set it.
 
     Attributes:
-        source: the call, the task's decorator, an entry of `task_routes`, a queue's declaration, or the defaults.
+        source: the call, the task's decorator, an entry of `task_routes`, or the defaults.
     """
 
     name: str
@@ -126,8 +131,11 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
     """
     if task not in app.tasks:
         raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
-    router = Router.of(from_celery(app))
-    sent, warnings = publication.capture(app, task, **call)
+    with _no_new_queues(app):
+        declared = dict(app.amqp.queues)
+        sent, warnings = publication.capture(app, task, **call)
+        options = tuple(_options(app, task, call))
+    router = Router.of(from_celery(_Declared.with_(app, declared.values(), sent.declares)))
     if sent.exchange not in router.exchanges:
         raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), f"the application {app.main!r}")
     message = message_of(sent)
@@ -135,15 +143,61 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
     is_delayed = sent.exchange.startswith(DELAYED_PREFIX)
     # After the delay the message enters there with the key that it was published with.
     delivered = _after_the_delay(router, message) if is_delayed else None
-    options = tuple(_options(app, task, call))
     return Explanation(
         publication=sent,
         options=options,
-        remarks=(*_remarks(options, sent, trace), *warnings),
+        remarks=(
+            *_created(declared, sent),
+            *_remarks(options, sent, trace, router),
+            *_other_broker(app),
+            *warnings,
+        ),
         trace=trace,
         delivered=delivered,
         arrivals=tuple(_arrival(router, router.queues[queue], trace, fleet) for queue in (delivered or trace).queues),
     )
+
+
+@contextmanager
+def _no_new_queues(app: Celery) -> Iterator[None]:
+    """Take away again what Celery adds to the application's queues within the block (`task_create_missing_queues`)."""
+    queues = app.amqp.queues
+    before = set(queues)
+    try:
+        yield
+    finally:
+        for name in queues.keys() - before:
+            del queues[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """What `from_celery` reads of an application, with the queues that a publication declares."""
+
+    amqp: Any
+    conf: Any
+
+    @classmethod
+    def with_(cls, app: Celery, queues: Iterable[Any], more: Iterable[Any]) -> _Declared:
+        # By identity: a router may give a queue of a name that's declared otherwise, and RabbitMQ sees both.
+        entities = {id(queue): queue for queue in (*queues, *more)}
+        return cls(SimpleNamespace(queues=entities), app.conf)
+
+
+def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
+    """On the queues that come to be only with this publication."""
+    known = sorted(queue.alias or name for name, queue in declared.items())
+    for queue in sent.declares:
+        if queue.name not in declared:
+            nearest = get_close_matches(queue.name, known, n=1)
+            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+            yield f"the application doesn't declare `{queue.name}`: Celery creates it with this publication{hint}"
+
+
+def _other_broker(app: Celery) -> Iterator[str]:
+    transport = str(app.connection_for_write().transport_cls or "amqp")
+    if "amqp" not in transport and "rabbit" not in transport:
+        yield f"the application's broker is {transport}: what is told here holds for RabbitMQ only"
 
 
 def _after_the_delay(router: Router, message: Message) -> Trace:
@@ -154,9 +208,10 @@ def _after_the_delay(router: Router, message: Message) -> Trace:
 def _options(app: Celery, task: str, call: Mapping[str, Any]) -> list[Option]:
     """The options that decide, each with the first of those who set it: call, decorator, `task_routes`, defaults."""
     decorated = {name: value for name, value in app.tasks[task]._get_exec_options().items() if value is not None}
-    entry, routed = _route_of(app, task)
+    entry, routed = _route_of(app, task, {**decorated, **call})
     found = [
-        Option(name, layer[name], source)
+        # Celery takes Kombu's queues and exchanges as well as their names.
+        Option(name, layer[name].name if isinstance(layer[name], MaybeChannelBound) else layer[name], source)
         for name in ROUTING_OPTIONS
         for layer, source in [
             next(
@@ -171,31 +226,38 @@ def _options(app: Celery, task: str, call: Mapping[str, Any]) -> list[Option]:
     return found
 
 
-def _route_of(app: Celery, task: str) -> tuple[str, Mapping[str, Any]]:
+def _route_of(app: Celery, task: str, options: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The entry of `task_routes` that takes this task, by name, and what it says."""
+    router = app.amqp.router
+    options = router.expand_destination(dict(options))  # as a router gets them from Celery
     for number, route in enumerate(app.amqp.routes):
-        said = app.amqp.router.query_router(route, task, (), {}, {}, app.tasks[task])
+        said = router.query_router(route, task, (), {}, options, app.tasks[task])
         if said is not None:
-            return _entry_name(route, task, number), {"queue": said} if isinstance(said, str) else dict(said)
+            return _entry_name(app, route, task, number), {"queue": said} if isinstance(said, str) else dict(said)
     return "task_routes", {}
 
 
-def _entry_name(route: Any, task: str, number: int) -> str:
+def _entry_name(app: Celery, route: Any, task: str, number: int) -> str:
     if task in getattr(route, "map", ()):
         return f"task_routes[{task!r}]"
     for pattern in getattr(route, "patterns", ()):
         if pattern.match(task):
-            return f"task_routes, pattern {_glob(pattern)!r}"
+            return f"task_routes, pattern {_as_written(app, pattern)!r}"
     return f"task_routes, router {number + 1}: {getattr(route, '__name__', type(route).__name__)}"
 
 
-def _glob(pattern: re.Pattern[str]) -> str:
-    """The pattern as it was written: Celery keeps only the regular expression that `fnmatch` made of a glob."""
-    body = re.fullmatch(r"\(\?s:(.*)\)\\Z", pattern.pattern)
-    return re.sub(r"\\(.)", r"\1", body[1].replace(".*", "*")) if body else pattern.pattern
+def _as_written(app: Celery, pattern: re.Pattern[str]) -> str:
+    """The glob in `task_routes` of which Celery keeps only the regular expression that `fnmatch` made."""
+    routes = app.conf.task_routes
+    for route in routes if isinstance(routes, list | tuple) else (routes,):
+        keys = route if isinstance(route, Mapping) else (pair[0] for pair in route if isinstance(route, list | tuple))
+        for key in keys:
+            if isinstance(key, str) and fnmatch.translate(key) == pattern.pattern:
+                return key
+    return pattern.pattern
 
 
-def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace) -> list[str]:
+def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, router: Router) -> list[str]:
     given = {option.name: option for option in options}
     if sent.exchange.startswith(DELAYED_PREFIX):
         return [
@@ -209,9 +271,12 @@ def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace) -> li
         )
     exchange, key = given.get("exchange"), given.get("routing_key")
     if exchange and exchange.value and exchange.value != sent.exchange:
+        declared = router.exchanges.get(exchange.value)
+        # With the type Celery leaves an exchange as it is; of a direct one it takes an empty key for no exchange.
+        has_other_type = declared is not None and declared.type != "direct"
         remarks.append(
             f"exchange={exchange.value!r} from {exchange.source} is ignored: without a routing key Celery sends to the "
-            "default queue; give `routing_key` or `exchange_type`"
+            f"queue `{sent.routing_key}`; give `routing_key`{' or `exchange_type`' if has_other_type else ''}"
         )
     if key and key.value and key.value != sent.routing_key:
         remarks.append(

@@ -1,15 +1,18 @@
 """Which worker consumes which queues, read from where the fleet is described.
 
 Two descriptions are understood: the services of a `docker-compose.yml` and the lines of a `Procfile`. Each gives names
-and commands; a command that runs `celery ... worker` is a worker, and Celery's own option parser reads it. Nothing is
+and commands; a command that runs `celery ... worker` is a worker, and Celery's own option parser reads it. A service's
+command stands behind its entrypoint, and what `sh -c` gets is read as the shell would, save for variables. Nothing is
 started here.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,9 @@ from waybill.errors import InputError
 # How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them,
 # with the alias in place of the uuid.
 BROADCAST_PREFIX = "bcast."
+
+# What ends a command in a shell's script.
+SHELL_OPERATORS = "();<>|&\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +84,22 @@ def read_fleet(path: Path) -> Fleet:
     """Read a `docker-compose.yml` or a `Procfile`.
 
     Raises:
-        InputError: the file can't be read or parsed, a worker has no `-Q` or options that Celery doesn't know, or two
-            workers have one node name.
+        InputError: the file can't be read or parsed, a worker has no `-Q`, options that Celery doesn't know or a
+            variable in a name, a service runs two workers, or two workers have one node name.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     commands = _procfile(text) if path.name.startswith("Procfile") else _compose(text, str(path))
-    workers = tuple(worker for service, command in commands.items() if (worker := _worker(service, command, str(path))))
+    workers = tuple(worker for service, found in commands.items() if (worker := _worker(service, found, str(path))))
     if not workers:
         raise InputError(f"{path}: no service runs `celery ... worker`")
     _refuse_twins(workers, str(path))
     return Fleet(workers)
 
 
-def _compose(text: str, where: str) -> dict[str, list[str]]:
+def _compose(text: str, where: str) -> dict[str, list[list[str]]]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -103,16 +109,22 @@ def _compose(text: str, where: str) -> dict[str, list[str]]:
     services = document.get("services") if isinstance(document, Mapping) else None
     if not isinstance(services, Mapping):
         raise InputError(f"{where}: expected a mapping `services`, got {type(services).__name__}")
-    return {
-        str(name): _words(service.get("command"), f"{where}: service {name!r}")
-        for name, service in services.items()
-        if isinstance(service, Mapping)
-    }
+    commands = {}
+    for name, service in services.items():
+        if isinstance(service, Mapping):
+            at = f"{where}: service {name!r}"
+            words = _words(service.get("entrypoint"), at) + _words(service.get("command"), at)
+            commands[str(name)] = _unwrapped(words, at)
+    return commands
 
 
-def _procfile(text: str) -> dict[str, list[str]]:
+def _procfile(text: str) -> dict[str, list[list[str]]]:
     lines = [line.partition(":") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return {name.strip(): _words(command, f"Procfile line {name.strip()!r}") for name, _, command in lines}
+    commands = {}
+    for name, _, script in lines:
+        at = f"Procfile line {name.strip()!r}"
+        commands[name.strip()] = [command for words in _scripted(script, at) for command in _unwrapped(words, at)]
+    return commands
 
 
 def _words(command: Any, where: str) -> list[str]:
@@ -127,31 +139,73 @@ def _words(command: Any, where: str) -> list[str]:
         raise InputError(f"{where}: the command cannot be split into words: {error}") from error
 
 
-def _worker(service: str, command: list[str], where: str) -> Worker | None:
-    """The worker that this command starts, None when it starts something else."""
+def _unwrapped(words: list[str], where: str) -> list[list[str]]:
+    """The command, or the commands of the script that it hands to a shell: `bash -lc 'exec celery ...'`."""
+    for option, script in pairwise(words):
+        if re.fullmatch(r"-\w*c", option) and re.search(r"celery\s(?s:.*)worker", script):
+            return _scripted(script, where)
+    return [words]
+
+
+def _scripted(script: str, where: str) -> list[list[str]]:
+    """A shell's script as its commands, each as words; variables stay as they are."""
+    # A line that goes on, and the number before a redirection, are no words.
+    script = re.sub(r"\\\n|(?<=\s)\d(?=[<>])", " ", script)
+    lexer = shlex.shlex(script, posix=True, punctuation_chars=SHELL_OPERATORS)
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t\r", True, ""
+    commands: list[list[str]] = [[]]
+    try:
+        for word in lexer:
+            if word and set(word) <= set(SHELL_OPERATORS):
+                commands.append([])
+            else:
+                commands[-1].append(word)
+    except ValueError as error:
+        raise InputError(f"{where}: the command cannot be split into words: {error}") from error
+    return [command for command in commands if command]
+
+
+def _worker(service: str, commands: list[list[str]], where: str) -> Worker | None:
+    """The worker that these commands start, None when they start something else."""
+    found = [worker for command in commands if (worker := _started(service, command, where))]
+    if len(found) > 1:
+        raise InputError(f"{where}: service {service!r} runs {len(found)} workers; expected a service for each")
+    return found[0] if found else None
+
+
+def _started(service: str, command: list[str], where: str) -> Worker | None:
     # Celery loads `waybill` as one of its commands, so its command line may be only half loaded when we are.
     from celery.bin.celery import celery as celery_command
     from celery.bin.worker import worker as worker_command
 
-    at = next((index for index, word in enumerate(command) if Path(word).name == "celery"), None)
-    if at is None:
+    # The first `celery` may be a user: `gosu celery celery -A proj worker`.
+    for at in [index for index, word in enumerate(command) if Path(word).name == "celery"]:
+        arguments = command[at + 1 :]
+        try:
+            # The group's own options (`-A`) come first; what follows them begins with the subcommand.
+            _, rest, _ = celery_command.make_parser(click.Context(celery_command)).parse_args(list(arguments))
+            if not rest or rest[0] != "worker":
+                continue
+            options, _, _ = worker_command.make_parser(click.Context(worker_command)).parse_args(rest[1:])
+            break
+        except click.UsageError as error:
+            raise InputError(f"{where}: service {service!r}: {error.format_message()}") from error
+    else:
         return None
-    arguments = command[at + 1 :]
-    try:
-        # The group's own options (`-A`) come first; what follows them begins with the subcommand.
-        _, rest, _ = celery_command.make_parser(click.Context(celery_command)).parse_args(list(arguments))
-        if not rest or rest[0] != "worker":
-            return None
-        options, _, _ = worker_command.make_parser(click.Context(worker_command)).parse_args(rest[1:])
-    except click.UsageError as error:
-        raise InputError(f"{where}: service {service!r}: {error.format_message()}") from error
     queues = tuple(queue.strip() for queue in (options.get("queues") or "").split(",") if queue.strip())
     if not queues:
         raise InputError(
             f"{where}: service {service!r} runs a worker without `-Q`: it would consume every queue of the app; "
             "expected `-Q queue[,queue ...]`"
         )
-    return Worker(service, options.get("hostname") or "celery@%h", queues, tuple(arguments))
+    node_name = options.get("hostname") or "celery@%h"
+    for name in (node_name, *queues):
+        if "$" in name:
+            raise InputError(
+                f"{where}: service {service!r}: {name!r} holds a variable, and variables aren't resolved here; "
+                "expected the name itself"
+            )
+    return Worker(service, node_name, queues, tuple(arguments))
 
 
 def _refuse_twins(workers: Iterable[Worker], where: str) -> None:

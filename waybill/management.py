@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from waybill.errors import BrokerUnavailable
+from waybill.errors import BrokerUnavailable, InputError
 
 # Seconds that one answer may take.
 TIMEOUT = 10.0
+
+# Where RabbitMQ serves it, unless it is told otherwise.
+PORTS = {"http": 15672, "https": 15671}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +68,27 @@ class Management:
     """The management API of one vhost.
 
     Args:
-        url: `http://user:password@host:15672`.
+        url: `http://user:password@host:15672`, user and password percent-encoded.
         vhost: the vhost that the questions are about.
+
+    Raises:
+        InputError: the URL can't be used; the message doesn't show it, for a password may be anywhere in it.
     """
 
     def __init__(self, url: str, vhost: str = "/") -> None:
-        parts = urlsplit(url)
-        self._shown = f"{parts.scheme}://{parts.hostname}:{parts.port}"
+        try:
+            parts = urlsplit(url)
+            if parts.scheme not in PORTS or not parts.hostname:
+                raise ValueError
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            self._shown = f"{parts.scheme}://{host}:{parts.port or PORTS[parts.scheme]}"
+            credentials = unquote(parts.username or "guest"), unquote(parts.password or "guest")
+            self._http = httpx.Client(base_url=self._shown, auth=credentials, timeout=TIMEOUT)
+        except (ValueError, httpx.InvalidURL):
+            raise InputError(
+                "the management API's URL cannot be read: expected http://user:password@host:15672"
+            ) from None
         self._vhost = quote(vhost, safe="")
-        self._http = httpx.Client(
-            base_url=self._shown, auth=(parts.username or "guest", parts.password or "guest"), timeout=TIMEOUT
-        )
 
     def exchanges(self) -> list[LiveExchange]:
         return [LiveExchange(**_only(LiveExchange, row)) for row in self._get(f"exchanges/{self._vhost}")]
@@ -133,7 +146,7 @@ class Management:
                 f"the management API at {self._shown} answers {method} /api/{path} with "
                 f"{error.response.status_code} {error.response.reason_phrase}"
             ) from error
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BrokerUnavailable(f"the management API at {self._shown} does not answer: {error}") from error
         return response
 

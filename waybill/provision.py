@@ -8,10 +8,12 @@ Everything else speaks AMQP to the URL and doesn't know the difference.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from amqp.exceptions import AMQPError, InvalidCommand, PreconditionFailed
 from celery import Celery
@@ -29,6 +31,17 @@ PLUGINS = ("rabbitmq_management", "rabbitmq_consistent_hash_exchange", "rabbitmq
 EMBEDDED = "embedded"
 DOCKER = "docker"
 DEFAULT = EMBEDDED
+
+# Default ports of AMQP and of the management API, plain and with TLS.
+PORTS = {"amqp": (AMQP_PORT, MANAGEMENT_PORT), "pyamqp": (AMQP_PORT, MANAGEMENT_PORT), "amqps": (5671, 15671)}
+
+# Celery takes each of these settings from the environment first (celery/app/utils.py, Settings).
+BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+BROKER_SETTINGS = ("broker_url", "broker_read_url", "broker_write_url")
+
+# A list of URLs is separated by `;`, as Kombu has it. The password is greedy: up to the last `@`, whatever is in it.
+_NEXT_URL = re.compile(r";(?=[\w+.-]+://)")
+_PASSWORD = re.compile(r"^((?:[\w+.-]+://)?+[^:]*:).*(?=@)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +67,11 @@ class Address:
 
 
 def masked(url: str) -> str:
-    """The URL as it may be shown: with `**` for the password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:**@{parts.netloc.rpartition('@')[2]}"))
+    """The URL, or `;` list of them, as it may be shown: with `**` for the password.
+
+    It need not be a URL at all: of what is between the first `:` and the last `@`, nothing is ever shown.
+    """
+    return ";".join(_PASSWORD.sub(r"\1**", one) for one in _NEXT_URL.split(url))
 
 
 def choice(environment: Mapping[str, str] = os.environ) -> str:
@@ -84,7 +97,7 @@ def broker(which: str) -> Iterator[Address]:
     elif which == DOCKER:
         with _container() as address:
             yield address
-    elif urlsplit(which).scheme in ("amqp", "pyamqp"):
+    elif _split(which).scheme in PORTS:
         yield existing(which)
     else:
         raise InputError(
@@ -94,31 +107,69 @@ def broker(which: str) -> Iterator[Address]:
 
 
 def existing(url: str) -> Address:
-    """The address of a broker that is there; whether it answers shows when somebody connects."""
-    parts = urlsplit(url)
+    """The address of a broker that is there; whether it answers shows when somebody connects.
+
+    Raises:
+        InputError: it isn't the URL of one broker.
+    """
+    parts = _split(url)
+    if ";" in url:
+        raise InputError(f"broker {masked(url)!r}: expected one URL, got a list (a `;` within a URL is %3B)")
+    if "@" in parts.path + parts.query or parts.fragment:
+        raise InputError(
+            f"broker {masked(url)!r}: expected `/`, `?`, `#` and `@` in a user, password or vhost as %2F, %3F, %23, %40"
+        )
     try:
         port = parts.port
-    except ValueError as error:
-        raise InputError(f"broker {masked(url)!r}: {error}") from error
+    except ValueError as error:  # it ends with what stands for the port: a part of a password, perhaps
+        raise InputError(f"broker {masked(url)!r}: {str(error).partition(' as ')[0]}") from error
     if not parts.hostname:
         raise InputError(
             f"broker {masked(url)!r}: no host, expected amqp://user:password@host:{port or AMQP_PORT}/vhost"
         )
+    amqp_port, management_port = PORTS.get(parts.scheme, PORTS["amqp"])
+    is_tls = parts.scheme == "amqps"
     path = "" if parts.path in ("", "/", "//") else parts.path
     user = f"{parts.username or 'guest'}:{parts.password or 'guest'}"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    management = os.environ.get("WAYBILL_MANAGEMENT_URL") or f"http://{user}@{host}:{MANAGEMENT_PORT}"
-    return Address(urlunsplit(("amqp", f"{user}@{host}:{port or AMQP_PORT}", path or "/%2F", "", "")), management)
+    management = os.environ.get("WAYBILL_MANAGEMENT_URL") or f"http{'s' * is_tls}://{user}@{host}:{management_port}"
+    scheme = "amqps" if is_tls else "amqp"
+    return Address(
+        urlunsplit((scheme, f"{user}@{host}:{port or amqp_port}", path or "/%2F", parts.query, "")), management
+    )
 
 
-def point(app: Celery, url: str) -> None:
-    """Let the application use another broker from now on.
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"broker {masked(url)!r}: not a URL, expected amqp://user:password@host:port/vhost") from error
+
+
+def environment(url: str) -> dict[str, str]:
+    """The variables with which a worker uses this broker, whatever URL its application has in its code."""
+    return dict.fromkeys(("WAYBILL_BROKER_URL", *BROKER_VARIABLES), url)
+
+
+def point(app: Celery, url: str) -> Callable[[], None]:
+    """Let the application use another broker from now on, whatever its settings and Celery's environment say.
 
     Celery keeps its pools of connections for the life of the application, so they are dropped, as it does in a new
     process.
+
+    Returns:
+        What puts everything back.
     """
-    app.conf.broker_url = url
-    app._pool = app.amqp._producer_pool = None
+    settings = {name: app.conf.get(name) for name in BROKER_SETTINGS}
+    variables = {name: os.environ[name] for name in BROKER_VARIABLES if name in os.environ}
+
+    def use(settings: Mapping[str, Any], variables: Mapping[str, str]) -> None:
+        app.conf.update(settings)
+        os.environ.update(variables)
+        app._pool = app.amqp._producer_pool = None
+
+    use(dict.fromkeys(settings, url), dict.fromkeys(variables, url))
+    return lambda: use(settings, variables)
 
 
 def connect(app: Celery) -> Connection:
@@ -131,7 +182,8 @@ def connect(app: Celery) -> Connection:
     try:
         connection.connect()
     except (OSError, AMQPError) as error:
-        shown = masked(app.conf.broker_write_url or app.conf.broker_url)
+        urls = app.conf.broker_write_url
+        shown = masked(urls if isinstance(urls, str) else ";".join(urls or ()))
         raise BrokerUnavailable(
             f"no broker at {shown}: {error}; start one with `docker compose up` or `waybill broker`, "
             "or name another with BROKER=amqp://..."
@@ -175,9 +227,13 @@ def _container() -> Iterator[Address]:
         )
         # Loopback only: guest/guest is nobody else's business.
         container.ports = {AMQP_PORT: ("127.0.0.1", None), MANAGEMENT_PORT: ("127.0.0.1", None)}
-        container.start()
-    except DockerException as error:
-        reason = str(error).splitlines()[0]
+        try:
+            container.start()
+        except BaseException:  # a Ctrl-C too: it may be running
+            container.stop()
+            raise
+    except (DockerException, TimeoutError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BrokerUnavailable(
             f"no broker in a container: {reason}; start Docker, or take the embedded broker with BROKER=embedded"
         ) from error

@@ -2,25 +2,27 @@
 
 Celery is asked, not imitated: its own router and message builder run, for the installed version, and hand their result
 to a producer that notes it. Which producer decides whether anything is sent: `capture` notes and sends nothing,
-`publish` notes and sends.
+`publish` notes and sends. Neither runs a task, whatever `task_always_eager` says.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
+from types import SimpleNamespace
 from typing import Any
 
 from amqp.exceptions import NotFound
 from celery import Celery
 from celery.exceptions import QueueNotFound
 from celery.result import denied_join_result
-from kombu import Connection, Exchange, Producer
+from kombu import Connection, Exchange, Producer, Queue
 
-from waybill.errors import InputError, UnknownName
+from waybill.errors import InputError, UnknownName, WaybillError
+from waybill.topology.declarations import MAX_SHORTSTR
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Publication:
         priority, expiration: as published, None without.
         task, task_id: the name and the id of the task.
         is_returned: True when it was sent mandatory and the broker returned it, since no queue took it.
+        declares: the queues, as Kombu has them, that Celery declares with the publication.
     """
 
     exchange: str
@@ -43,6 +46,23 @@ class Publication:
     task: str
     task_id: str
     is_returned: bool = False
+    declares: tuple[Any, ...] = ()
+
+
+def check_names(exchange: str, routing_key: str, headers: Mapping[str, Any]) -> None:
+    """Refuse what doesn't fit into AMQP's short strings, as which these are written.
+
+    Raises:
+        InputError: a name or key has more than `MAX_SHORTSTR` bytes.
+    """
+    for what, text in (
+        ("exchange", exchange),
+        ("routing key", routing_key),
+        *(("header name", name) for name in headers),
+    ):
+        # A character has four bytes at most.
+        if len(text) * 4 > MAX_SHORTSTR and (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_SHORTSTR:
+            raise InputError(f"{what} of {size} bytes: AMQP carries {MAX_SHORTSTR} at most")
 
 
 # What Kombu publishes where nobody says anything: a priority of 0, among others.
@@ -64,6 +84,7 @@ class _Recorder(Producer):
 
     def publish(self, body: Any, routing_key: str | None = None, exchange: Any = None, **kwargs: Any) -> Any:
         name = exchange.name if isinstance(exchange, Exchange) else exchange
+        check_names(name or "", routing_key or "", kwargs.get("headers") or {})
         self.noted.append((name or "", routing_key or "", {**_DEFAULTS, **kwargs}))
         if not self.is_live:
             return None
@@ -84,15 +105,20 @@ def capture(
         UnknownName: `queue` names no queue of the application.
         InputError: Celery's own code fails on these options.
     """
-    recorder = _Recorder(app.connection_for_write(), is_live=False)
-    # A result backend subscribes to the result before the task is published, unless nobody may wait for it.
-    with denied_join_result(), _any_arguments(app, task), _warnings() as warnings:
-        try:
+    # Routers, signals and task classes are the application's own code: whatever they raise is the answer.
+    try:
+        with ExitStack() as stack:
+            recorder = _Recorder(app.connection_for_write(), is_live=False)
+            stack.enter_context(_any_arguments(app, task))
+            stack.enter_context(_only_producer(app, recorder))
+            warnings = stack.enter_context(_warnings())
             sent = _apply(recorder, app, task, args, kwargs, options)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"Celery itself cannot publish {task!r} with these options: {type(error).__name__}: {error}"
-            ) from error
+    except WaybillError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"Celery itself cannot publish {task!r} with these options: {type(error).__name__}: {error}"
+        ) from error
     return sent, tuple(warnings)
 
 
@@ -110,6 +136,7 @@ def publish(
 
     Raises:
         UnknownName: `queue` names no queue of the application, or the broker has no such exchange.
+        InputError: a name is too long, or the task's own `apply_async` published nothing.
         amqp.exceptions.AMQPError: the broker refuses for another reason.
     """
     with connection.channel() as channel:
@@ -137,6 +164,43 @@ def _any_arguments(app: Celery, task: str) -> Iterator[None]:
 
 
 @contextmanager
+def _only_producer(app: Celery, recorder: _Recorder) -> Iterator[None]:
+    """Whoever asks the application for a producer within the block gets this one.
+
+    A task class may have an `apply_async` of its own that doesn't hand on ours.
+    """
+    own = vars(app.amqp)
+    # `connections` is asked for the kind of broker when a task has a countdown.
+    connections = SimpleNamespace(connection=recorder.connection)
+    ours = {
+        "_producer_pool": SimpleNamespace(acquire=lambda *_, **__: recorder, connections=connections),
+        "Producer": lambda *_, **__: recorder,
+    }
+    before = {name: own[name] for name in ours if name in own}
+    own.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            del own[name]  # behind it is the class's, for what the application hadn't set
+        own.update(before)
+
+
+@contextmanager
+def _published_for_real(app: Celery) -> Iterator[None]:
+    """Within the block a task is neither run on the spot nor is its result subscribed to, which needs the backend."""
+    is_eager = app.conf.task_always_eager
+    if is_eager:
+        app.conf.task_always_eager = False
+    try:
+        with denied_join_result():
+            yield
+    finally:
+        if is_eager:
+            app.conf.task_always_eager = is_eager
+
+
+@contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What Celery's code logs as a warning within the block, each in one line, and nowhere else."""
     logger = logging.getLogger("celery.app.base")
@@ -161,12 +225,16 @@ def _apply(
     options: Mapping[str, Any],
 ) -> Publication:
     try:
-        if task in app.tasks:
-            app.tasks[task].apply_async(args, kwargs, producer=recorder, **options)
-        else:
-            app.send_task(task, args, kwargs, producer=recorder, **options)
+        with _published_for_real(app):
+            if task in app.tasks:
+                app.tasks[task].apply_async(args, kwargs, producer=recorder, **options)
+            else:
+                app.send_task(task, args, kwargs, producer=recorder, **options)
     except QueueNotFound as error:
         raise UnknownName("queue", str(options.get("queue")), app.amqp.queues, "the application") from error
+    if not recorder.noted:
+        how = " over the connection it was given" if recorder.is_live else ""
+        raise InputError(f"nothing to tell of {task!r}: this task's own apply_async published nothing{how}")
     # The task comes first; with `task_send_sent_event` its event follows through the same producer.
     (exchange, routing_key, published) = recorder.noted[0]
     headers = published.get("headers") or {}
@@ -179,4 +247,5 @@ def _apply(
         task=headers.get("task", task),
         task_id=published.get("correlation_id") or headers.get("id", ""),
         is_returned=recorder.is_returned,
+        declares=tuple(entity for entity in published.get("declare") or () if isinstance(entity, Queue)),
     )

@@ -104,10 +104,9 @@ def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator
     if not name:
         pytest.fail("set `waybill_app` in the pytest configuration, or override the fixture `waybill_app`")
     app = find_app(name)
-    before = app.conf.broker_url
-    provision.point(app, waybill_vhost.url)
+    restore = provision.point(app, waybill_vhost.url)
     yield app
-    provision.point(app, before)
+    restore()
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +122,8 @@ def waybill_workers(
     pytestconfig: pytest.Config, waybill_vhost: Address, waybill_fleet: Fleet
 ) -> Iterator[LocalWorkers]:
     """The module's workers, running as processes of this machine."""
-    with LocalWorkers(waybill_fleet, {"WAYBILL_BROKER_URL": waybill_vhost.url}, Path(pytestconfig.rootpath)) as workers:
+    environment = provision.environment(waybill_vhost.url)
+    with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath)) as workers:
         yield workers
 
 

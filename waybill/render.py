@@ -14,6 +14,7 @@ from waybill.explain import Arrival, Explanation
 from waybill.routing.dead_letters import DeadLettering
 from waybill.routing.tracing import Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
+from waybill.topology.declarations import effective_type
 
 YES, NO = "✓", "✗"
 # Bindings that did not match are drawn up to this many; an exchange may have thousands. `--json` gives all.
@@ -57,7 +58,7 @@ def trace_node(trace: Trace, notes: Mapping[str, Iterable[Node]] | None = None) 
 def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
     taken = [
         Node(
-            f"{YES} {attempt.binding.destination}  {binding_label(attempt.binding)}  {attempt.reason}",
+            f"{YES} {attempt.binding.destination}  {binding_label(attempt.binding, visit.type)}  {attempt.reason}",
             tuple(notes.get(attempt.binding.destination, ())),
         )
         for attempt in visit.matched
@@ -66,7 +67,7 @@ def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
     onward = [_visit_node(ahead, notes) for ahead in visit.onward]
     refused = [attempt for attempt in visit.attempts if not attempt.is_match]
     missed = [
-        Node(f"{NO} {attempt.binding.destination}  {binding_label(attempt.binding)}  {attempt.reason}")
+        Node(f"{NO} {attempt.binding.destination}  {binding_label(attempt.binding, visit.type)}  {attempt.reason}")
         for attempt in refused[:MAX_SHOWN]
     ]
     if len(refused) > MAX_SHOWN:
@@ -76,9 +77,9 @@ def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
     return Node(f"{exchange_name(visit.exchange)}{kind} — {visit.reached_by}{note}", (*taken, *onward, *missed))
 
 
-def binding_label(binding: Binding) -> str:
+def binding_label(binding: Binding, exchange_type: str) -> str:
     """What a binding asks for: its key, or the arguments that a headers exchange compares."""
-    if binding.arguments:
+    if binding.arguments and (exchange_type == "headers" or "x-match" in binding.arguments):
         return "{" + ", ".join(f"{name}: {value}" for name, value in sorted(binding.arguments.items())) + "}"
     return f"`{binding.binding_key}`"
 
@@ -141,12 +142,17 @@ def topology_node(topology: Topology, workers: Mapping[str, Iterable[str]] | Non
 
 
 def _binding_line(binding: Binding, topology: Topology, workers: Mapping[str, Iterable[str]]) -> str:
-    line = f"{binding_label(binding)} → {binding.destination}"
+    line = f"{binding_label(binding, _source_type(binding, topology))} → {binding.destination}"
     if binding.destination_type == "exchange":
         return f"{line} (exchange)"
     queue = topology.queue(binding.destination)
     consumers = ", ".join(workers.get(binding.destination, ()))
     return f"{line}{_arguments(queue.arguments if queue else {})}{f'  ⇒ {consumers}' if consumers else ''}"
+
+
+def _source_type(binding: Binding, topology: Topology) -> str:
+    source = topology.exchange(binding.source)
+    return "" if source is None else effective_type(source)
 
 
 def _arguments(arguments: Mapping[str, object]) -> str:
@@ -165,7 +171,7 @@ def mermaid(topology: Topology, workers: Mapping[str, Iterable[str]] | None = No
         lines.append(f'    {_id("q", queue.name)}["{_text(queue.name)}"]')
     for binding in topology.bindings:
         prefix = "x" if binding.destination_type == "exchange" else "q"
-        label = _text(binding_label(binding).strip("`")) or " "
+        label = _text(binding_label(binding, _source_type(binding, topology)).strip("`")) or " "
         lines.append(f'    {_id("x", binding.source)} -- "{label}" --> {_id(prefix, binding.destination)}')
     for exchange in topology.exchanges:
         if exchange.alternate:

@@ -11,6 +11,7 @@ import click
 from rich import progress
 
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError, TopologyError
+from waybill.publication import check_names
 from waybill.routing import Router
 from waybill.terminal import err
 
@@ -67,6 +68,10 @@ def _read(line: bytes, where: str) -> dict[str, Any]:
     for field, (kind, expected) in _FIELDS.items():
         if field in message and not isinstance(message[field], kind):
             raise InputError(f"{where}: {field}: expected {expected}, got {message[field]!r}")
+    try:
+        check_names(message.get("exchange", ""), message.get("routing_key", ""), message.get("headers") or {})
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     return message
 
 
