@@ -64,7 +64,7 @@ def main(broker: str, is_json: bool) -> int:
         surprises = stage.surprises
     for surprise in surprises:
         complain(f"otherwise than predicted: {surprise}")
-    err.print(f"\nall workers stopped; {monotonic() - began:.1f} s in all", style="dim")
+    err.print(f"\nthe tour is over after {monotonic() - began:.1f} s", style="dim")
     return EXIT_FINDINGS if surprises else EXIT_OK
 
 

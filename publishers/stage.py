@@ -250,7 +250,7 @@ def publisher(needs: Sequence[Queue]) -> Callable[[Callable[..., None]], click.C
                 lesson(stage, **arguments)
             for sent in stage.lost:
                 complain(
-                    f"returned by RabbitMQ: no queue takes the routing key {sent.routing_key!r} "
+                    f"returned by the broker: no queue takes the routing key {sent.routing_key!r} "
                     f"at the exchange {sent.exchange!r}"
                 )
             for surprise in stage.surprises:

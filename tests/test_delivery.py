@@ -33,6 +33,14 @@ def test_a_round_ends_when_every_consumer_of_every_queue_has_answered() -> None:
     assert current.is_complete
 
 
+def test_an_application_without_receipts_is_told_at_once() -> None:
+    with (
+        pytest.raises(FleetError, match="'bare' sends no receipts: call `waybill.receipts.enable"),
+        Watch(Celery("bare")),
+    ):
+        pass
+
+
 def test_a_round_without_consumers_is_complete() -> None:
     assert Round({}).is_complete
 

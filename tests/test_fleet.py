@@ -38,6 +38,7 @@ COMMANDS: tuple[tuple[str, tuple[str, tuple[str, ...]] | None], ...] = (
     ("gosu celery celery -A proj worker -Q a -c 4", ("celery@%h", ("a",))),
     ("sh -c 'celery -A proj beat'", None),
     ('["python", "-c", "import celery  # it\'s"]', None),
+    ("celery -A proj worker -n w1 -Q a", ("celery@w1", ("a",))),
     ("celery -A proj beat", None),
     ("celery -A proj", None),
     ("nginx -g daemon", None),

@@ -165,6 +165,10 @@ class Watch:
         self._arguments: dict[str, Mapping[str, Any]] = {}
 
     def __enter__(self) -> Watch:
+        if MARKER not in self.app.tasks:
+            raise FleetError(
+                f"the application {self.app.main!r} sends no receipts: call `waybill.receipts.enable(app)` where it is made"
+            )
         with ExitStack() as stack:
             self.connection = stack.enter_context(provision.connect(self.app))
             self._producer = Producer(self.connection)
@@ -249,7 +253,10 @@ class Watch:
                 return self.crew
             check_alive()
             if monotonic() > deadline:
-                raise FleetError(f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}")
+                heard = ", ".join(sorted(self.crew)) or "nobody"
+                raise FleetError(
+                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard}"
+                )
 
     def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
         inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)

@@ -199,6 +199,8 @@ def _started(service: str, command: list[str], where: str) -> Worker | None:
             "expected `-Q queue[,queue ...]`"
         )
     node_name = options.get("hostname") or "celery@%h"
+    if "@" not in node_name:  # Celery takes the whole for the host
+        node_name = f"celery@{node_name}"
     for name in (node_name, *queues):
         if "$" in name:
             raise InputError(

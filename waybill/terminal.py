@@ -77,5 +77,6 @@ def _code(command: click.Command, arguments: Sequence[str] | None, name: str | N
         code = EXIT_FAILED
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; another Ctrl-C must not change the exit code
+        complain("interrupted; everything that was started is stopped")
         code = EXIT_INTERRUPTED
     return code or 0
