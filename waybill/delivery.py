@@ -167,7 +167,8 @@ class Watch:
     def __enter__(self) -> Watch:
         if MARKER not in self.app.tasks:
             raise FleetError(
-                f"the application {self.app.main!r} sends no receipts: call `waybill.receipts.enable(app)` where it is made"
+                f"the application {self.app.main!r} sends no receipts: "
+                "call `waybill.receipts.enable(app)` where it is made"
             )
         with ExitStack() as stack:
             self.connection = stack.enter_context(provision.connect(self.app))
