@@ -91,7 +91,8 @@ def enable(app: Celery) -> None:
     Receipts are sent whether or not task events are on (`-E`), and don't switch the others on.
     """
     app.steps["consumer"].add(ReceiptSender)
-    app.task(_marker, name=MARKER, ignore_result=True, acks_late=False, expires=None)
+    # Not shared: another application of this process sends no receipts because this one does.
+    app.task(_marker, name=MARKER, shared=False, ignore_result=True, acks_late=False)
 
 
 def _marker() -> None:
