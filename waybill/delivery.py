@@ -31,7 +31,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from amqp.exceptions import ChannelError
+from amqp.exceptions import ChannelError, MessageNacked
 from celery import Celery
 from kombu import Connection, Consumer, Producer
 from kombu.message import Message as KombuMessage
@@ -317,16 +317,18 @@ class Watch:
         marker = str(uuid.uuid4())
         self._markers.add(marker)
         message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
-        self._producer.publish(
-            message.body,
-            exchange="",
-            routing_key=queue,
-            headers=message.headers,
-            priority=0,
-            serializer="json",
-            delivery_mode="transient",
-            **message.properties,
-        )
+        # A queue that goes with its worker refuses the marker; the worker is then missed, and named.
+        with suppress(MessageNacked):
+            self._producer.publish(
+                message.body,
+                exchange="",
+                routing_key=queue,
+                headers=message.headers,
+                priority=0,
+                serializer="json",
+                delivery_mode="transient",
+                **message.properties,
+            )
 
     def _on_events(self, body: Any, _message: KombuMessage) -> None:
         # A worker with an event loop sends what it gathered in one turn as a list.
