@@ -20,6 +20,7 @@ from exchanges import (
     fanout,
     forward,
     headers,
+    lanes,
     plugins,
     priority,
     topic,
@@ -36,6 +37,7 @@ KINDS: tuple[ModuleType, ...] = (
     deadletter,
     forward,
     plugins,
+    lanes,
 )
 
 QUEUES: tuple[Queue, ...] = tuple(queue for kind in KINDS for queue in kind.QUEUES)

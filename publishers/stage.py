@@ -12,15 +12,18 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import click
 from celery import Task
+from celery.result import AsyncResult
 from kombu import Exchange, Queue
 from rich.markup import escape
 
 import exchanges
 from exchanges.plugins import PLUGINS
+from publishers import results
 from waybill import provision
 from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
@@ -37,6 +40,9 @@ from worker.app import app
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
 
+# Columns of what was done, before the arrow: as wide as an exchange and a key in the lines of `show`.
+WIDTH = 43
+
 
 class Stage:
     """Where a lesson plays: publish through it, then `show` who received what.
@@ -47,10 +53,18 @@ class Stage:
         lost: the messages that were returned.
         surprises: what happened otherwise than predicted.
         missing_types: exchange types that this broker doesn't know.
+        environment: the variables with which a worker uses the same broker and result backend.
     """
 
-    def __init__(self, watch: Watch, missing_types: set[str], is_json: bool) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        missing_types: set[str],
+        is_json: bool,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.watch = watch
+        self.environment = environment
         self.router = Router.of(from_celery(app))
         self.lost: list[Publication] = []
         self.surprises: list[str] = []
@@ -99,6 +113,31 @@ class Stage:
         """A line for people; nothing with --json."""
         if not self._is_json:
             out.print(f"  [dim]{escape(text)}[/dim]")
+
+    def tell(self, what: str, happened: str, expected: str | None = None, **facts: Any) -> None:
+        """Print one line of a lesson that is about more than who received what.
+
+        Args:
+            what: what was done, `happened` what came of it.
+            expected: what should have; anything else is a surprise, with which the program ends with exit code 1.
+            facts: what `--json` prints beside them.
+        """
+        is_surprise = expected is not None and happened != expected
+        if self._is_json:
+            click.echo(json.dumps({"what": what, "happened": happened, "expected": expected, **facts}))
+        else:
+            wrong = f"  [bold red]✗ expected[/] {escape(str(expected))}" if is_surprise else ""
+            out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}{wrong}")
+        if is_surprise:
+            self.surprises.append(f"{what}: {happened}, expected {expected}")
+
+    def places(self, *tasks: AsyncResult) -> dict[str, str]:
+        """Task id -> where it ran, as `worker (queue)`, once the watch has proven that all receipts are here."""
+        received = self.watch.receipts_of(task.id for task in tasks)
+        return {
+            task_id: ", ".join(f"{receipt.worker_name} ({receipt.queue})" for receipt in receipts)
+            for task_id, receipts in received.items()
+        }
 
     def show(self, order: Callable[[Delivery], Any] | None = None) -> tuple[Delivery, ...]:
         """Wait until it's known who received what was published since the last call, and print it.
@@ -184,40 +223,54 @@ def names(queues: Iterable[Queue]) -> set[str]:
 
 
 @contextmanager
-def open_stage(broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool = False) -> Iterator[Stage]:
+def open_stage(
+    broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool = False, needs_results: bool = False
+) -> Iterator[Stage]:
     """A stage on this broker.
 
     Args:
         broker: `embedded`, `docker` or a URL.
         needs: the queues whose workers are needed.
         is_tour: start the fleet on a broker that's there too, when no worker answers on it.
+        needs_results: refuse a broker whose workers keep their results nobody knows where.
     """
     with ExitStack() as stack:
         address = stack.enter_context(provision.broker(broker))
         is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
-        provision.point(app, address.url)
+        stack.callback(provision.point(app, address.url))
         with provision.connect(app) as connection:
             missing = provision.missing_exchange_types(connection, PLUGINS)
             exchanges.declare(connection, missing)
         fleet = read_fleet(COMPOSE).consuming(names(needs))
         if missing:
             fleet = fleet.without(names(exchanges.QUEUES) - names(exchanges.queues_without(missing)))
-        yield Stage(stack.enter_context(_watch(address, fleet, is_ours, is_tour)), missing, is_json)
+        watch = None if is_ours else stack.enter_context(_existing(is_tour))
+        where = stack.enter_context(results.kept(app, is_ours=watch is None))
+        if needs_results:
+            results.require(app)
+        environment = {**provision.environment(address.url), **where}
+        if watch is None:
+            watch = stack.enter_context(_started(fleet, environment))
+        yield Stage(watch, missing, is_json, environment)
 
 
 @contextmanager
-def _watch(address: provision.Address, fleet: Fleet, is_ours: bool, is_tour: bool) -> Iterator[Watch]:
-    """Watch the workers that run there, or start the fleet and watch it."""
-    if not is_ours:
-        with Watch(app) as watch:
-            watch.roll_call()
-            if watch.crew or not is_tour:
-                yield watch
-                return
-    with (
-        LocalWorkers(fleet, provision.environment(address.url), ROOT) as workers,
-        Watch(app) as watch,
-    ):
+def _existing(is_tour: bool) -> Iterator[Watch | None]:
+    """Watch the workers that run there; None when the tour has to start them."""
+    with ExitStack() as stack:
+        watch = stack.enter_context(Watch(app))
+        watch.roll_call()
+        if watch.crew or not is_tour:
+            yield watch
+            return
+        stack.close()
+        yield None
+
+
+@contextmanager
+def _started(fleet: Fleet, environment: Mapping[str, str]) -> Iterator[Watch]:
+    """Start the fleet and watch it."""
+    with LocalWorkers(fleet, environment, ROOT) as workers, Watch(app) as watch:
         watch.roll_call([worker.name for worker in fleet], workers.check_alive)
         yield watch
 
@@ -235,18 +288,19 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
-def publisher(needs: Sequence[Queue]) -> Callable[[Callable[..., None]], click.Command]:
+def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[Callable[..., None]], click.Command]:
     """Make a program of a lesson: its own arguments, `--broker` and `--json`; exit code 1 when a message was returned.
 
     Args:
         needs: the queues that the lesson's messages may reach.
+        needs_results: the lesson reads results.
     """
 
     def decorate(lesson: Callable[..., None]) -> click.Command:
         @broker_options
         @functools.wraps(lesson)
         def main(broker: str, is_json: bool, **arguments: Any) -> int:
-            with open_stage(broker, needs, is_json) as stage:
+            with open_stage(broker, needs, is_json, needs_results=needs_results) as stage:
                 lesson(stage, **arguments)
             for sent in stage.lost:
                 complain(

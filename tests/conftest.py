@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +14,13 @@ from waybill.provision import DOCKER, EMBEDDED, Address
 from waybill.pytest_plugin import a_broker
 
 NAMED = os.environ.get("WAYBILL_BROKER_URL") or os.environ.get("BROKER")
+
+# Where results are kept, unless something is named: the showcase's settings are read from the environment when it is
+# first imported, which is before any fixture.
+if "WAYBILL_RESULT_BACKEND" not in os.environ:
+    RESULTS = tempfile.mkdtemp(prefix="waybill-tests-")
+    os.environ["WAYBILL_RESULT_BACKEND"] = f"file://{RESULTS}"
+    atexit.register(shutil.rmtree, RESULTS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """The README's commands and pictures: what it shows, and what the programs show now.
 
+Where times are shown, the line `<!-- numbers vary -->` stands before the block: then digits and bars are not compared.
+
 `python -m tests.readme --broker URL` writes the README anew from what they print; the test only compares.
 """
 
@@ -16,8 +18,12 @@ import click
 from tests.programs import ROOT, call
 
 README = ROOT / "README.md"
-BLOCK = re.compile(r"```console\n\$ (?P<command>.*)\n(?P<shown>(?:.*\n)*?)```\n")
+BLOCK = re.compile(r"(?P<varies><!-- numbers vary -->\n)?```console\n\$ (?P<command>.*)\n(?P<shown>(?:.*\n)*?)```\n")
 PICTURE = re.compile(r"<!-- (?P<command>.*) -->\n```mermaid\n(?P<shown>(?:.*\n)*?)```\n")
+
+
+# A number with its blanks, or a bar: what differs from run to run where numbers vary.
+VARYING = re.compile(r"[ \d.▏▎▍▌▋▊▉█]*[\d▏▎▍▌▋▊▉█][ \d.▏▎▍▌▋▊▉█]*")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,13 @@ class Example:
 
     command: str
     shown: str
+    varies: bool = False
+
+    def is_shown_by(self, printed: str) -> bool:
+        """Whether the README shows what was printed."""
+        if not self.varies:
+            return printed == self.shown
+        return VARYING.sub("#", printed) == VARYING.sub("#", self.shown)
 
     def now(self) -> str:
         """What the command prints now."""
@@ -39,7 +52,7 @@ def examples() -> Iterator[Example]:
     """The commands with output, in the order of the README; the picture is one of them."""
     for pattern in (PICTURE, BLOCK):
         for found in pattern.finditer(README.read_text(encoding="utf-8")):
-            yield Example(found["command"], found["shown"])
+            yield Example(found["command"], found["shown"], bool(found.groupdict().get("varies")))
 
 
 def _anew(found: re.Match[str]) -> str:

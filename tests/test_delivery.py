@@ -54,6 +54,16 @@ def test_absence_is_seen_however_slow_the_receiver(waybill_watch: Watch) -> None
     assert waybill_watch.settle() == ()
 
 
+def test_receipts_of_what_somebody_else_published(waybill_app: Celery, waybill_watch: Watch) -> None:
+    """A dead letter's second receipt is here too, and `settle` doesn't know of any of them."""
+    task = waybill_app.tasks["worker.tasks.fulfil"]
+    sent = task.apply_async(("o", False), exchange="orders", exchange_type="direct", routing_key="order")
+    received = waybill_watch.receipts_of([sent.id, "nosuch"])
+    assert [receipt.worker_name for receipt in received[sent.id]] == ["orders", "clerk"]
+    assert received["nosuch"] == ()
+    assert waybill_watch.settle() == ()
+
+
 def test_a_busy_consumer_is_waited_for_and_the_free_one_is_not_flooded(waybill_watch: Watch) -> None:
     waybill_watch.publish("worker.tasks.nap", (3,), exchange="media", routing_key="media.image")
     waybill_watch.publish("worker.tasks.work", exchange="media", routing_key="media.image")

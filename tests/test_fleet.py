@@ -53,6 +53,18 @@ def test_commands(tmp_path: Path, command: str, expected: tuple[str, tuple[str, 
     assert found.get("one") == expected
 
 
+def test_a_service_with_profiles_is_there_when_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "docker-compose.yml"
+    path.write_text(
+        "services:\n"
+        "  a: {command: celery worker -n a -Q q}\n"
+        "  b: {command: celery worker -n b -Q q, profiles: [lessons]}\n"
+    )
+    assert [worker.service for worker in read_fleet(path)] == ["a"]
+    assert [worker.service for worker in read_fleet(path, ["other"])] == ["a"]
+    assert [worker.service for worker in read_fleet(path, ["lessons"])] == ["a", "b"]
+
+
 # a service's entrypoint and command -> its queues
 ENTRYPOINTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("entrypoint: celery, command: -A proj worker -Q a", ("a",)),

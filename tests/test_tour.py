@@ -34,9 +34,9 @@ def _environments() -> Iterator[tuple[int, list[bytes]]]:
 def test_the_tour_starts_and_stops_the_fleet(waybill_vhost: Address) -> None:
     result = module("publishers", environment={"BROKER": waybill_vhost.url})
     assert result.code == 0, result.err
-    assert "14 workers are ready" in result.err
+    assert "17 workers are ready" in result.err
     assert workers_at(waybill_vhost.url) == []
-    assert "images1 images2 mail orders ticker usa videos world" in result.out
+    assert "images1 images2 mail orders quick standalone ticker usa videos world" in result.out
 
 
 # signals that are sent, one after the other -> exit code
@@ -64,7 +64,7 @@ def test_whoever_ends_the_tour_every_worker_stops(
         for line in tour.stderr:
             if "workers are ready" in line:
                 break
-        assert len(workers_at(waybill_vhost.url)) >= 14
+        assert len(workers_at(waybill_vhost.url)) >= 17
         for number in signals:
             tour.send_signal(number)
         _, err = tour.communicate(timeout=60)
@@ -100,7 +100,7 @@ def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.Monke
     with a_broker(provision.DOCKER) as bare:
         result = module("publishers", environment={"BROKER": bare.url})
         alone = module("publishers.history", environment={"BROKER": bare.url})
-    assert "12 workers are ready" in result.err
+    assert "15 workers are ready" in result.err
     assert "skipped: this broker has no exchange type 'x-recent-history'" in result.err
     assert "skipped: this broker has no exchange type 'x-consistent-hash'" in result.err
     assert "rabbitmq_consistent_hash_exchange" in result.err

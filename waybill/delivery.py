@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -217,11 +217,7 @@ class Watch:
             FleetError: a worker did not answer its marker in time, or has ended, or consumes a queue that cannot be
                 marked.
         """
-        for queue, arguments in self._arguments.items():
-            _refuse_unmarkable(queue, arguments)
-        seen = -1
-        while seen != (seen := self._count()):
-            self._run_round()
+        self._prove({sent.task_id for sent in self._pending})
         deliveries = tuple(
             Delivery(sent, tuple(receipt for receipt in self._receipts if receipt.task_id == sent.task_id))
             for sent in self._pending
@@ -230,6 +226,21 @@ class Watch:
         self._receipts.clear()
         self._markers.clear()
         return deliveries
+
+    def receipts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[Receipt, ...]]:
+        """Who received the tasks of these ids, whoever published them, since the last `settle`.
+
+        For what a watch can't publish itself: the links of a chain come from workers.
+
+        Returns:
+            Task id -> its receipts, in the order of arrival.
+
+        Raises:
+            FleetError: as `settle`.
+        """
+        ids = tuple(dict.fromkeys(task_ids))
+        self._prove(set(ids))
+        return {one: tuple(receipt for receipt in self._receipts if receipt.task_id == one) for one in ids}
 
     def roll_call(
         self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
@@ -288,6 +299,14 @@ class Watch:
         except ChannelError:  # 404, or 405 for a queue that is some worker's own
             return 0
 
+    def _prove(self, task_ids: Set[str]) -> None:
+        """Run rounds of markers until one brings no new receipt of these tasks."""
+        for queue, arguments in self._arguments.items():
+            _refuse_unmarkable(queue, arguments)
+        seen = -1
+        while seen != (seen := sum(receipt.task_id in task_ids for receipt in self._receipts)):
+            self._run_round()
+
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
         single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
@@ -342,11 +361,6 @@ class Watch:
                     self._pace = FIRST_PACE
                 else:
                     self._due.append(receipt.queue)
-
-    def _count(self) -> int:
-        """How many receipts of our own messages are here."""
-        ours = {sent.task_id for sent in self._pending}
-        return sum(receipt.task_id in ours for receipt in self._receipts)
 
 
 def _arguments_of(queue: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Two descriptions are understood: the services of a `docker-compose.yml` and the lines of a `Procfile`. Each gives names
 and commands; a command that runs `celery ... worker` is a worker, and Celery's own option parser reads it. A service's
-command stands behind its entrypoint, and what `sh -c` gets is read as the shell would, save for variables. Nothing is
+command stands behind its entrypoint, and what `sh -c` gets is read as the shell would, save for variables. A service
+with `profiles` belongs to the fleet when one of them is asked for, as for `docker compose --profile`. Nothing is
 started here.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -80,8 +81,11 @@ class Fleet:
         return Fleet(tuple(worker for worker in self.workers if worker.name in wanted))
 
 
-def read_fleet(path: Path) -> Fleet:
+def read_fleet(path: Path, profiles: Iterable[str] = ()) -> Fleet:
     """Read a `docker-compose.yml` or a `Procfile`.
+
+    Args:
+        profiles: those of the compose file whose services belong to the fleet too.
 
     Raises:
         InputError: the file can't be read or parsed, a worker has no `-Q`, options that Celery doesn't know or a
@@ -91,7 +95,7 @@ def read_fleet(path: Path) -> Fleet:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    commands = _procfile(text) if path.name.startswith("Procfile") else _compose(text, str(path))
+    commands = _procfile(text) if path.name.startswith("Procfile") else _compose(text, str(path), set(profiles))
     workers = tuple(worker for service, found in commands.items() if (worker := _worker(service, found, str(path))))
     if not workers:
         raise InputError(f"{path}: no service runs `celery ... worker`")
@@ -99,7 +103,7 @@ def read_fleet(path: Path) -> Fleet:
     return Fleet(workers)
 
 
-def _compose(text: str, where: str) -> dict[str, list[list[str]]]:
+def _compose(text: str, where: str, profiles: Set[str]) -> dict[str, list[list[str]]]:
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -111,11 +115,16 @@ def _compose(text: str, where: str) -> dict[str, list[list[str]]]:
         raise InputError(f"{where}: expected a mapping `services`, got {type(services).__name__}")
     commands = {}
     for name, service in services.items():
-        if isinstance(service, Mapping):
+        if isinstance(service, Mapping) and _is_wanted(service.get("profiles"), profiles):
             at = f"{where}: service {name!r}"
             words = _words(service.get("entrypoint"), at) + _words(service.get("command"), at)
             commands[str(name)] = _unwrapped(words, at)
     return commands
+
+
+def _is_wanted(own: Any, profiles: Set[str]) -> bool:
+    """Whether compose would start a service with these profiles of its own: always without any."""
+    return not own or (isinstance(own, list) and not profiles.isdisjoint(map(str, own)))
 
 
 def _procfile(text: str) -> dict[str, list[list[str]]]:

@@ -18,6 +18,24 @@ def work(label: str = "") -> str:
 
 
 @app.task
+def add(x: float, y: float) -> float:
+    """The sum of two numbers."""
+    return x + y
+
+
+@app.task
+def total(numbers: list[float]) -> float:
+    """The sum of a list, such as a chord hands to its body."""
+    return sum(numbers)
+
+
+@app.task
+def divide(x: float, y: float) -> float:
+    """A quotient; by zero the task fails."""
+    return x / y
+
+
+@app.task
 def encode(path: str) -> str:
     """Turn a video or an image into another format. The exchange `by_task` knows it by its name."""
     return f"{path}.webm"

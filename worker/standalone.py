@@ -1,0 +1,19 @@
+"""The same application by its constructor alone: `celery -A worker.standalone worker -n standalone@%h -Q standalone`.
+
+`worker/app.py` takes its settings from a module, by name. Here they are arguments: nothing to import beside this file,
+and nothing to find when a setting surprises. Both give the same effective settings.
+"""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from waybill import receipts
+from worker import celeryconfig
+
+app = Celery(
+    "showcase",
+    include=["worker.tasks", "worker.signals"],
+    changes={name: value for name, value in vars(celeryconfig).items() if name.islower() and not name.startswith("_")},
+)
+receipts.enable(app)
