@@ -46,6 +46,10 @@ EXCHANGES: tuple[Exchange, ...] = tuple(exchange for kind in KINDS for exchange 
 EXCHANGE_BINDINGS: dict[Exchange, tuple[Any, ...]] = forward.EXCHANGE_BINDINGS
 
 
+# Every type of exchange that stands in these files.
+TYPES = frozenset(exchange.type for exchange in EXCHANGES)
+
+
 def queues_without(exchange_types: Iterable[str]) -> Iterator[Queue]:
     """The queues that can be declared on a broker which lacks these exchange types."""
     missing = set(exchange_types)
@@ -71,7 +75,9 @@ def declare(connection: Connection, missing_types: Iterable[str] = ()) -> None:
             # A Broadcast queue belongs to the worker that consumes it, and goes when that worker goes.
             if queue not in fanout.BROADCASTS:
                 queue(channel).declare()
-        for destination, bindings in EXCHANGE_BINDINGS.items():
+        # Kombu's virtual transports, such as Redis, have no bindings between exchanges.
+        bindable = EXCHANGE_BINDINGS if connection.transport.driver_type == "amqp" else {}
+        for destination, bindings in bindable.items():
             for binding in bindings:
                 binding.declare(channel)
                 binding.bind(destination(channel))

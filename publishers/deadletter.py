@@ -19,7 +19,8 @@ def lesson(stage: Stage, orders: Sequence[str] = ()) -> None:
 
     Without an ORDER: one of each.
     """
-    for order in orders or ORDERS:
+    orders = orders or ORDERS
+    for order in orders:
         stage.publish(
             tasks.fulfil,
             order,
@@ -28,7 +29,10 @@ def lesson(stage: Stage, orders: Sequence[str] = ()) -> None:
             routing_key="order",
             label=order,
         )
-    stage.show()
+    for order, delivery in zip(orders, stage.show(), strict=True):
+        queues = [receipt.queue for receipt in delivery.received]
+        if queues:  # without workers both wait in the first queue
+            stage.expect(order, queues, ["orders", "orders_dead"] if order == "sold-out" else ["orders"])
 
 
 main = publisher(deadletter.QUEUES)(

@@ -30,7 +30,9 @@ def lesson(stage: Stage, priorities: Sequence[int] = ()) -> None:
     with looking_away(stage):
         for value in priorities or (1, 9, 5):
             stage.publish(tasks.work, str(value), exchange=priority.tasks, routing_key="tasks", priority=value)
-    stage.show(order=_when_received)
+    served = sorted(stage.show(order=_when_received), key=_when_received)
+    order = [delivery.publication.priority for delivery in served if delivery.received]
+    stage.expect("priorities in the order of service", order, sorted(order, key=lambda value: -(value or 0)))
 
 
 @contextmanager

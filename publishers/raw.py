@@ -46,6 +46,8 @@ def lesson(
     stage: Stage, exchange: str = "media", routing_key: str = "media.video", task: str = "worker.tasks.encode"
 ) -> None:
     """Publish one task with plain pika; the worker runs it like any other."""
+    if not stage.speaks_amqp():
+        return
     properties, body = message(task, "a-film-from-elsewhere")
     stage.follow(
         Publication(

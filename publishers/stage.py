@@ -128,8 +128,8 @@ class Stage:
         else:
             wrong = f"  [bold red]✗ expected[/] {escape(str(expected))}" if is_surprise else ""
             out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}{wrong}")
-        if is_surprise:
-            self.surprises.append(f"{what}: {happened}, expected {expected}")
+        if expected is not None:
+            self.expect(what, happened, expected)
 
     def places(self, *tasks: AsyncResult) -> dict[str, str]:
         """Task id -> where it ran, as `worker (queue)`, once the watch has proven that all receipts are here."""
@@ -168,12 +168,21 @@ class Stage:
         """True, with a line that says so, when the broker doesn't know this type of exchange."""
         if exchange.type not in self.missing_types:
             return False
-        err.print(
-            f"skipped: this broker has no exchange type {exchange.type!r}; "
-            f"`rabbitmq-plugins enable {PLUGINS[exchange.type]}` brings it",
-            style="yellow",
-        )
+        brings = f"`rabbitmq-plugins enable {PLUGINS[exchange.type]}`" if exchange.type in PLUGINS else "RabbitMQ"
+        err.print(f"skipped: this broker has no exchange type {exchange.type!r}; {brings} brings it", style="yellow")
         return True
+
+    def speaks_amqp(self) -> bool:
+        """False, with a line that says so, on a broker behind one of Kombu's virtual transports, such as Redis."""
+        driver = self.watch.connection.transport.driver_type
+        if driver != "amqp":
+            err.print(f"skipped: this lesson needs AMQP, and this broker is {driver}", style="yellow")
+        return bool(driver == "amqp")
+
+    def expect(self, what: str, happened: object, expected: object) -> None:
+        """Something beside routing that a lesson promises; what differs is a surprise."""
+        if happened != expected:
+            self.surprises.append(f"{what}: {happened}, expected {expected}")
 
     def _print(self, delivery: Delivery, predicted: Trace, wrong: Sequence[str]) -> None:
         sent = delivery.publication
@@ -239,7 +248,7 @@ def open_stage(
         is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
         stack.callback(provision.point(app, address.url))
         with provision.connect(app) as connection:
-            missing = provision.missing_exchange_types(connection, PLUGINS)
+            missing = provision.missing_exchange_types(connection, exchanges.TYPES)
             exchanges.declare(connection, missing)
         fleet = read_fleet(COMPOSE).consuming(names(needs))
         if missing:

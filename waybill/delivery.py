@@ -4,7 +4,8 @@ Absence is proven and not waited for. After the messages, a *marker* is publishe
 consumes, and again until every consumer of that queue has received one. The proof:
 
 1. A queue hands out its messages in order. What was in it before the marker has been handed out before the marker.
-   Markers carry priority 0, the lowest there is, so that they stay behind on a queue with priorities.
+   Markers carry the lowest priority there is, so that they stay behind on a queue with priorities: 0, and on Redis,
+   where Kombu serves the smallest number first, 9.
 2. A consumer gets its messages in the order in which the queue handed them to it. When *each* consumer of the queue
    has received a marker, each has received everything that was handed to it before.
 3. A worker's receipts arrive in the order in which it received (see `receipts`). When its marker's receipt is here, so
@@ -53,6 +54,9 @@ ROLL_CALL_ROUND = 0.5
 # Seconds between two markers for a queue whose marker went to a consumer that had answered: another of its consumers is
 # busy, and the free ones must not be flooded. Doubled each time, and small again with the next answer.
 FIRST_PACE, SLOWEST_PACE = 0.005, 0.25
+
+# Driver -> the priority that is served last, where it isn't 0 (kombu/transport/redis.py, PRIORITY_STEPS).
+LAST_PRIORITY = {"redis": 9}
 
 # Stands for the consumer of a queue with a single active one.
 ACTIVE = "the active consumer"
@@ -163,6 +167,9 @@ class Watch:
         self._due: list[str] = []
         self._pace = FIRST_PACE
         self._arguments: dict[str, Mapping[str, Any]] = {}
+        # Queue -> its fanout exchange and binding key, on Redis: there it is a subscription to both together, which the
+        # default exchange doesn't reach.
+        self._subscribed: dict[str, tuple[str, str]] = {}
 
     def __enter__(self) -> Watch:
         if MARKER not in self.app.tasks:
@@ -189,7 +196,8 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None and self.connection.connected:
+        is_amqp = self.connection.transport.driver_type == "amqp"
+        if kind is not None and is_amqp and self.connection.connected:
             # Broken off, perhaps within a frame: to a goodbye there might never be an answer.
             self.connection.connection.collect()
         self._exit.close()
@@ -273,7 +281,14 @@ class Watch:
     def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
         inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
         answers = inspect.active_queues() or {}
-        self._arguments = {queue["name"]: _arguments_of(queue) for queues in answers.values() for queue in queues}
+        told = [queue for queues in answers.values() for queue in queues]
+        self._arguments = {queue["name"]: _arguments_of(queue) for queue in told}
+        if self.connection.transport.driver_type == "redis":
+            self._subscribed = {
+                queue["name"]: (queue["exchange"]["name"], queue["routing_key"] or "")
+                for queue in told
+                if queue["exchange"]["type"] == "fanout"
+            }
         return {
             worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in answers.items()
         }
@@ -336,14 +351,15 @@ class Watch:
         marker = str(uuid.uuid4())
         self._markers.add(marker)
         message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
+        exchange, routing_key = self._subscribed.get(queue, ("", queue))
         # A queue that goes with its worker refuses the marker; the worker is then missed, and named.
         with suppress(MessageNacked):
             self._producer.publish(
                 message.body,
-                exchange="",
-                routing_key=queue,
+                exchange=exchange,
+                routing_key=routing_key,
                 headers=message.headers,
-                priority=0,
+                priority=LAST_PRIORITY.get(self.connection.transport.driver_type, 0),
                 serializer="json",
                 delivery_mode="transient",
                 **message.properties,

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from amqp.exceptions import AMQPError, InvalidCommand, PreconditionFailed
 from celery import Celery
 from kombu import Connection
+from kombu.transport import virtual
 
 from waybill.broker import Broker
 from waybill.errors import BrokerUnavailable, InputError
@@ -34,6 +35,13 @@ DEFAULT = EMBEDDED
 
 # Default ports of AMQP and of the management API, plain and with TLS.
 PORTS = {"amqp": (AMQP_PORT, MANAGEMENT_PORT), "pyamqp": (AMQP_PORT, MANAGEMENT_PORT), "amqps": (5671, 15671)}
+
+# Kombu's virtual transport on Redis: the showcase runs on it to show what holds there. Its databases are numbers.
+REDIS = ("redis", "rediss")
+REDIS_DATABASE = "/0"
+
+# Exchange types that every AMQP broker has.
+BUILT_IN_TYPES = frozenset({"direct", "topic", "fanout", "headers"})
 
 # Celery takes each of these settings from the environment first (celery/app/utils.py, Settings).
 BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -55,6 +63,11 @@ class Address:
 
     url: str
     management_url: str | None
+
+    @property
+    def has_vhosts(self) -> bool:
+        """False on Redis, which has numbered databases."""
+        return urlsplit(self.url).scheme not in REDIS
 
     @property
     def vhost(self) -> str:
@@ -97,7 +110,7 @@ def broker(which: str) -> Iterator[Address]:
     elif which == DOCKER:
         with _container() as address:
             yield address
-    elif _split(which).scheme in PORTS:
+    elif _split(which).scheme in (*PORTS, *REDIS):
         yield existing(which)
     else:
         raise InputError(
@@ -127,6 +140,11 @@ def existing(url: str) -> Address:
         raise InputError(
             f"broker {masked(url)!r}: no host, expected amqp://user:password@host:{port or AMQP_PORT}/vhost"
         )
+    if parts.scheme in REDIS:
+        database = REDIS_DATABASE if parts.path in ("", "/") else parts.path
+        if not database[1:].isdecimal():
+            raise InputError(f"broker {masked(url)!r}: expected the number of a database, got {database[1:]!r}")
+        return Address(urlunsplit((parts.scheme, parts.netloc, database, parts.query, "")), None)
     amqp_port, management_port = PORTS.get(parts.scheme, PORTS["amqp"])
     is_tls = parts.scheme == "amqps"
     path = "" if parts.path in ("", "/", "//") else parts.path
@@ -188,15 +206,33 @@ def connect(app: Celery) -> Connection:
             f"no broker at {shown}: {error}; start one with `docker compose up` or `waybill broker`, "
             "or name another with BROKER=amqp://..."
         ) from error
+    if isinstance(connection.transport, virtual.Transport):
+        _introduce(app, connection)
     return connection
+
+
+def _introduce(app: Celery, connection: Connection) -> None:
+    """Declare the application's exchanges on this very connection.
+
+    Kombu's virtual transports keep the type of an exchange nowhere else: to a connection that hasn't declared it every
+    exchange is a direct one.
+    """
+    known = connection.transport.implements.exchange_type
+    with connection.channel() as channel:
+        for exchange in {queue.exchange for queue in app.amqp.queues.values() if queue.exchange.type in known}:
+            exchange(channel).declare()
 
 
 def missing_exchange_types(connection: Connection, types: Iterable[str]) -> set[str]:
     """The exchange types, of these, that the broker doesn't know: those of plugins that are not enabled.
 
-    RabbitMQ has no question for it over AMQP, so an exchange of each type is declared and deleted.
+    RabbitMQ has no question for it over AMQP, so an exchange of each type is declared and deleted. Kombu's virtual
+    transports take any declaration, and say themselves what they can route.
     """
-    return {kind for kind in types if not _knows(connection, kind)}
+    transport = connection.transport
+    if transport.driver_type != "amqp":
+        return set(types).difference(transport.implements.exchange_type)
+    return {kind for kind in types if kind not in BUILT_IN_TYPES and not _knows(connection, kind)}
 
 
 def _knows(connection: Connection, exchange_type: str) -> bool:

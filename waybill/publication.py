@@ -20,6 +20,7 @@ from celery import Celery
 from celery.exceptions import QueueNotFound
 from celery.result import denied_join_result
 from kombu import Connection, Exchange, Producer, Queue
+from kombu.transport import virtual
 
 from waybill.errors import InputError, UnknownName, WaybillError
 from waybill.topology.declarations import MAX_SHORTSTR
@@ -73,7 +74,9 @@ class _Recorder(Producer):
     """A producer that notes what it is told to publish, and sends it when it is live."""
 
     def __init__(self, connection: Connection, is_live: bool, **kwargs: Any) -> None:
-        super().__init__(connection, auto_declare=False, on_return=self._on_return, **kwargs)
+        # Only AMQP returns messages: the channels of Kombu's virtual transports have no place to be told of it.
+        on_return = None if isinstance(connection, virtual.Channel) else self._on_return
+        super().__init__(connection, auto_declare=False, on_return=on_return, **kwargs)
         self.is_live = is_live
         self.noted: list[tuple[str, str, dict[str, Any]]] = []
         self.is_returned = False

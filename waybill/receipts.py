@@ -3,7 +3,8 @@
 For each task message, as soon as it is received and before it runs, the worker sends the Celery event
 `waybill-received` (`waybill-discarded` for a task that it has not registered). Any event consumer sees them; `Receipt`
 reads them. AMQP doesn't deliver the name of the queue: it is known from the consumer tag of the delivery, since the
-worker registered one tag for each queue.
+worker registered one tag for each queue. Kombu's virtual transports (Redis and others) deliver neither, but hand each
+message to a callback of its queue, and this is where it is noted.
 
 The law of reading receipts: from one worker they arrive in the order in which it received the messages, because they
 are published on one channel. Nothing is known of the order between workers.
@@ -11,7 +12,7 @@ are published on one channel. Nothing is known of the order between workers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -22,6 +23,7 @@ from celery.utils.time import utcoffset
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu.message import Message as KombuMessage
+from kombu.transport import virtual
 
 EVENT_GROUP = "waybill"
 RECEIVED = f"{EVENT_GROUP}-received"
@@ -32,6 +34,9 @@ DISCARDED = f"{EVENT_GROUP}-discarded"
 # with all that have gathered, for somebody is waiting for it.
 GATHER = 0.1
 MAX_GATHERED = 200
+
+# Where the name of the queue is noted in the delivery information of a virtual transport's message.
+NOTED_QUEUE = "waybill_queue"
 
 # The task that does nothing: receiving it proves that everything before it in its queue was received.
 MARKER = "waybill.marker"
@@ -124,6 +129,8 @@ class ReceiptSender(bootsteps.StartStopStep):
             dispatcher.groups = {EVENT_GROUP}  # no other event than ours
             dispatcher.enable()
         self._is_flush_due = False
+        if isinstance(transport := consumer.connection.transport, virtual.Transport):
+            transport._callbacks = _QueueNotes(transport._callbacks)
         self._learn_tags(consumer)
         signals.task_received.connect(self._on_received, sender=consumer, dispatch_uid=id(self))
         signals.task_unknown.connect(self._on_unknown, sender=consumer, dispatch_uid=id(self))
@@ -143,10 +150,15 @@ class ReceiptSender(bootsteps.StartStopStep):
     def _on_unknown(self, sender: Consumer, message: KombuMessage, name: str, id: str, **_: object) -> None:
         self._send(sender, DISCARDED, id, name, message)
 
-    def _send(self, consumer: Consumer, event: str, task_id: str, task: str, message: KombuMessage) -> None:
-        delivery = message.delivery_info
+    def _queue_of(self, consumer: Consumer, delivery: Mapping[str, Any]) -> str:
+        if (noted := delivery.get(NOTED_QUEUE)) is not None:
+            return str(noted)
         if delivery["consumer_tag"] not in self._queues:  # a queue that was added at run time
             self._learn_tags(consumer)
+        return self._queues[delivery["consumer_tag"]]
+
+    def _send(self, consumer: Consumer, event: str, task_id: str, task: str, message: KombuMessage) -> None:
+        delivery = message.delivery_info
         dispatcher = consumer.event_dispatcher
         self._waiting.append(
             Event(
@@ -157,11 +169,11 @@ class ReceiptSender(bootsteps.StartStopStep):
                 clock=dispatcher.clock.forward(),
                 uuid=task_id,
                 name=task,
-                queue=self._queues[delivery["consumer_tag"]],
+                queue=self._queue_of(consumer, delivery),
                 exchange=delivery["exchange"],
                 routing_key=delivery["routing_key"],
                 priority=message.properties.get("priority"),
-                redelivered=bool(delivery["redelivered"]),
+                redelivered=bool(delivery.get("redelivered")),
             )
         )
         is_pause_over = monotonic() - self._flushed > GATHER
@@ -192,3 +204,19 @@ class ReceiptSender(bootsteps.StartStopStep):
         except consumer.connection_errors:
             # The worker is about to notice by itself; after the reconnection they are sent with the next one.
             self._waiting = gathered + self._waiting
+
+
+class _QueueNotes(dict[str, Callable[[dict[str, Any]], Any]]):
+    """A virtual transport's callbacks, one for each queue that it consumes, each noting its queue on the message."""
+
+    def __init__(self, callbacks: Mapping[str, Callable[[dict[str, Any]], Any]]) -> None:
+        super().__init__()
+        for queue, callback in callbacks.items():
+            self[queue] = callback
+
+    def __setitem__(self, queue: str, callback: Callable[[dict[str, Any]], Any]) -> None:
+        def note(message: dict[str, Any]) -> Any:
+            message["properties"]["delivery_info"][NOTED_QUEUE] = queue
+            return callback(message)
+
+        super().__setitem__(queue, note)

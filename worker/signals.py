@@ -10,7 +10,6 @@ from celery.utils.log import get_logger
 from celery.worker import WorkController
 
 import exchanges
-from exchanges.plugins import PLUGINS
 from waybill.provision import missing_exchange_types
 
 logger = get_logger(__name__)
@@ -25,7 +24,7 @@ def declare_everything(instance: WorkController, **_: object) -> None:
     """
     with instance.app.connection_for_write() as connection:
         connection.ensure_connection(_wait_for_broker)
-        exchanges.declare(connection, missing_exchange_types(connection, PLUGINS))
+        exchanges.declare(connection, missing_exchange_types(connection, exchanges.TYPES))
 
 
 def _wait_for_broker(error: Exception, interval: float) -> None:
