@@ -12,6 +12,7 @@ from waybill.delivery import Round, Watch
 from waybill.errors import FleetError
 from waybill.processes import LocalWorkers
 from waybill.receipts import MARKER, Receipt
+from worker import tasks
 
 pytestmark = pytest.mark.waybill_workers("images1", "images2", "orders", "clerk")
 
@@ -54,10 +55,9 @@ def test_absence_is_seen_however_slow_the_receiver(waybill_watch: Watch) -> None
     assert waybill_watch.settle() == ()
 
 
-def test_receipts_of_what_somebody_else_published(waybill_app: Celery, waybill_watch: Watch) -> None:
+def test_receipts_of_what_somebody_else_published(waybill_watch: Watch) -> None:
     """A dead letter's second receipt is here too, and `settle` doesn't know of any of them."""
-    task = waybill_app.tasks["worker.tasks.fulfil"]
-    sent = task.apply_async(("o", False), exchange="orders", exchange_type="direct", routing_key="order")
+    sent = tasks.fulfil.apply_async(("o", False), exchange="orders", exchange_type="direct", routing_key="order")
     received = waybill_watch.receipts_of([sent.id, "nosuch"])
     assert [receipt.worker_name for receipt in received[sent.id]] == ["orders", "clerk"]
     assert received["nosuch"] == ()

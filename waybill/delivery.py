@@ -64,7 +64,7 @@ ACTIVE = "the active consumer"
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message, as published, and every receipt of it, in the order of arrival."""
+    """One message, as published, and every receipt of it, in the order of the workers' clocks."""
 
     publication: Publication
     received: tuple[Receipt, ...]
@@ -226,10 +226,7 @@ class Watch:
                 marked.
         """
         self._prove({sent.task_id for sent in self._pending})
-        deliveries = tuple(
-            Delivery(sent, tuple(receipt for receipt in self._receipts if receipt.task_id == sent.task_id))
-            for sent in self._pending
-        )
+        deliveries = tuple(Delivery(sent, self._received(sent.task_id)) for sent in self._pending)
         self._pending.clear()
         self._receipts.clear()
         self._markers.clear()
@@ -241,14 +238,22 @@ class Watch:
         For what a watch can't publish itself: the links of a chain come from workers.
 
         Returns:
-            Task id -> its receipts, in the order of arrival.
+            Task id -> its receipts, in the order of the workers' clocks.
 
         Raises:
             FleetError: as `settle`.
         """
         ids = tuple(dict.fromkeys(task_ids))
         self._prove(set(ids))
-        return {one: tuple(receipt for receipt in self._receipts if receipt.task_id == one) for one in ids}
+        return {one: self._received(one) for one in ids}
+
+    def _received(self, task_id: str) -> tuple[Receipt, ...]:
+        """The receipts of a task: one worker's in the order of arrival, and between workers by their clocks.
+
+        Receipts gather in a busy worker, so that a dead letter's second one may arrive before its first.
+        """
+        mine = (receipt for receipt in self._receipts if receipt.task_id == task_id)
+        return tuple(sorted(mine, key=lambda receipt: receipt.time))
 
     def roll_call(
         self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
