@@ -9,6 +9,7 @@ import click
 import exchanges
 from publishers import (
     alternate,
+    canvas,
     deadletter,
     default,
     direct,
@@ -19,6 +20,7 @@ from publishers import (
     priority,
     raw,
     shards,
+    signals,
     topic,
 )
 from publishers.stage import broker_options, open_stage
@@ -41,7 +43,12 @@ TOUR = (
     ("recent history · who comes late gets the last value", history.lesson),
     ("consistent hash · one key, always one queue", shards.lesson),
     ("raw · a task from plain pika, without Celery", raw.lesson),
+    ("canvas · tasks made of tasks, and where each part ran", canvas.lesson),
+    ("signals · of one task, in their order and by process", signals.lesson),
 )
+
+# They are left out where nobody knows in which backend the workers keep their results.
+READ_RESULTS = (canvas.lesson,)
 
 
 @click.command()
@@ -60,6 +67,8 @@ def main(broker: str, is_json: bool) -> int:
         for title, lesson in TOUR:
             if not is_json:
                 out.print(f"\n[bold]{title}[/bold]")
+            if lesson in READ_RESULTS and not stage.knows_results():
+                continue
             lesson(stage)
         surprises = stage.surprises
     for surprise in surprises:

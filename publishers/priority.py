@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from time import monotonic
 
 import click
 
@@ -50,10 +51,31 @@ def looking_away(stage: Stage) -> Iterator[None]:
         raise FleetError(
             f"not all of {', '.join(workers)} stopped consuming {QUEUE.name!r} within {ANSWER_TIMEOUT:.0f} s"
         )
+    _await_cancelled(stage, workers)
     try:
         yield
     finally:
         app.control.add_consumer(QUEUE.name, destination=workers, **answers)
+
+
+def _await_cancelled(stage: Stage, workers: Sequence[str]) -> None:
+    """Wait until no worker has the queue: they answer before they have cancelled (celery/worker/control.py).
+
+    Raises:
+        FleetError: one still has it.
+    """
+    inspect = app.control.inspect(
+        workers, limit=len(workers), connection=stage.watch.connection, timeout=ANSWER_TIMEOUT
+    )
+    deadline = monotonic() + ANSWER_TIMEOUT
+    while _is_consumed(inspect.active_queues() or {}, len(workers)):
+        if monotonic() > deadline:
+            raise FleetError(f"{', '.join(workers)} still consume {QUEUE.name!r} after {ANSWER_TIMEOUT:.0f} s")
+
+
+def _is_consumed(answers: Mapping[str, Sequence[Mapping[str, str]]], workers: int) -> bool:
+    """Whether a worker still has the queue, or hasn't said."""
+    return len(answers) < workers or any(queue["name"] == QUEUE.name for own in answers.values() for queue in own)
 
 
 def _when_received(delivery: Delivery) -> float:

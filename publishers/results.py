@@ -63,6 +63,17 @@ def require(app: Celery) -> None:
         )
 
 
+def require_chords(app: Celery) -> None:
+    """Refuse a result backend that can't do chords: Celery's own answer, asked before anything is published."""
+    try:
+        app.backend.ensure_chords_allowed()
+    except NotImplementedError as error:
+        raise InputError(
+            f"the result backend {masked(str(app.conf.result_backend))} can't do chords: name another one in "
+            f"{VARIABLE}, such as redis://127.0.0.1:6379/0, for this program and the workers"
+        ) from error
+
+
 def outcome(result: ResultBase, propagate: bool = True) -> object:
     """What a task, or a group, returned.
 

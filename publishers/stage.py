@@ -172,6 +172,12 @@ class Stage:
         err.print(f"skipped: this broker has no exchange type {exchange.type!r}; {brings} brings it", style="yellow")
         return True
 
+    def knows_results(self) -> bool:
+        """False, with a line that says so, when it isn't known where the workers keep their results."""
+        if not app.conf.result_backend:
+            err.print(f"skipped: this lesson reads results, and {results.VARIABLE} is not set", style="yellow")
+        return bool(app.conf.result_backend)
+
     def speaks_amqp(self) -> bool:
         """False, with a line that says so, on a broker behind one of Kombu's virtual transports, such as Redis."""
         driver = self.watch.connection.transport.driver_type

@@ -6,7 +6,7 @@ from celery import Celery
 
 from waybill import receipts
 
-app = Celery("showcase", include=["worker.tasks", "worker.signals"])
+app = Celery("showcase", include=["worker.tasks", "worker.canvas", "worker.signalled", "worker.signals"])
 app.config_from_object("worker.celeryconfig")
 
 # Every worker says what it received, and from which queue.

@@ -13,7 +13,7 @@ from worker import celeryconfig
 
 app = Celery(
     "showcase",
-    include=["worker.tasks", "worker.signals"],
+    include=["worker.tasks", "worker.canvas", "worker.signalled", "worker.signals"],
     changes={name: value for name, value in vars(celeryconfig).items() if name.islower() and not name.startswith("_")},
 )
 receipts.enable(app)
