@@ -197,18 +197,30 @@ def connect(app: Celery) -> Connection:
         BrokerUnavailable: nothing answers there, or it refuses us.
     """
     connection: Connection = app.connection_for_write(transport_options={"confirm_publish": True})
-    try:
-        connection.connect()
-    except (OSError, AMQPError) as error:
-        urls = app.conf.broker_write_url
-        shown = masked(urls if isinstance(urls, str) else ";".join(urls or ()))
-        raise BrokerUnavailable(
-            f"no broker at {shown}: {error}; start one with `docker compose up` or `waybill broker`, "
-            "or name another with BROKER=amqp://..."
-        ) from error
+    urls = app.conf.broker_write_url
+    open_connection(connection, urls if isinstance(urls, str) else ";".join(urls or ()))
     if isinstance(connection.transport, virtual.Transport):
         _introduce(app, connection)
     return connection
+
+
+def open_connection(connection: Connection, url: str) -> None:
+    """Connect.
+
+    Args:
+        url: to be named, without its password, when that fails.
+
+    Raises:
+        BrokerUnavailable: nothing answers there, or it refuses us.
+    """
+    try:
+        connection.connect()
+    except (OSError, AMQPError, *connection.connection_errors) as error:
+        reason = str(error).rstrip(".")
+        raise BrokerUnavailable(
+            f"no broker at {masked(url)}: {reason}; start one with `docker compose up` or `waybill broker`, "
+            "or name another with BROKER=amqp://..."
+        ) from error
 
 
 def _introduce(app: Celery, connection: Connection) -> None:
