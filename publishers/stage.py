@@ -52,6 +52,7 @@ class Stage:
         router: the declarations, and what a lesson changes in them; the predictions come from it.
         lost: the messages that were returned.
         surprises: what happened otherwise than predicted.
+        skipped: why a lesson was left out, or a part of one.
         missing_types: exchange types that this broker doesn't know.
         environment: the variables with which a worker uses the same broker and result backend.
     """
@@ -68,6 +69,7 @@ class Stage:
         self.router = Router.of(from_celery(app))
         self.lost: list[Publication] = []
         self.surprises: list[str] = []
+        self.skipped: list[str] = []
         self.missing_types = missing_types
         self._is_json = is_json
         self._labels: dict[str, str] = {}
@@ -169,21 +171,25 @@ class Stage:
         if exchange.type not in self.missing_types:
             return False
         brings = f"`rabbitmq-plugins enable {PLUGINS[exchange.type]}`" if exchange.type in PLUGINS else "RabbitMQ"
-        err.print(f"skipped: this broker has no exchange type {exchange.type!r}; {brings} brings it", style="yellow")
+        self._skip(f"this broker has no exchange type {exchange.type!r}; {brings} brings it")
         return True
 
     def knows_results(self) -> bool:
         """False, with a line that says so, when it isn't known where the workers keep their results."""
         if not app.conf.result_backend:
-            err.print(f"skipped: this lesson reads results, and {results.VARIABLE} is not set", style="yellow")
+            self._skip(f"this lesson reads results, and {results.VARIABLE} is not set")
         return bool(app.conf.result_backend)
 
     def speaks_amqp(self) -> bool:
         """False, with a line that says so, on a broker behind one of Kombu's virtual transports, such as Redis."""
         driver = self.watch.connection.transport.driver_type
         if driver != "amqp":
-            err.print(f"skipped: this lesson needs AMQP, and this broker is {driver}", style="yellow")
+            self._skip(f"this lesson needs AMQP, and this broker is {driver}")
         return bool(driver == "amqp")
+
+    def _skip(self, why: str) -> None:
+        self.skipped.append(why)
+        err.print(f"skipped: {why}", style="yellow")
 
     def expect(self, what: str, happened: object, expected: object) -> None:
         """Something beside routing that a lesson promises; what differs is a surprise."""

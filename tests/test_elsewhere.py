@@ -15,13 +15,13 @@ from tests.programs import ROOT, call
 from waybill.broker import Broker
 
 CHOOSING = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
-TABLE = re.search(r"<!-- elsewhere -->\n(.*)<!-- end of elsewhere -->", CHOOSING, re.DOTALL)
 
 
-def documented() -> dict[str, dict[str, str]]:
+def documented(table: str = "elsewhere") -> dict[str, dict[str, str]]:
     """Broker -> what was tried -> what came of it, as the document has it."""
-    assert TABLE is not None
-    header, _, *rows = [line.strip("| ").split(" | ") for line in TABLE[1].splitlines()]
+    found = re.search(f"<!-- {table} -->\n(.*)<!-- end of {table} -->", CHOOSING, re.DOTALL)
+    assert found is not None
+    header, _, *rows = [line.strip("| ").split(" | ") for line in found[1].splitlines()]
     return {broker: {row[0]: row[column] for row in rows} for column, broker in enumerate(header) if column}
 
 
@@ -46,6 +46,18 @@ def test_a_broker_does_what_the_table_says(broker: tuple[str, str]) -> None:
 
 def test_the_embedded_broker_does_all_that_rabbitmq_does() -> None:
     assert documented()["embedded"] == documented()["RabbitMQ"]
+
+
+def test_a_lesson_on_redis_comes_out_as_the_table_says(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAYBILL_RESULT_BACKEND", redis_url)
+    assert elsewhere.lessons(redis_url) == documented("lessons")["Redis"]
+
+
+def test_every_lesson_holds_on_the_others() -> None:
+    """That it does, the tour's own tests show."""
+    table = documented("lessons")
+    assert set(table) == {"RabbitMQ", "embedded", "Redis"}
+    assert {*table["RabbitMQ"].values(), *table["embedded"].values()} == {"holds"}
 
 
 def test_nothing_is_left_on_the_broker(redis_url: str) -> None:
@@ -97,6 +109,12 @@ REFUSED = (
     ("redis://user:secret@127.0.0.1:1/0", "no broker at redis://user:**@127.0.0.1:1/0"),
     ("redis://127.0.0.1:1/news", "expected the number of a database, got 'news'"),
 )
+
+
+def test_the_memory_transport_has_no_workers() -> None:
+    result = call("publishers.elsewhere", "--lessons", "memory://")
+    assert "its queues are in one process" in result.complaint
+    assert (result.code, result.out) == (2, "")
 
 
 @pytest.mark.parametrize(("argument", "expected"), REFUSED)

@@ -52,6 +52,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("amqp://guest:s3cret@127.0.0.1:99999", "Port out of range"),
     ("amqp://a:s3cret@h1;amqp://b:s3cret@h2", "got a list"),
     ("amqp://guest:s3cret@", "no host"),
+    ("redis://:s3cret@h/news", "expected the number of a database, got 'news'"),
     ("guest:s3cret@h:5672", "expected `embedded`, `docker`, or a URL"),
 )
 
@@ -66,16 +67,20 @@ def test_what_is_no_broker_is_one_line(url: str, expected: str) -> None:
 
 
 # URL -> the address's URL and that of its management API
-EXISTING: tuple[tuple[str, str, str], ...] = (
+EXISTING: tuple[tuple[str, str, str | None], ...] = (
     ("amqp://h", "amqp://guest:guest@h:5672/%2F", "http://guest:guest@h:15672"),
     ("pyamqp://a:p%40ss@h:1//", "amqp://a:p%40ss@h:1/%2F", "http://a:p%40ss@h:15672"),
     ("amqp://[::1]/v?heartbeat=5", "amqp://guest:guest@[::1]:5672/v?heartbeat=5", "http://guest:guest@[::1]:15672"),
     ("amqps://h/v", "amqps://guest:guest@h:5671/v", "https://guest:guest@h:15671"),
+    ("redis://h", "redis://h/0", None),
+    ("redis://:s3cret@h:6380/7?ssl=1", "redis://:s3cret@h:6380/7?ssl=1", None),
 )
 
 
 @pytest.mark.parametrize(("url", "expected", "management"), EXISTING)
-def test_a_broker_that_is_there(monkeypatch: pytest.MonkeyPatch, url: str, expected: str, management: str) -> None:
+def test_a_broker_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, url: str, expected: str, management: str | None
+) -> None:
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
     with provision.broker(url) as address:
         assert address == provision.Address(expected, management)
