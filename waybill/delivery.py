@@ -255,6 +255,15 @@ class Watch:
         mine = (receipt for receipt in self._receipts if receipt.task_id == task_id)
         return tuple(sorted(mine, key=lambda receipt: receipt.time))
 
+    def everything(self) -> tuple[Receipt, ...]:
+        """Every receipt since the last `settle`, whoever published the tasks: of what isn't here nobody received any.
+
+        Raises:
+            FleetError: as `settle`.
+        """
+        self._prove(set())
+        return tuple(self._receipts)
+
     def roll_call(
         self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
     ) -> Mapping[str, Mapping[str, str]]:

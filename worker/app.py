@@ -5,8 +5,9 @@ from __future__ import annotations
 from celery import Celery
 
 from waybill import receipts
+from worker.modules import MODULES
 
-app = Celery("showcase", include=["worker.tasks", "worker.canvas", "worker.signalled", "worker.signals"])
+app = Celery("showcase", include=MODULES)
 app.config_from_object("worker.celeryconfig")
 
 # Every worker says what it received, and from which queue.

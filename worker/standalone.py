@@ -10,10 +10,11 @@ from celery import Celery
 
 from waybill import receipts
 from worker import celeryconfig
+from worker.modules import MODULES
 
 app = Celery(
     "showcase",
-    include=["worker.tasks", "worker.canvas", "worker.signalled", "worker.signals"],
+    include=MODULES,
     changes={name: value for name, value in vars(celeryconfig).items() if name.islower() and not name.startswith("_")},
 )
 receipts.enable(app)

@@ -1,0 +1,11 @@
+"""The modules that register tasks and signal handlers: every worker imports them before it starts."""
+
+from __future__ import annotations
+
+MODULES = [
+    "worker.tasks",
+    "worker.calling",
+    "worker.canvas",
+    "worker.signalled",
+    "worker.signals",
+]
