@@ -5,6 +5,7 @@ from __future__ import annotations
 MODULES = [
     "worker.tasks",
     "worker.calling",
+    "worker.waiting",
     "worker.canvas",
     "worker.signalled",
     "worker.signals",
