@@ -10,6 +10,7 @@ import click
 import exchanges
 from publishers import (
     alternate,
+    calling,
     canvas,
     deadletter,
     default,
@@ -23,6 +24,7 @@ from publishers import (
     shards,
     signals,
     topic,
+    waiting,
 )
 from publishers.stage import Stage, broker_options, open_stage
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
@@ -44,12 +46,14 @@ TOUR = (
     ("recent history · who comes late gets the last value", history.lesson),
     ("consistent hash · one key, always one queue", shards.lesson),
     ("raw · a task from plain pika, without Celery", raw.lesson),
+    ("calling · what a call returns, where it ran, and what becomes of the result", calling.lesson),
+    ("waiting · or not, for a result", waiting.lesson),
     ("canvas · tasks made of tasks, and where each part ran", canvas.lesson),
     ("signals · of one task, in their order and by process", signals.lesson),
 )
 
 # They are left out where nobody knows in which backend the workers keep their results.
-READ_RESULTS = (canvas.lesson,)
+READ_RESULTS = (calling.lesson, waiting.lesson, canvas.lesson)
 
 
 @click.command()
