@@ -8,5 +8,6 @@ MODULES = [
     "worker.waiting",
     "worker.canvas",
     "worker.signalled",
+    "worker.control",
     "worker.signals",
 ]

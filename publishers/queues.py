@@ -1,0 +1,228 @@
+"""What queues are for, measured: python -m publishers.queues isolation
+
+Four parts. *balancing*: the workers of one queue share its messages. *isolation*: slow work delays quick work as long
+as both wait for the same worker. *concurrency*: a worker runs as many tasks at once as it has processes. *priority*:
+the highest comes first, among those that no worker has prefetched.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+import exchanges
+from exchanges import lanes, priority
+from publishers.charts import bar, profile
+from publishers.control import ask, looking_away, prefetching
+from publishers.runs import Run, Sent, facts, finished, send, wait_for
+from publishers.stage import Stage, publisher
+from waybill.errors import FleetError
+from waybill.terminal import run
+from worker import tasks
+
+IMAGES = next(queue for queue in exchanges.QUEUES if queue.name == "images")
+WORK = priority.QUEUES[0]
+
+# How many tasks are shared, and the seconds that each takes.
+SHARED, SHORT = 12, 0.05
+# Seconds for which a worker is kept busy, so that what is published meanwhile waits or goes elsewhere.
+BUSY = 0.5
+# The slow tasks in front of the quick ones, and the seconds that each takes.
+SLOW_TASKS, SLOW = 3, 0.15
+QUICK_TASKS = 4
+# What one worker runs by itself, and the seconds that each takes.
+NAPS, NAP = 4, 0.15
+# In the order of publishing.
+RISING = tuple(range(1, 10))
+FALLING = RISING[::-1]
+# A prefetch with room for all of these, and for the task that keeps the worker busy.
+ROOM = len(RISING) + 1
+
+
+def lesson(stage: Stage, parts: Sequence[str] = ()) -> None:
+    """Measure what a PART says, with the workers that consume the queues; without a PART: all four."""
+    chosen = [PARTS[part] for part in parts or PARTS]
+    require_workers(stage)
+    for show in chosen:
+        show(stage)
+
+
+def require_workers(stage: Stage) -> None:
+    """Refuse a fleet with which there is nothing to compare, before anything is published.
+
+    Raises:
+        FleetError: a queue has too few workers.
+    """
+    shared, own = lane_workers(stage)
+    needs = (
+        (stage.workers_of(IMAGES), 2, "two workers of the queue 'images'"),
+        (shared, 1, "a worker of the queues 'slow' and 'quick'"),
+        (own, 1, "a worker of the queue 'quick' alone"),
+        (stage.workers_of(WORK), 1, "a worker of the queue 'tasks'"),
+    )
+    for found, least, what in needs:
+        if len(found) < least:
+            raise FleetError(f"this lesson needs {what}; found: {', '.join(found) or 'none'}")
+
+
+def lane_workers(stage: Stage) -> tuple[list[str], list[str]]:
+    """The workers of the queue `quick`: those that consume `slow` too, and the others."""
+    slow = stage.workers_of(lanes.slow)
+    quick = stage.workers_of(lanes.quick)
+    return [one for one in quick if one in slow], [one for one in quick if one not in slow]
+
+
+def name(worker: str) -> str:
+    """The worker without its host."""
+    return worker.partition("@")[0]
+
+
+def balancing(stage: Stage) -> None:
+    """Several workers, one queue: each message goes to one of them, and a busy one gets no more."""
+    workers = stage.workers_of(IMAGES)
+    runs = finished(stage, [send(tasks.nap, SHORT, queue=IMAGES.name) for _ in range(SHARED)])
+    shares = Counter(one.worker for one in runs)
+    for worker in workers:
+        own = [one for one in runs if one.worker == worker]
+        tell_share(stage, f"balancing · {name(worker)}", own)
+    stage.expect("workers with a share of 'images'", sorted(shares), workers)
+
+    long = send(tasks.nap, BUSY, queue=IMAGES.name)
+    runs = finished(stage, [long, *(send(tasks.work, queue=IMAGES.name) for _ in range(SHARED - 1))])
+    busy = next(one.worker for one in runs if one.task_id == long.result.id)
+    tell_share(stage, "balancing · one has a long task", [one for one in runs if one.worker == busy], expected=1)
+    tell_share(stage, "balancing · the other meanwhile", [one for one in runs if one.worker != busy])
+
+
+def tell_share(stage: Stage, what: str, runs: Sequence[Run], expected: int | None = None) -> None:
+    """One worker's share of the shared tasks."""
+
+    def shown(count: int) -> str:
+        return f"{bar(count, SHARED)} {count} of {SHARED}"
+
+    stage.tell(what, shown(len(runs)), None if expected is None else shown(expected), runs=facts(runs))
+
+
+def isolation(stage: Stage) -> None:
+    """How long quick tasks wait when slow ones are there: in the same worker, and in one of their own."""
+    shared, own = lane_workers(stage)
+    without_own = quick_runs(stage, away=own)
+    both = quick_runs(stage)
+    with_own = quick_runs(stage, away=shared)
+    for what, runs in (
+        ("no worker of its own", without_own),
+        ("its own, and the shared one", both),
+        ("its own alone", with_own),
+    ):
+        tell_seconds(stage, f"isolation · {what}", slowest(runs), SLOW_TASKS * SLOW, runs=facts(runs))
+    stage.expect("quicker with a worker of its own", slowest(with_own) < slowest(without_own), True)
+
+
+def quick_runs(stage: Stage, away: Sequence[str] = ()) -> list[Run]:
+    """The runs of quick tasks that are published after slow ones, while these workers don't consume `quick`."""
+    with looking_away(stage, lanes.quick, away):
+        slow = [send(tasks.nap, SLOW, queue=lanes.slow.name) for _ in range(SLOW_TASKS)]
+        quick = [send(tasks.work, queue=lanes.quick.name) for _ in range(QUICK_TASKS)]
+        wait_for([*quick, *slow])
+    return finished(stage, quick)
+
+
+def slowest(runs: Sequence[Run]) -> float:
+    """Seconds that the slowest of these tasks took from its publication to its end."""
+    return max(one.took for one in runs)
+
+
+def concurrency(stage: Stage) -> None:
+    """The same tasks by each worker of one queue, alone: as many at once as it has processes."""
+    workers = stage.workers_of(lanes.quick)
+    stats = ask(stage, "stats", workers)
+    for worker in workers:
+        with looking_away(stage, lanes.quick, [one for one in workers if one != worker]):
+            sent = [send(tasks.nap, NAP, queue=lanes.quick.name) for _ in range(NAPS)]
+            wait_for(sent)
+        runs = finished(stage, sent)
+        processes = stats[worker]["pool"]["max-concurrency"]
+        what = f"concurrency · {name(worker)}, processes: {processes}"
+        together = at_once(runs)
+        tell_seconds(
+            stage, what, slowest(runs), NAPS * NAP, f", {together} at once", at_once=together, runs=facts(runs)
+        )
+        stage.expect(f"{name(worker)}: tasks at once", together, min(processes, NAPS))
+
+
+def at_once(naps: Sequence[Run]) -> int:
+    """How many naps overlapped at most: each ran for the seconds that it returned, up to its end."""
+    starts = [one.done - float(one.returned) for one in naps]
+    return max(sum(start < end.done <= one.done for start, one in zip(starts, naps, strict=True)) for end in naps)
+
+
+def tell_seconds(stage: Stage, what: str, seconds: float, most: float, note: str = "", **facts: Any) -> None:
+    """A bar of seconds; the longest stands for the most that is expected."""
+    stage.tell(what, f"{bar(seconds, most)} {seconds:.2f} s{note}", seconds=round(seconds, 4), **facts)
+
+
+def order_of_service(stage: Stage) -> None:
+    """A filled queue is served by priority; what a worker has prefetched is served as it came."""
+    first, *others = stage.workers_of(WORK)
+    tell_order(stage, "priority · a filled queue", served(stage, filled, first, others), FALLING)
+    tell_order(stage, "priority · filled behind a busy worker", served(stage, behind, first, others), FALLING)
+    tell_order(stage, f"priority · the same, prefetch {ROOM}", served(stage, prefetched, first, others), RISING)
+
+
+def served(stage: Stage, fill: Callable[[Stage, str], list[Sent]], worker: str, others: Sequence[str]) -> list[Run]:
+    """The runs of what one worker serves alone, without the task that kept it busy."""
+    with looking_away(stage, WORK, others):
+        sent = fill(stage, worker)
+        wait_for(sent)
+    return [one for one in finished(stage, sent) if one.returned != BUSY]
+
+
+def rising() -> list[Sent]:
+    """Tasks that say their priority, the lowest first."""
+    return [send(tasks.work, str(value), queue=WORK.name, priority=value) for value in RISING]
+
+
+def filled(stage: Stage, worker: str) -> list[Sent]:
+    """The queue is filled while the worker looks away."""
+    with looking_away(stage, WORK, [worker]):
+        return rising()
+
+
+def behind(_stage: Stage, _worker: str) -> list[Sent]:
+    """The queue is filled while the worker is busy."""
+    return [send(tasks.nap, BUSY, queue=WORK.name), *rising()]
+
+
+def prefetched(stage: Stage, worker: str) -> list[Sent]:
+    """The worker is busy, and has room for everything: the queue is never filled."""
+    with prefetching(stage, WORK, [worker], ROOM):
+        sent = behind(stage, worker)
+        wait_for(sent)
+    return sent
+
+
+def tell_order(stage: Stage, what: str, runs: Sequence[Run], expected: Sequence[int]) -> None:
+    """The priorities in the order in which their tasks were done."""
+
+    def shown(values: Sequence[int]) -> str:
+        return f"{profile(values, max(RISING))}  {' '.join(map(str, values))}"
+
+    stage.tell(what, shown([int(one.returned) for one in runs]), shown(expected), runs=facts(runs))
+
+
+PARTS: dict[str, Callable[[Stage], None]] = {
+    "balancing": balancing,
+    "isolation": isolation,
+    "concurrency": concurrency,
+    "priority": order_of_service,
+}
+
+main = publisher((IMAGES, lanes.slow, lanes.quick, WORK), needs_results=True)(
+    click.argument("parts", metavar="[PART]...", nargs=-1, type=click.Choice(list(PARTS)))(lesson)
+)
+
+if __name__ == "__main__":
+    run(main, name="python -m publishers.queues")
