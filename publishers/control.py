@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from kombu import Queue
@@ -50,11 +51,11 @@ def looking_away(stage: Stage, queue: Queue, workers: Sequence[str] | None = Non
     comes after the block: whoever looks away answers no marker.
     """
     away = stage.workers_of(queue) if workers is None else workers
-    _tell(stage, "cancel_consumer", queue, away)
+    _consume(stage, queue, away, on=False)
     try:
         yield
     finally:
-        _tell(stage, "add_consumer", queue, away)
+        _consume(stage, queue, away, on=True)
 
 
 @contextmanager
@@ -73,7 +74,22 @@ def prefetching(stage: Stage, queue: Queue, workers: Sequence[str], count: int) 
                 ask(stage, "prefetch", [worker], count=own)
 
 
-def _tell(stage: Stage, command: str, queue: Queue, workers: Sequence[str]) -> None:
-    ask(stage, command, workers, queue=queue.name)
-    # The worker answers before it does it, in the next turn of its event loop; the answer to this comes after that.
-    ask(stage, "ping", workers)
+def _consume(stage: Stage, queue: Queue, workers: Sequence[str], on: bool) -> None:
+    """Have these workers consume the queue, or stop it, and return when they do.
+
+    A worker answers before it has done it, and what it is told next may be done first: asked again, it tells.
+    """
+    ask(stage, "add_consumer" if on else "cancel_consumer", workers, queue=queue.name)
+    deadline = monotonic() + ANSWER_TIMEOUT
+    while late := [one for one, found in _consumed(stage, workers).items() if (queue.name in found) is not on]:
+        if monotonic() > deadline:
+            raise FleetError(
+                f"{', '.join(late)} did not {'start' if on else 'stop'} consuming {queue.name!r} "
+                f"within {ANSWER_TIMEOUT:.0f} s"
+            )
+
+
+def _consumed(stage: Stage, workers: Sequence[str]) -> dict[str, set[str]]:
+    """Worker -> the names of the queues that it consumes now."""
+    answers = ask(stage, "active_queues", workers)
+    return {worker: {queue["name"] for queue in queues or ()} for worker, queues in answers.items()}

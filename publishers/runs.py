@@ -50,7 +50,13 @@ class Run:
 
     def to_dict(self) -> dict[str, Any]:
         """As the lessons' `--json` prints it."""
-        return {"task_id": self.task_id, "worker": self.worker, "queue": self.queue, "took": round(self.took, 4)}
+        return {
+            "task_id": self.task_id,
+            "worker": self.worker,
+            "queue": self.queue,
+            "published": self.published,
+            "done": self.done,
+        }
 
 
 def send(task: Task[Any, Any], *args: Any, **options: Any) -> Sent:

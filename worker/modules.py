@@ -9,5 +9,6 @@ MODULES = [
     "worker.canvas",
     "worker.signalled",
     "worker.control",
+    "worker.metered",
     "worker.signals",
 ]

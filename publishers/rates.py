@@ -1,0 +1,179 @@
+"""Rate limits, measured: python -m publishers.rates 20/s
+
+A limit is kept by each worker for itself, for all its processes together. A task that is held back keeps its place in
+the prefetch: others wait behind it for a worker that has nothing to do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import click
+from celery import Celery
+from celery.utils.time import rate as in_seconds
+from kombu import Queue
+
+import exchanges
+from exchanges import lanes
+from publishers.charts import bar
+from publishers.control import ask, looking_away, prefetching
+from publishers.runs import Run, facts, finished, send, wait_for
+from publishers.stage import Stage, publisher
+from waybill.errors import FleetError
+from waybill.terminal import run
+from worker import metered, tasks
+from worker.metered import send_text
+
+IMAGES = next(queue for queue in exchanges.QUEUES if queue.name == "images")
+
+# How many tasks are measured, the first of which starts at once.
+TEXTS = 8
+# The limit that is set at run time, and the lowest that can be, in tasks a second.
+AT_RUN_TIME, LOWEST = "20/s", 2.0
+# How many that are held back stand before their neighbour, and with which prefetch.
+HELD = 5
+PREFETCHES = (1, 3, 10)
+# In an application of its own, only to ask Celery.
+DEFAULT = "5/s"
+
+RATE = re.compile(r"\d+(?:\.\d+)?/[smh]")
+
+
+def readable(_context: click.Context, _argument: click.Parameter, value: str) -> str:
+    """The rate as it was given, for Celery to read.
+
+    Raises:
+        click.BadParameter: it isn't written as Celery's documentation has it, or is so low that nobody would wait.
+    """
+    if not RATE.fullmatch(value):
+        raise click.BadParameter(f"rate {value!r}: expected N/s, N/m or N/h, such as {AT_RUN_TIME}")
+    if in_seconds(value) < LOWEST:
+        raise click.BadParameter(f"rate {value!r}: expected at least {LOWEST:g}/s, so that {TEXTS} tasks end soon")
+    return value
+
+
+def lesson(stage: Stage, rate: str = AT_RUN_TIME) -> None:
+    """Measure one task's rate limit: by one worker, by two, by one with two processes, and with RATE set at run time.
+
+    Then how long a task without a limit waits behind tasks that are held back.
+    """
+    one, two, several = require_workers(stage)
+    tell_settings(stage)
+    declared, most = in_seconds(metered.RATE), max(2 * in_seconds(metered.RATE), in_seconds(rate))
+    single = tell_rate(stage, f"declared {metered.RATE} · {name(one)}", texts(stage, IMAGES, [one]), declared, most)
+    both = texts(stage, IMAGES, [one, two])
+    double = tell_rate(stage, f"declared {metered.RATE} · {name(one)} and {name(two)}", both, 2 * declared, most)
+    stage.expect("two workers do more than one", double > single, True)
+    tell_processes(stage, several, most)
+    with limited(stage, [one], rate):
+        tell_rate(stage, f"at run time {rate} · {name(one)}", texts(stage, IMAGES, [one]), in_seconds(rate), most)
+    for prefetch in PREFETCHES:
+        tell_neighbour(stage, one, prefetch)
+
+
+def require_workers(stage: Stage) -> tuple[str, str, str]:
+    """Two workers of one queue, and one of another queue.
+
+    Raises:
+        FleetError: there are fewer, before anything is published.
+    """
+    images, quick = stage.workers_of(IMAGES), stage.workers_of(lanes.quick)
+    if len(images) < 2 or not quick:
+        raise FleetError(
+            "this lesson needs two workers of the queue 'images' and one of the queue 'quick'; found: "
+            f"{', '.join(images) or 'none'} and {', '.join(quick) or 'none'}"
+        )
+    processes = {worker: stats["pool"]["max-concurrency"] for worker, stats in ask(stage, "stats", quick).items()}
+    return images[0], images[1], max(processes, key=lambda worker: processes[worker])
+
+
+def tell_settings(stage: Stage) -> None:
+    """Which limit a task has, asked of Celery: its own one before the application's."""
+    asked = Celery(set_as_current=False, changes={"task_default_rate_limit": DEFAULT})
+    for own, expected in ((None, DEFAULT), (metered.RATE, metered.RATE), (0, "no limit")):
+        task = asked.task(name=f"limit.{own}", rate_limit=own, shared=False)(metered.send_text.run)
+        asked.finalize()
+        what = f"default {DEFAULT} · {'no rate_limit' if own is None else f'rate_limit={own!r}'}"
+        stage.tell(what, str(task.rate_limit or "no limit"), expected)
+
+
+def name(worker: str) -> str:
+    """The worker without its host."""
+    return worker.partition("@")[0]
+
+
+def texts(stage: Stage, queue: Queue, workers: Sequence[str]) -> list[Run]:
+    """The runs of limited tasks that are published at once to these of the queue's workers."""
+    with only(stage, queue, workers):
+        sent = [send(send_text, queue=queue.name) for _ in range(TEXTS)]
+        wait_for(sent)
+    return finished(stage, sent)
+
+
+def only(stage: Stage, queue: Queue, workers: Sequence[str]) -> AbstractContextManager[None]:
+    """The other workers of the queue look away for the length of the block."""
+    return looking_away(stage, queue, [one for one in stage.workers_of(queue) if one not in workers])
+
+
+@contextmanager
+def limited(stage: Stage, workers: Sequence[str], rate: str) -> Iterator[None]:
+    """Another limit for these workers within the block; after it the declared one."""
+    ask(stage, "rate_limit", workers, task_name=send_text.name, rate_limit=rate)
+    try:
+        yield
+    finally:
+        ask(stage, "rate_limit", workers, task_name=send_text.name, rate_limit=metered.RATE)
+
+
+def per_second(runs: Iterable[Run]) -> float:
+    """Tasks a second of all workers together: of each those after its first, from the publication to its last end."""
+    by_worker = defaultdict(list)
+    for one in runs:
+        by_worker[one.worker].append(one)
+    return sum(
+        (len(own) - 1) / (max(one.done for one in own) - min(one.published for one in own))
+        for own in by_worker.values()
+    )
+
+
+def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: float) -> float:
+    """A bar of tasks a second, which are not more than the limit; the tasks a second."""
+    rate = per_second(runs)
+    stage.tell(what, f"{bar(rate, most)} {rate:.1f}/s", per_second=round(rate, 3), limit=limit, runs=facts(runs))
+    stage.expect(f"{what}: within the limit", rate <= limit, True)
+    return rate
+
+
+def tell_processes(stage: Stage, worker: str, most: float) -> None:
+    """All processes of a worker have one limit together."""
+    processes = ask(stage, "stats", [worker])[worker]["pool"]["max-concurrency"]
+    what = f"declared {metered.RATE} · {name(worker)}, processes: {processes}"
+    tell_rate(stage, what, texts(stage, lanes.quick, [worker]), in_seconds(metered.RATE), most)
+
+
+def tell_neighbour(stage: Stage, worker: str, prefetch: int) -> None:
+    """How long a task without a limit waits behind some that are held back, though the worker has nothing to do."""
+    with only(stage, IMAGES, [worker]), prefetching(stage, IMAGES, [worker], prefetch):
+        with looking_away(stage, IMAGES, [worker]):
+            held = [send(send_text, queue=IMAGES.name) for _ in range(HELD)]
+            neighbour = send(tasks.work, queue=IMAGES.name)
+        wait_for([*held, neighbour])
+    runs = finished(stage, [*held, neighbour])
+    place = [one.task_id for one in runs].index(neighbour.result.id)
+    waited = runs[place].done - runs[0].done
+    what = f"behind {HELD} held back · prefetch {prefetch}"
+    shown = f"{bar(waited, HELD / in_seconds(metered.RATE))} {waited:.2f} s after the first".lstrip()
+    stage.tell(what, shown, seconds=round(waited, 4), before=place, runs=facts(runs))
+    if prefetch == 1:
+        stage.expect(f"{what}: tasks before it", place, HELD)
+
+
+main = publisher((IMAGES, lanes.quick), needs_results=True)(
+    click.argument("rate", metavar="[RATE]", callback=readable, default=AT_RUN_TIME)(lesson)
+)
+
+if __name__ == "__main__":
+    run(main, name="python -m publishers.rates")
