@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import click
@@ -20,6 +20,8 @@ from publishers import (
     headers,
     history,
     priority,
+    queues,
+    rates,
     raw,
     shards,
     signals,
@@ -48,20 +50,27 @@ TOUR = (
     ("raw · a task from plain pika, without Celery", raw.lesson),
     ("calling · what a call returns, where it ran, and what becomes of the result", calling.lesson),
     ("waiting · or not, for a result", waiting.lesson),
+    ("queues · shares, isolation, tasks at once, and the order of service", queues.lesson),
+    ("rates · limits are kept by each worker for itself", rates.lesson),
     ("canvas · tasks made of tasks, and where each part ran", canvas.lesson),
     ("signals · of one task, in their order and by process", signals.lesson),
 )
 
 # They are left out where nobody knows in which backend the workers keep their results.
-READ_RESULTS = (calling.lesson, waiting.lesson, canvas.lesson)
+READ_RESULTS = (calling.lesson, waiting.lesson, queues.lesson, rates.lesson, canvas.lesson)
+
+
+# A lesson's name, that of its module, -> its title and the lesson.
+LESSONS = {lesson.__module__.rpartition(".")[2]: (title, lesson) for title, lesson in TOUR}
 
 
 @click.command()
 @broker_options
-def main(broker: str, is_json: bool) -> int:
+@click.argument("names", metavar="[LESSON]...", nargs=-1, type=click.Choice(list(LESSONS)))
+def main(broker: str, is_json: bool, names: Sequence[str]) -> int:
     """Start the fleet, publish through every exchange, and print for every message who received it.
 
-    Exit code 1 when anything happened otherwise than predicted.
+    With LESSONs, such as topic or canvas, only these. Exit code 1 when anything happened otherwise than predicted.
 
     On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
     """
@@ -69,7 +78,7 @@ def main(broker: str, is_json: bool) -> int:
     err.print(f"starting on {STAGES.get(broker, 'the broker that is there')} ...", style="dim")
     with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True) as stage:
         err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
-        for title, lesson in TOUR:
+        for title, lesson in map(LESSONS.__getitem__, names or LESSONS):
             if not is_json:
                 out.print(f"\n[bold]{title}[/bold]")
             play(lesson, stage)

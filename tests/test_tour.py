@@ -98,7 +98,7 @@ def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
 def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provision, "PLUGINS", ("rabbitmq_management",))
     with a_broker(provision.DOCKER) as bare:
-        result = module("publishers", environment={"BROKER": bare.url})
+        result = module("publishers", "topic", "history", "shards", environment={"BROKER": bare.url})
         alone = module("publishers.history", environment={"BROKER": bare.url})
     assert "15 workers are ready" in result.err
     assert "skipped: this broker has no exchange type 'x-recent-history'" in result.err
