@@ -39,12 +39,14 @@ class Worker:
         node_name: what `-n` says, such as `videos@%h`; `celery@%h` where it says nothing.
         queues: what `-Q` says, in that order.
         arguments: the command behind the word `celery`.
+        module: what Python runs with them (`python -m celery`).
     """
 
     service: str
     node_name: str
     queues: tuple[str, ...]
     arguments: tuple[str, ...]
+    module: str = "celery"
 
     @property
     def name(self) -> str:

@@ -61,7 +61,7 @@ class LocalWorkers:
         log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the worker is stopped)
         with _signals_later():  # a process that runs and isn't known would outlive us
             process = subprocess.Popen(
-                [sys.executable, "-m", "celery", *worker.arguments],
+                [sys.executable, "-m", worker.module, *worker.arguments],
                 cwd=self._directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
