@@ -99,10 +99,11 @@ class Stage:
         self._labels[sent.task_id] = label
         return sent
 
-    def follow(self, sent: Publication) -> None:
-        """Show a message that was published without us."""
+    def follow(self, sent: Publication, label: str = "") -> None:
+        """Show a message that was published without us; `label` as for `publish`."""
         self.watch.follow(sent)
         self._predict(sent)
+        self._labels[sent.task_id] = label
 
     def expect_late(self, sent: Publication, queue: Queue) -> None:
         """A queue that is bound after the publication, and gets a copy from the exchange's history."""
