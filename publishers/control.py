@@ -17,7 +17,7 @@ from worker.app import app
 ANSWER_TIMEOUT = 10.0
 
 
-def ask(stage: Stage, command: str, workers: Sequence[str], **arguments: Any) -> dict[str, Any]:
+def ask(command: str, workers: Sequence[str], **arguments: Any) -> dict[str, Any]:
     """Worker -> its answer to a remote-control command.
 
     Raises:
@@ -25,11 +25,11 @@ def ask(stage: Stage, command: str, workers: Sequence[str], **arguments: Any) ->
     """
     if not workers:
         return {}
+    # On a connection of its own: on the watch's, each receipt that comes in between counts as one of the answers.
     heard = app.control.broadcast(
         command,
         arguments=arguments,
         destination=list(workers),
-        connection=stage.watch.connection,
         reply=True,
         limit=len(workers),
         timeout=ANSWER_TIMEOUT,
@@ -51,37 +51,37 @@ def looking_away(stage: Stage, queue: Queue, workers: Sequence[str] | None = Non
     comes after the block: whoever looks away answers no marker.
     """
     away = stage.workers_of(queue) if workers is None else workers
-    _consume(stage, queue, away, on=False)
+    _consume(queue, away, on=False)
     try:
         yield
     finally:
-        _consume(stage, queue, away, on=True)
+        _consume(queue, away, on=True)
 
 
 @contextmanager
 def prefetching(stage: Stage, queue: Queue, workers: Sequence[str], count: int) -> Iterator[None]:
-    """These workers prefetch so many messages of the queue for the length of the block, and as many as before after it.
+    """These workers prefetch so many messages of the queue within the block, and after it as many as before.
 
     A prefetch counts for the consumers that are added after it.
     """
     with looking_away(stage, queue, workers):
-        before = {worker: answer["before"] for worker, answer in ask(stage, "prefetch", workers, count=count).items()}
+        before = {worker: answer["before"] for worker, answer in ask("prefetch", workers, count=count).items()}
     try:
         yield
     finally:
         with looking_away(stage, queue, workers):
             for worker, own in before.items():
-                ask(stage, "prefetch", [worker], count=own)
+                ask("prefetch", [worker], count=own)
 
 
-def _consume(stage: Stage, queue: Queue, workers: Sequence[str], on: bool) -> None:
+def _consume(queue: Queue, workers: Sequence[str], on: bool) -> None:
     """Have these workers consume the queue, or stop it, and return when they do.
 
     A worker answers before it has done it, and what it is told next may be done first: asked again, it tells.
     """
-    ask(stage, "add_consumer" if on else "cancel_consumer", workers, queue=queue.name)
+    ask("add_consumer" if on else "cancel_consumer", workers, queue=queue.name)
     deadline = monotonic() + ANSWER_TIMEOUT
-    while late := [one for one, found in _consumed(stage, workers).items() if (queue.name in found) is not on]:
+    while late := [one for one, found in _consumed(workers).items() if (queue.name in found) is not on]:
         if monotonic() > deadline:
             raise FleetError(
                 f"{', '.join(late)} did not {'start' if on else 'stop'} consuming {queue.name!r} "
@@ -89,7 +89,7 @@ def _consume(stage: Stage, queue: Queue, workers: Sequence[str], on: bool) -> No
             )
 
 
-def _consumed(stage: Stage, workers: Sequence[str]) -> dict[str, set[str]]:
+def _consumed(workers: Sequence[str]) -> dict[str, set[str]]:
     """Worker -> the names of the queues that it consumes now."""
-    answers = ask(stage, "active_queues", workers)
+    answers = ask("active_queues", workers)
     return {worker: {queue["name"] for queue in queues or ()} for worker, queues in answers.items()}

@@ -138,7 +138,7 @@ def slowest(runs: Sequence[Run]) -> float:
 def concurrency(stage: Stage) -> None:
     """The same tasks by each worker of one queue, alone: as many at once as it has processes."""
     workers = stage.workers_of(lanes.quick)
-    stats = ask(stage, "stats", workers)
+    stats = ask("stats", workers)
     for worker in workers:
         with looking_away(stage, lanes.quick, [one for one in workers if one != worker]):
             sent = [send(tasks.nap, NAP, queue=lanes.quick.name) for _ in range(NAPS)]

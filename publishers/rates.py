@@ -68,7 +68,7 @@ def lesson(stage: Stage, rate: str = AT_RUN_TIME) -> None:
     double = tell_rate(stage, f"declared {metered.RATE} · {name(one)} and {name(two)}", both, 2 * declared, most)
     stage.expect("two workers do more than one", double > single, True)
     tell_processes(stage, several, most)
-    with limited(stage, [one], rate):
+    with limited([one], rate):
         tell_rate(stage, f"at run time {rate} · {name(one)}", texts(stage, IMAGES, [one]), in_seconds(rate), most)
     for prefetch in PREFETCHES:
         tell_neighbour(stage, one, prefetch)
@@ -86,7 +86,7 @@ def require_workers(stage: Stage) -> tuple[str, str, str]:
             "this lesson needs two workers of the queue 'images' and one of the queue 'quick'; found: "
             f"{', '.join(images) or 'none'} and {', '.join(quick) or 'none'}"
         )
-    processes = {worker: stats["pool"]["max-concurrency"] for worker, stats in ask(stage, "stats", quick).items()}
+    processes = {worker: stats["pool"]["max-concurrency"] for worker, stats in ask("stats", quick).items()}
     return images[0], images[1], max(processes, key=lambda worker: processes[worker])
 
 
@@ -119,13 +119,13 @@ def only(stage: Stage, queue: Queue, workers: Sequence[str]) -> AbstractContextM
 
 
 @contextmanager
-def limited(stage: Stage, workers: Sequence[str], rate: str) -> Iterator[None]:
+def limited(workers: Sequence[str], rate: str) -> Iterator[None]:
     """Another limit for these workers within the block; after it the declared one."""
-    ask(stage, "rate_limit", workers, task_name=send_text.name, rate_limit=rate)
+    ask("rate_limit", workers, task_name=send_text.name, rate_limit=rate)
     try:
         yield
     finally:
-        ask(stage, "rate_limit", workers, task_name=send_text.name, rate_limit=metered.RATE)
+        ask("rate_limit", workers, task_name=send_text.name, rate_limit=metered.RATE)
 
 
 def per_second(runs: Iterable[Run]) -> float:
@@ -149,7 +149,7 @@ def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: 
 
 def tell_processes(stage: Stage, worker: str, most: float) -> None:
     """All processes of a worker have one limit together."""
-    processes = ask(stage, "stats", [worker])[worker]["pool"]["max-concurrency"]
+    processes = ask("stats", [worker])[worker]["pool"]["max-concurrency"]
     what = f"declared {metered.RATE} · {name(worker)}, processes: {processes}"
     tell_rate(stage, what, texts(stage, lanes.quick, [worker]), in_seconds(metered.RATE), most)
 

@@ -164,7 +164,7 @@ def test_the_prefetch_is_set_for_a_while(stage: Stage) -> None:
     workers_ = stage.workers_of(WORK)
 
     def now() -> list[int]:
-        return [stats["prefetch_count"] for stats in ask(stage, "stats", workers_).values()]
+        return [stats["prefetch_count"] for stats in ask("stats", workers_).values()]
 
     assert now() == [1]
     with prefetching(stage, WORK, workers_, 7):
@@ -183,7 +183,7 @@ def test_whoever_looks_away_gets_nothing(stage: Stage) -> None:
 
 def test_a_command_that_a_worker_refuses(stage: Stage) -> None:
     with pytest.raises(FleetError, match=r"batch@\S+ refused 'rate_limit': unknown task"):
-        ask(stage, "rate_limit", stage.workers_of(WORK), task_name="no.such.task", rate_limit="1/s")
+        ask("rate_limit", stage.workers_of(WORK), task_name="no.such.task", rate_limit="1/s")
 
 
 @pytest.mark.parametrize(

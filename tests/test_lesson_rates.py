@@ -118,9 +118,9 @@ def test_the_lesson_is_nothing_else(lines: dict[str, dict[str, Any]]) -> None:
 def test_the_workers_are_left_as_they_were(lines: dict[str, dict[str, Any]], stage: Stage) -> None:
     assert lines
     workers = sorted(stage.watch.crew)
-    limits = ask(stage, "registered", workers, taskinfoitems=["rate_limit"])
-    stats = ask(stage, "stats", workers)
-    queues = ask(stage, "active_queues", workers)
+    limits = ask("registered", workers, taskinfoitems=["rate_limit"])
+    stats = ask("stats", workers)
+    queues = ask("active_queues", workers)
     for worker in workers:
         assert f"{send_text.name} [rate_limit={RATE}]" in limits[worker]
         assert stats[worker]["prefetch_count"] == stats[worker]["pool"]["max-concurrency"]
@@ -130,7 +130,7 @@ def test_the_workers_are_left_as_they_were(lines: dict[str, dict[str, Any]], sta
 def test_a_limit_in_minutes(stage: Stage) -> None:
     assert rate("20/m") == pytest.approx(2 * rate("10/m"))
     (worker,) = (one for one in stage.workers_of(lanes.quick))
-    with limited(stage, [worker], "900/m"):
+    with limited([worker], "900/m"):
         runs = texts(stage, lanes.quick, [worker])
     assert 10 < per_second(runs) <= 15
 
@@ -142,7 +142,7 @@ WRONG = (("fast", "Invalid rate limit string"), ("10/x", "KeyError"), ("/s", "In
 @pytest.mark.parametrize(("wrong", "expected"), WRONG)
 def test_a_worker_refuses_what_is_no_rate(stage: Stage, wrong: str, expected: str) -> None:
     with pytest.raises(FleetError, match=rf"images1@\S+ refused 'rate_limit': {expected}"):
-        ask(stage, "rate_limit", stage.workers_of(IMAGES)[:1], task_name=send_text.name, rate_limit=wrong)
+        ask("rate_limit", stage.workers_of(IMAGES)[:1], task_name=send_text.name, rate_limit=wrong)
 
 
 # RATE -> what the one line says
