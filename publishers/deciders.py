@@ -8,6 +8,7 @@ document.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,15 +56,23 @@ class Case:
 
     def application(self) -> Celery:
         """A publisher's application: the showcase's settings, and what this case says."""
+        made, _ = self.make()
+        return made
+
+    def make(self) -> tuple[Celery, tuple[str, ...]]:
+        """The application, and what Celery warned of while it was made, each in one line."""
         made = Celery("precedence", set_as_current=False)
         made.config_from_object("worker.celeryconfig")
         made.conf.task_routes = self.routes
         # The showcase's own tasks are registered in every application of the process: ours comes in place of it.
         made.finalize()
         made.tasks.pop(TASK, None)
-        if not self.is_by_name:
+        if self.is_by_name:
+            return made, ()
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
             made.task(name=TASK, shared=False, **self.decorator)(work)
-        return made
+        return made, tuple(" ".join(str(one.message).split()) for one in heard)
 
     def ask(self) -> Publication:
         """What Celery would publish."""

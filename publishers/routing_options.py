@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from publishers.deciders import DEFAULT, FUNCTION, QUEUES, SAYS, TASK, Case, between, ranked, undecided
+from publishers.deciders import DECORATOR, DEFAULT, FUNCTION, QUEUES, SAYS, TASK, Case, between, ranked, undecided
 from waybill.errors import EXIT_OK
 from waybill.prediction import message_of
 from waybill.routing import Router
@@ -56,6 +56,7 @@ def document() -> Iterator[str]:
     """The lines of docs/routing-options.md."""
     yield from INTRODUCTION.splitlines()
     yield from ("", *ranks())
+    yield from ("", *deprecations())
     yield from ("", *AMONG_ROUTES.splitlines(), "", *pairs())
     yield from ("", *MERGING.splitlines(), "", *table(MERGED))
     yield from ("", *READING.splitlines(), "", *table(ROUTES))
@@ -68,6 +69,13 @@ def ranks() -> Iterator[str]:
     for who, case in ranked():
         place = f"`task_routes`, {who}" if who in (*QUEUES, FUNCTION) else who.replace(DEFAULT, code(DEFAULT))
         yield f"| {place} | {code(SAYS[who])} | {code(case.ask().routing_key)} |"
+
+
+def deprecations() -> Iterator[str]:
+    """What Celery says of a decorator that routes."""
+    _, warned = Case(decorator={"queue": SAYS[DECORATOR]}).make()
+    yield "A queue in the decorator works, and the installed Celery has this to say of it:"
+    yield from ("", *(f"> {line}" for line in warned or ("nothing",)))
 
 
 def pairs() -> Iterator[str]:
