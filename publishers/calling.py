@@ -5,22 +5,18 @@ A call with parentheses runs here; `delay` and `apply_async` publish, and return
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from celery import Task
 from celery.exceptions import TimeoutError as NotYet
 from celery.result import AsyncResult
 
-import exchanges
 from exchanges import default, direct, lanes, priority
+from publishers.one_call import call_one
 from publishers.results import LOOK_EVERY, outcome
 from publishers.stage import Stage, pairs, publisher
-from waybill.errors import InputError
-from waybill.explain import explain
 from waybill.receipts import Receipt
 from waybill.terminal import run
 from worker import tasks
@@ -53,7 +49,7 @@ def lesson(stage: Stage, task: str | None = None, arguments: Sequence[str] = (),
     Without a TASK: every way to call one, each option, and what an AsyncResult answers.
     """
     if task is not None:
-        call_one(stage, task, [_value(text) for text in arguments], _given(**options))
+        call_one(stage, task, arguments, _given(**options))
         return
     if _given(**options):
         raise click.UsageError(f"{', '.join(_given(**options))}: expected a TASK to call with it")
@@ -224,42 +220,6 @@ def _told(result: AsyncResult) -> dict[str, Any]:
     heard = outcome(result)
     assert isinstance(heard, dict)
     return heard
-
-
-def call_one(stage: Stage, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """One call, refused before it is published where it can't work."""
-    explain(app, name, options)
-    task = app.tasks[name]
-    refuse_arguments(task, args)
-    declared = {exchange.name: exchange for exchange in exchanges.EXCHANGES}
-    through = declared.get(options.get("exchange", ""))
-    rest = {option: value for option, value in options.items() if option != "exchange"}
-    sent = stage.publish(task, *args, exchange=through, **rest)
-    (delivery,) = stage.show()
-    if any(not receipt.is_discarded for receipt in delivery.received) and not task.ignore_result:
-        returned = outcome(app.AsyncResult(sent.task_id), propagate=False)
-        is_error = isinstance(returned, Exception)
-        happened = f"{type(returned).__name__}: {returned}" if is_error else json.dumps(returned)
-        stage.tell("result", happened, task_id=sent.task_id)
-
-
-def refuse_arguments(task: Task[Any, Any], args: Sequence[Any]) -> None:
-    """Refuse what the task doesn't take, as `apply_async` does.
-
-    Raises:
-        InputError: too many, or too few.
-    """
-    try:
-        task.__header__(*args)
-    except TypeError as error:
-        raise InputError(f"arguments of {task.name!r}: {error}") from error
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _given(header: Sequence[str] = (), **options: Any) -> dict[str, Any]:

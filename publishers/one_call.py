@@ -1,0 +1,60 @@
+"""One call of one task, as somebody wishes it on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from celery import Task
+
+import exchanges
+from publishers.results import outcome
+from publishers.stage import Stage
+from waybill.errors import InputError
+from waybill.explain import explain
+from worker.app import app
+
+
+def call_one(stage: Stage, name: str, arguments: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Publish a task and show who got it and its result; what can't work is refused before it is published.
+
+    Args:
+        arguments: each JSON, or else text.
+        options: of `apply_async`, the exchange by its name.
+
+    Raises:
+        InputError: there is no such task, queue or exchange, or the task takes other arguments.
+    """
+    explain(app, name, options)
+    task, args = app.tasks[name], [_value(text) for text in arguments]
+    refuse_arguments(task, args)
+    declared = {exchange.name: exchange for exchange in exchanges.EXCHANGES}
+    through = declared.get(options.get("exchange", ""))
+    rest = {option: value for option, value in options.items() if option != "exchange"}
+    sent = stage.publish(task, *args, exchange=through, **rest)
+    (delivery,) = stage.show()
+    if any(not receipt.is_discarded for receipt in delivery.received) and not task.ignore_result:
+        returned = outcome(app.AsyncResult(sent.task_id), propagate=False)
+        is_error = isinstance(returned, Exception)
+        happened = f"{type(returned).__name__}: {returned}" if is_error else json.dumps(returned)
+        stage.tell("result", happened, task_id=sent.task_id)
+
+
+def refuse_arguments(task: Task[Any, Any], args: Sequence[Any]) -> None:
+    """Refuse what the task doesn't take, as `apply_async` does.
+
+    Raises:
+        InputError: too many, or too few.
+    """
+    try:
+        task.__header__(*args)
+    except TypeError as error:
+        raise InputError(f"arguments of {task.name!r}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
