@@ -98,14 +98,15 @@ def tell(stage: Stage, command: str, queue: Queue, worker: str) -> None:
 
 def tell_consumer(stage: Stage, watch: Watch, queue: Queue, worker: str) -> None:
     """One line: the same call, and who took it."""
-    sent = watch.publish(tasks.work.name, queue=queue.name)
-    received = watch.receipts_of([sent.task_id])[sent.task_id]
+    watch.publish(tasks.work.name, queue=queue.name)
+    # Settled here: a later lesson's `show` must not find a message that it knows nothing of.
+    (delivery,) = watch.settle()
     name = worker.partition("@")[0]
     stage.tell(
         f"queue='{queue.name}', which {name} consumes",
-        ", ".join(f"{one.worker_name} ({one.queue})" for one in received),
+        ", ".join(f"{one.worker_name} ({one.queue})" for one in delivery.received),
         f"{name} ({queue.name})",
-        task_id=sent.task_id,
+        task_id=delivery.publication.task_id,
     )
 
 

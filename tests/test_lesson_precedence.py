@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from publishers import precedence
 from publishers.deciders import Case, between, ranked, undecided
+from publishers.stage import Stage
 from tests.programs import ROOT, call
 from waybill.delivery import Watch
 from waybill.fleet import Fleet
@@ -90,3 +92,9 @@ def test_the_document_is_what_celery_answers() -> None:
     result = call("publishers.routing_options")
     assert (result.code, result.err) == (0, "")
     assert result.out == (ROOT / "docs" / "routing-options.md").read_text(encoding="utf-8")
+
+
+def test_no_message_is_left_to_the_next_lesson(waybill_watch: Watch) -> None:
+    stage = Stage(waybill_watch, missing_types=set(), is_json=True)
+    precedence.lesson(stage)
+    assert (stage.show(), stage.surprises) == ((), [])
