@@ -7,7 +7,6 @@ the highest comes first, among those that no worker has prefetched.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,19 +81,18 @@ def name(worker: str) -> str:
 
 def balancing(stage: Stage) -> None:
     """Several workers, one queue: each message goes to one of them, and a busy one gets no more."""
-    workers = stage.workers_of(IMAGES)
-    runs = finished(stage, [send(tasks.nap, SHORT, queue=IMAGES.name) for _ in range(SHARED)])
-    shares = Counter(one.worker for one in runs)
-    for worker in workers:
-        own = [one for one in runs if one.worker == worker]
-        tell_share(stage, f"balancing · {name(worker)}", own)
-    stage.expect("workers with a share of 'images'", sorted(shares), workers)
-
+    equal = [send(tasks.nap, SHORT, queue=IMAGES.name) for _ in range(SHARED)]
+    wait_for(equal)
     long = send(tasks.nap, BUSY, queue=IMAGES.name)
-    runs = finished(stage, [long, *(send(tasks.work, queue=IMAGES.name) for _ in range(SHARED - 1))])
-    busy = next(one.worker for one in runs if one.task_id == long.result.id)
-    tell_share(stage, "balancing · one has a long task", [one for one in runs if one.worker == busy], expected=1)
-    tell_share(stage, "balancing · the other meanwhile", [one for one in runs if one.worker != busy])
+    shared, unequal = finished(stage, equal, [long, *(send(tasks.work, queue=IMAGES.name) for _ in equal[1:])])
+    workers = stage.workers_of(IMAGES)
+    for worker in workers:
+        tell_share(stage, f"balancing · {name(worker)}", [one for one in shared if one.worker == worker])
+    stage.expect("workers with a share of 'images'", sorted({one.worker for one in shared}), workers)
+
+    busy = next(one.worker for one in unequal if one.task_id == long.result.id)
+    tell_share(stage, "balancing · one has a long task", [one for one in unequal if one.worker == busy], expected=1)
+    tell_share(stage, "balancing · the other meanwhile", [one for one in unequal if one.worker != busy])
 
 
 def tell_share(stage: Stage, what: str, runs: Sequence[Run], expected: int | None = None) -> None:
@@ -109,25 +107,20 @@ def tell_share(stage: Stage, what: str, runs: Sequence[Run], expected: int | Non
 def isolation(stage: Stage) -> None:
     """How long quick tasks wait when slow ones are there: in the same worker, and in one of their own."""
     shared, own = lane_workers(stage)
-    without_own = quick_runs(stage, away=own)
-    both = quick_runs(stage)
-    with_own = quick_runs(stage, away=shared)
-    for what, runs in (
-        ("no worker of its own", without_own),
-        ("its own, and the shared one", both),
-        ("its own alone", with_own),
-    ):
+    away = {"no worker of its own": own, "its own, and the shared one": [], "its own alone": shared}
+    measured = finished(stage, *(quick_after_slow(stage, workers) for workers in away.values()))
+    for what, runs in zip(away, measured, strict=True):
         tell_seconds(stage, f"isolation · {what}", slowest(runs), SLOW_TASKS * SLOW, runs=facts(runs))
-    stage.expect("quicker with a worker of its own", slowest(with_own) < slowest(without_own), True)
+    stage.expect("quicker with a worker of its own", slowest(measured[-1]) < slowest(measured[0]), True)
 
 
-def quick_runs(stage: Stage, away: Sequence[str] = ()) -> list[Run]:
-    """The runs of quick tasks that are published after slow ones, while these workers don't consume `quick`."""
+def quick_after_slow(stage: Stage, away: Sequence[str]) -> list[Sent]:
+    """Quick tasks that were published after slow ones, and done while these workers didn't consume `quick`."""
     with looking_away(stage, lanes.quick, away):
         slow = [send(tasks.nap, SLOW, queue=lanes.slow.name) for _ in range(SLOW_TASKS)]
         quick = [send(tasks.work, queue=lanes.quick.name) for _ in range(QUICK_TASKS)]
         wait_for([*quick, *slow])
-    return finished(stage, quick)
+    return quick
 
 
 def slowest(runs: Sequence[Run]) -> float:
@@ -139,18 +132,23 @@ def concurrency(stage: Stage) -> None:
     """The same tasks by each worker of one queue, alone: as many at once as it has processes."""
     workers = stage.workers_of(lanes.quick)
     stats = ask("stats", workers)
-    for worker in workers:
-        with looking_away(stage, lanes.quick, [one for one in workers if one != worker]):
-            sent = [send(tasks.nap, NAP, queue=lanes.quick.name) for _ in range(NAPS)]
-            wait_for(sent)
-        runs = finished(stage, sent)
+    measured = finished(stage, *(naps(stage, [one for one in workers if one != worker]) for worker in workers))
+    for worker, runs in zip(workers, measured, strict=True):
         processes = stats[worker]["pool"]["max-concurrency"]
-        what = f"concurrency · {name(worker)}, processes: {processes}"
         together = at_once(runs)
+        what = f"concurrency · {name(worker)}, processes: {processes}"
         tell_seconds(
             stage, what, slowest(runs), NAPS * NAP, f", {together} at once", at_once=together, runs=facts(runs)
         )
         stage.expect(f"{name(worker)}: tasks at once", together, min(processes, NAPS))
+
+
+def naps(stage: Stage, away: Sequence[str]) -> list[Sent]:
+    """Equal tasks that were done while these workers didn't consume `quick`."""
+    with looking_away(stage, lanes.quick, away):
+        sent = [send(tasks.nap, NAP, queue=lanes.quick.name) for _ in range(NAPS)]
+        wait_for(sent)
+    return sent
 
 
 def at_once(naps: Sequence[Run]) -> int:
@@ -167,17 +165,11 @@ def tell_seconds(stage: Stage, what: str, seconds: float, most: float, note: str
 def order_of_service(stage: Stage) -> None:
     """A filled queue is served by priority; what a worker has prefetched is served as it came."""
     first, *others = stage.workers_of(WORK)
-    tell_order(stage, "priority · a filled queue", served(stage, filled, first, others), FALLING)
-    tell_order(stage, "priority · filled behind a busy worker", served(stage, behind, first, others), FALLING)
-    tell_order(stage, f"priority · the same, prefetch {ROOM}", served(stage, prefetched, first, others), RISING)
-
-
-def served(stage: Stage, fill: Callable[[Stage, str], list[Sent]], worker: str, others: Sequence[str]) -> list[Run]:
-    """The runs of what one worker serves alone, without the task that kept it busy."""
     with looking_away(stage, WORK, others):
-        sent = fill(stage, worker)
-        wait_for(sent)
-    return [one for one in finished(stage, sent) if one.returned != BUSY]
+        groups = [fill(stage, first) for fill in (filled, behind, prefetched)]
+    whats = ("a filled queue", "filled behind a busy worker", f"the same, prefetch {ROOM}")
+    for what, runs, expected in zip(whats, finished(stage, *groups), (FALLING, FALLING, RISING), strict=True):
+        tell_order(stage, f"priority · {what}", [one for one in runs if one.returned != BUSY], expected)
 
 
 def rising() -> list[Sent]:
@@ -188,20 +180,22 @@ def rising() -> list[Sent]:
 def filled(stage: Stage, worker: str) -> list[Sent]:
     """The queue is filled while the worker looks away."""
     with looking_away(stage, WORK, [worker]):
-        return rising()
+        sent = rising()
+    wait_for(sent)
+    return sent
 
 
 def behind(_stage: Stage, _worker: str) -> list[Sent]:
     """The queue is filled while the worker is busy."""
-    return [send(tasks.nap, BUSY, queue=WORK.name), *rising()]
+    sent = [send(tasks.nap, BUSY, queue=WORK.name), *rising()]
+    wait_for(sent)
+    return sent
 
 
 def prefetched(stage: Stage, worker: str) -> list[Sent]:
     """The worker is busy, and has room for everything: the queue is never filled."""
     with prefetching(stage, WORK, [worker], ROOM):
-        sent = behind(stage, worker)
-        wait_for(sent)
-    return sent
+        return behind(stage, worker)
 
 
 def tell_order(stage: Stage, what: str, runs: Sequence[Run], expected: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ import exchanges
 from exchanges import lanes
 from publishers.charts import bar
 from publishers.control import ask, looking_away, prefetching
-from publishers.runs import Run, facts, finished, send, wait_for
+from publishers.runs import Run, Sent, facts, finished, send, wait_for
 from publishers.stage import Stage, publisher
 from waybill.errors import FleetError
 from waybill.terminal import run
@@ -33,8 +33,8 @@ IMAGES = next(queue for queue in exchanges.QUEUES if queue.name == "images")
 TEXTS = 8
 # The limit that is set at run time, and the lowest that can be, in tasks a second.
 AT_RUN_TIME, LOWEST = "20/s", 2.0
-# How many that are held back stand before their neighbour, and with which prefetch.
-HELD = 5
+# How many that are held back stand before their neighbour, what that returns, and with which prefetch.
+HELD, NEIGHBOUR = 5, "neighbour"
 PREFETCHES = (1, 3, 10)
 # In an application of its own, only to ask Celery.
 DEFAULT = "5/s"
@@ -62,16 +62,21 @@ def lesson(stage: Stage, rate: str = AT_RUN_TIME) -> None:
     """
     one, two, several = require_workers(stage)
     tell_settings(stage)
-    declared, most = in_seconds(metered.RATE), max(2 * in_seconds(metered.RATE), in_seconds(rate))
-    single = tell_rate(stage, f"declared {metered.RATE} · {name(one)}", texts(stage, IMAGES, [one]), declared, most)
-    both = texts(stage, IMAGES, [one, two])
-    double = tell_rate(stage, f"declared {metered.RATE} · {name(one)} and {name(two)}", both, 2 * declared, most)
-    stage.expect("two workers do more than one", double > single, True)
-    tell_processes(stage, several, most)
+    declared = [texts(stage, IMAGES, [one]), texts(stage, IMAGES, [one, two]), texts(stage, lanes.quick, [several])]
     with limited([one], rate):
-        tell_rate(stage, f"at run time {rate} · {name(one)}", texts(stage, IMAGES, [one]), in_seconds(rate), most)
-    for prefetch in PREFETCHES:
-        tell_neighbour(stage, one, prefetch)
+        changed = texts(stage, IMAGES, [one])
+    single, double, processes, again, *behind = finished(
+        stage, *declared, changed, *(texts_and_neighbour(stage, one, prefetch) for prefetch in PREFETCHES)
+    )
+    limit, most = in_seconds(metered.RATE), max(2 * in_seconds(metered.RATE), in_seconds(rate))
+    tell_rate(stage, f"declared {metered.RATE} · {name(one)}", single, limit, most)
+    tell_rate(stage, f"declared {metered.RATE} · {name(one)} and {name(two)}", double, 2 * limit, most)
+    stage.expect("two workers do more than one", per_second(double) > per_second(single), True)
+    what = f"declared {metered.RATE} · {name(several)}, processes: {processes_of([several])[several]}"
+    tell_rate(stage, what, processes, limit, most)
+    tell_rate(stage, f"at run time {rate} · {name(one)}", again, in_seconds(rate), most)
+    for prefetch, runs in zip(PREFETCHES, behind, strict=True):
+        tell_neighbour(stage, prefetch, runs)
 
 
 def require_workers(stage: Stage) -> tuple[str, str, str]:
@@ -86,8 +91,13 @@ def require_workers(stage: Stage) -> tuple[str, str, str]:
             "this lesson needs two workers of the queue 'images' and one of the queue 'quick'; found: "
             f"{', '.join(images) or 'none'} and {', '.join(quick) or 'none'}"
         )
-    processes = {worker: stats["pool"]["max-concurrency"] for worker, stats in ask("stats", quick).items()}
+    processes = processes_of(quick)
     return images[0], images[1], max(processes, key=lambda worker: processes[worker])
+
+
+def processes_of(workers: Sequence[str]) -> dict[str, int]:
+    """Worker -> how many tasks it can run at once."""
+    return {worker: stats["pool"]["max-concurrency"] for worker, stats in ask("stats", workers).items()}
 
 
 def tell_settings(stage: Stage) -> None:
@@ -105,12 +115,12 @@ def name(worker: str) -> str:
     return worker.partition("@")[0]
 
 
-def texts(stage: Stage, queue: Queue, workers: Sequence[str]) -> list[Run]:
-    """The runs of limited tasks that are published at once to these of the queue's workers."""
+def texts(stage: Stage, queue: Queue, workers: Sequence[str]) -> list[Sent]:
+    """Limited tasks, published at once to these of the queue's workers, and done."""
     with only(stage, queue, workers):
         sent = [send(send_text, queue=queue.name) for _ in range(TEXTS)]
         wait_for(sent)
-    return finished(stage, sent)
+    return sent
 
 
 def only(stage: Stage, queue: Queue, workers: Sequence[str]) -> AbstractContextManager[None]:
@@ -139,30 +149,26 @@ def per_second(runs: Iterable[Run]) -> float:
     )
 
 
-def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: float) -> float:
-    """A bar of tasks a second, which are not more than the limit; the tasks a second."""
+def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: float) -> None:
+    """A bar of tasks a second, which are not more than the limit."""
     rate = per_second(runs)
     stage.tell(what, f"{bar(rate, most)} {rate:.1f}/s", per_second=round(rate, 3), limit=limit, runs=facts(runs))
     stage.expect(f"{what}: within the limit", rate <= limit, True)
-    return rate
 
 
-def tell_processes(stage: Stage, worker: str, most: float) -> None:
-    """All processes of a worker have one limit together."""
-    processes = ask("stats", [worker])[worker]["pool"]["max-concurrency"]
-    what = f"declared {metered.RATE} · {name(worker)}, processes: {processes}"
-    tell_rate(stage, what, texts(stage, lanes.quick, [worker]), in_seconds(metered.RATE), most)
-
-
-def tell_neighbour(stage: Stage, worker: str, prefetch: int) -> None:
-    """How long a task without a limit waits behind some that are held back, though the worker has nothing to do."""
+def texts_and_neighbour(stage: Stage, worker: str, prefetch: int) -> list[Sent]:
+    """Limited tasks and, behind them in the queue, one without a limit; all done by this worker."""
     with only(stage, IMAGES, [worker]), prefetching(stage, IMAGES, [worker], prefetch):
         with looking_away(stage, IMAGES, [worker]):
             held = [send(send_text, queue=IMAGES.name) for _ in range(HELD)]
-            neighbour = send(tasks.work, queue=IMAGES.name)
+            neighbour = send(tasks.work, NEIGHBOUR, queue=IMAGES.name)
         wait_for([*held, neighbour])
-    runs = finished(stage, [*held, neighbour])
-    place = [one.task_id for one in runs].index(neighbour.result.id)
+    return [*held, neighbour]
+
+
+def tell_neighbour(stage: Stage, prefetch: int, runs: Sequence[Run]) -> None:
+    """How long the task without a limit waited, though the worker had nothing to do."""
+    place = [one.returned for one in runs].index(NEIGHBOUR)
     waited = runs[place].done - runs[0].done
     what = f"behind {HELD} held back · prefetch {prefetch}"
     shown = f"{bar(waited, HELD / in_seconds(metered.RATE))} {waited:.2f} s after the first".lstrip()

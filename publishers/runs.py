@@ -65,25 +65,35 @@ def send(task: Task[Any, Any], *args: Any, **options: Any) -> Sent:
     return Sent(task.apply_async(args, **options), now)
 
 
-def wait_for(sent: Iterable[Sent]) -> list[Any]:
-    """What these tasks returned, once all of them are done; also while their workers look away."""
-    return [outcome(one.result) for one in sent]
+def wait_for(sent: Iterable[Sent]) -> None:
+    """Return when these tasks are done, also while other workers look away.
+
+    Raises:
+        FleetError: a result did not come in time.
+    """
+    for one in sent:
+        outcome(one.result)
 
 
-def finished(stage: Stage, sent: Sequence[Sent]) -> list[Run]:
-    """The runs of these tasks, in the order in which they were done; all workers must consume again (see `settle`)."""
-    returned = wait_for(sent)
-    received = stage.watch.receipts_of(one.result.id for one in sent)
-    runs = [_run(one, value, received[one.result.id][-1]) for one, value in zip(sent, returned, strict=True)]
-    return sorted(runs, key=lambda run: run.done)
+def finished(stage: Stage, *groups: Sequence[Sent]) -> list[list[Run]]:
+    """The runs of each group of tasks, in the order in which they were done.
+
+    All workers must consume again (see `settle`), and all of them are asked once for all groups.
+    """
+    for group in groups:
+        wait_for(group)
+    received = stage.watch.receipts_of(one.result.id for group in groups for one in group)
+    return [
+        sorted((_run(one, received[one.result.id][-1]) for one in group), key=lambda run: run.done) for group in groups
+    ]
 
 
-def _run(sent: Sent, returned: Any, receipt: Receipt) -> Run:
+def _run(sent: Sent, receipt: Receipt) -> Run:
     return Run(
         task_id=receipt.task_id,
         worker=receipt.worker,
         queue=receipt.queue,
-        returned=returned,
+        returned=sent.result.result,
         published=sent.published,
         done=sent.result.date_done.timestamp(),
     )

@@ -12,7 +12,7 @@ from celery.utils.time import rate
 from exchanges import lanes
 from publishers.control import ask
 from publishers.rates import DEFAULT, HELD, IMAGES, TEXTS, limited, per_second, texts
-from publishers.runs import Run, send, wait_for
+from publishers.runs import Run, finished, send, wait_for
 from publishers.stage import Stage
 from tests.programs import ROOT, call
 from waybill import provision
@@ -131,7 +131,7 @@ def test_a_limit_in_minutes(stage: Stage) -> None:
     assert rate("20/m") == pytest.approx(2 * rate("10/m"))
     (worker,) = (one for one in stage.workers_of(lanes.quick))
     with limited([worker], "900/m"):
-        runs = texts(stage, lanes.quick, [worker])
+        (runs,) = finished(stage, texts(stage, lanes.quick, [worker]))
     assert 10 < per_second(runs) <= 15
 
 
