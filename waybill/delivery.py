@@ -23,6 +23,7 @@ different priorities are out of its reach: the lesser ones answer only while the
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
@@ -226,7 +227,7 @@ class Watch:
                 marked.
         """
         self._prove({sent.task_id for sent in self._pending})
-        deliveries = tuple(Delivery(sent, self._received(sent.task_id)) for sent in self._pending)
+        deliveries = tuple(Delivery(sent, self.received_so_far(sent.task_id)) for sent in self._pending)
         self._pending.clear()
         self._receipts.clear()
         self._markers.clear()
@@ -245,11 +246,12 @@ class Watch:
         """
         ids = tuple(dict.fromkeys(task_ids))
         self._prove(set(ids))
-        return {one: self._received(one) for one in ids}
+        return {one: self.received_so_far(one) for one in ids}
 
-    def _received(self, task_id: str) -> tuple[Receipt, ...]:
-        """The receipts of a task: one worker's in the order of arrival, and between workers by their clocks.
+    def received_so_far(self, task_id: str) -> tuple[Receipt, ...]:
+        """The receipts of a task that are here by now: one worker's as they came, between workers by their clocks.
 
+        Nothing is proven: there may be others on their way. They arrive while the connection is drained.
         Receipts gather in a busy worker, so that a dead letter's second one may arrive before its first.
         """
         mine = (receipt for receipt in self._receipts if receipt.task_id == task_id)
@@ -270,8 +272,8 @@ class Watch:
         """Learn which worker consumes which queues, by asking the workers.
 
         Args:
-            workers: the names (the part before `@`) of the workers to wait for; without them, everyone who answers,
-                until as many are known as RabbitMQ counts consumers on the application's queues.
+            workers: the names (the part before `@`) of the workers to wait for, nobody else is asked; without them,
+                everyone who answers, until as many are known as RabbitMQ counts consumers on the application's queues.
             check_alive: called while waiting, here and in `settle`; raises when waiting has become pointless.
 
         Raises:
@@ -281,7 +283,7 @@ class Watch:
         self._check_alive = check_alive
         deadline = monotonic() + ROLL_CALL_TIMEOUT
         while True:
-            self.crew = self._ask_workers(None if expected is None else len(expected))
+            self.crew = self._ask_workers(expected)
             missing = self._uncounted() if expected is None else self._unheard(expected)
             if not missing:
                 return self.crew
@@ -292,9 +294,12 @@ class Watch:
                     f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard}"
                 )
 
-    def _ask_workers(self, limit: int | None) -> dict[str, dict[str, str]]:
-        inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, limit=limit, connection=self.connection)
-        answers = inspect.active_queues() or {}
+    def _ask_workers(self, expected: frozenset[str] | None) -> dict[str, dict[str, str]]:
+        """Worker -> queue -> exchange, from the workers of these names, or from everyone."""
+        # Only they are to answer: what others say would count as theirs.
+        only = {} if expected is None else {"limit": len(expected), "pattern": _pattern(expected), "matcher": "pcre"}
+        inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, connection=self.connection, **only)
+        answers = (inspect.active_queues() or {}) if expected is None or expected else {}
         told = [queue for queues in answers.values() for queue in queues]
         self._arguments = {queue["name"]: _arguments_of(queue) for queue in told}
         if self.connection.transport.driver_type == "redis":
@@ -391,6 +396,11 @@ class Watch:
                     self._pace = FIRST_PACE
                 else:
                     self._due.append(receipt.queue)
+
+
+def _pattern(names: Iterable[str]) -> str:
+    """A regular expression for the node names with one of these before the `@`."""
+    return f"(?:{'|'.join(map(re.escape, sorted(names)))})@"
 
 
 def _arguments_of(queue: Mapping[str, Any]) -> dict[str, Any]:
