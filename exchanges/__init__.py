@@ -23,6 +23,7 @@ from exchanges import (
     lanes,
     plugins,
     priority,
+    reliability,
     topic,
 )
 
@@ -38,6 +39,7 @@ KINDS: tuple[ModuleType, ...] = (
     forward,
     plugins,
     lanes,
+    reliability,
 )
 
 QUEUES: tuple[Queue, ...] = tuple(queue for kind in KINDS for queue in kind.QUEUES)

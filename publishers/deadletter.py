@@ -1,4 +1,7 @@
-"""To a queue with a dead-letter exchange: python -m publishers.deadletter in-stock sold-out"""
+"""To a queue with a dead-letter exchange: python -m publishers.deadletter in-stock sold-out
+
+And the dead letters that nobody consumes: python -m publishers.deadletter list|inspect|requeue (dead_letters.py).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from exchanges import deadletter
+from publishers.dead_letters import inspect, list_, requeue
 from publishers.stage import Stage, publisher
 from waybill.terminal import run
 from worker import tasks
@@ -35,9 +39,33 @@ def lesson(stage: Stage, orders: Sequence[str] = ()) -> None:
             stage.expect(order, queues, ["orders", "orders_dead"] if order == "sold-out" else ["orders"])
 
 
-main = publisher(deadletter.QUEUES)(
+orders_command = publisher(deadletter.QUEUES)(
     click.argument("orders", metavar="[ORDER]...", nargs=-1, type=click.Choice(ORDERS))(lesson)
 )
+
+
+class Commands(click.Group):
+    """Commands by their names; what names none of them is the lesson's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = [word for word in args if word in self.commands][:1]
+        if not named and "--help" not in args:
+            named = ["lesson"]
+        elif named:
+            args.remove(named[0])
+        return super().parse_args(ctx, [*named, *args])
+
+
+@click.group(cls=Commands, subcommand_metavar="[ORDER]... | COMMAND")
+def main() -> None:
+    """Publish an ORDER, in-stock or sold-out, and show where it went; or look after the dead letters in `parked`.
+
+    All of them take --broker, and --json for one JSON object on each line.
+    """
+
+
+for name, command in {"lesson": orders_command, "list": list_, "inspect": inspect, "requeue": requeue}.items():
+    main.add_command(command, name)
 
 if __name__ == "__main__":
     run(main, name="python -m publishers.deadletter")

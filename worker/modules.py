@@ -7,6 +7,7 @@ MODULES = [
     "worker.calling",
     "worker.waiting",
     "worker.canvas",
+    "worker.reliability",
     "worker.signalled",
     "worker.control",
     "worker.metered",
