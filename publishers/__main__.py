@@ -25,6 +25,7 @@ from publishers import (
     queues,
     rates,
     raw,
+    reliability,
     shards,
     signals,
     topic,
@@ -58,10 +59,11 @@ TOUR = (
     ("rates · limits are kept by each worker for itself", rates.lesson),
     ("canvas · tasks made of tasks, and where each part ran", canvas.lesson),
     ("signals · of one task, in their order and by process", signals.lesson),
+    ("reliability · a killed worker, delay queues, and poison that is parked", reliability.lesson),
 )
 
 # They are left out where nobody knows in which backend the workers keep their results.
-READ_RESULTS = (calling.lesson, waiting.lesson, queues.lesson, rates.lesson, canvas.lesson)
+READ_RESULTS = (calling.lesson, waiting.lesson, queues.lesson, rates.lesson, canvas.lesson, reliability.lesson)
 
 
 # A lesson's name, that of its module, -> its title and the lesson.
