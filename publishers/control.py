@@ -51,11 +51,11 @@ def looking_away(stage: Stage, queue: Queue, workers: Sequence[str] | None = Non
     comes after the block: whoever looks away answers no marker.
     """
     away = stage.workers_of(queue) if workers is None else workers
-    _consume(queue, away, on=False)
+    consume(queue, away, on=False)
     try:
         yield
     finally:
-        _consume(queue, away, on=True)
+        consume(queue, away, on=True)
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def prefetching(stage: Stage, queue: Queue, workers: Sequence[str], count: int) 
                 ask("prefetch", [worker], count=own)
 
 
-def _consume(queue: Queue, workers: Sequence[str], on: bool) -> None:
+def consume(queue: Queue, workers: Sequence[str], on: bool) -> None:
     """Have these workers consume the queue, or stop it, and return when they do.
 
     A worker answers before it has done it, and what it is told next may be done first: asked again, it tells.

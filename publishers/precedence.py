@@ -12,6 +12,7 @@ from kombu import Queue
 
 import exchanges
 from exchanges import default, lanes
+from publishers.control import consume
 from publishers.deciders import FUNCTION, QUEUES, SAYS, TASK, ranked
 from publishers.stage import Stage, publisher
 from waybill import publication
@@ -20,9 +21,6 @@ from waybill.errors import FleetError
 from waybill.terminal import run
 from worker import tasks
 from worker.app import app
-
-# Seconds in which the workers have to answer; with all answers here nothing is waited for.
-ANSWER_TIMEOUT = 10.0
 
 
 def lesson(stage: Stage) -> None:
@@ -64,36 +62,15 @@ def _workers(stage: Stage, queue: Queue) -> list[str]:
 @contextmanager
 def handed_over(stage: Stage, queue: Queue, giver: str, taker: str) -> Iterator[Watch]:
     """For the length of the block another worker consumes the queue; yields a watch that knows it."""
-    tell(stage, "cancel_consumer", queue, giver)
-    tell(stage, "add_consumer", queue, taker)
+    consume(queue, [giver], on=False)
+    consume(queue, [taker], on=True)
     try:
         with Watch(app) as watch:
             watch.roll_call(worker.partition("@")[0] for worker in stage.watch.crew)
             yield watch
     finally:
-        tell(stage, "cancel_consumer", queue, taker)
-        tell(stage, "add_consumer", queue, giver)
-
-
-def tell(stage: Stage, command: str, queue: Queue, worker: str) -> None:
-    """Tell a worker, and wait until it has done it.
-
-    Raises:
-        FleetError: it did not answer in time.
-    """
-    # It answers before it does it, in the next turn of its event loop; the answer to `ping` comes after that.
-    for what, arguments in ((command, {"queue": queue.name}), ("ping", {})):
-        answers = app.control.broadcast(
-            what,
-            arguments=arguments,
-            destination=[worker],
-            connection=stage.watch.connection,
-            reply=True,
-            limit=1,
-            timeout=ANSWER_TIMEOUT,
-        )
-        if not answers:
-            raise FleetError(f"no answer to {what!r} within {ANSWER_TIMEOUT:.0f} s from {worker}")
+        consume(queue, [taker], on=False)
+        consume(queue, [giver], on=True)
 
 
 def tell_consumer(stage: Stage, watch: Watch, queue: Queue, worker: str) -> None:
