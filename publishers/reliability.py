@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 
 from exchanges.reliability import DELAY_QUEUES, DELAYS, QUEUES, parked, work
 from publishers import results
+from publishers.control import ask
 from publishers.crew import Crew, crew_of
 from publishers.dead_letters import DeadLetter, look, put_back
 from publishers.stage import Stage, publisher
@@ -148,10 +149,7 @@ def is_over(crew: Crew, task_id: str) -> bool:
     """Whether the task has a result, asking the worker to look whether its process has died."""
     if AsyncResult(task_id, app=app).ready():
         return True
-    # Without a reply: one may be lost while the worker replaces its process.
-    app.control.broadcast(
-        tasks.look_after_children.__name__, destination=list(crew.watch.crew), connection=crew.watch.connection
-    )
+    ask(tasks.look_after_children.__name__, list(crew.watch.crew))
     return False
 
 
