@@ -16,7 +16,7 @@ import exchanges
 from exchanges import lanes, priority
 from publishers.charts import bar, profile
 from publishers.control import ask, looking_away, prefetching
-from publishers.runs import Run, Sent, facts, finished, send, wait_for
+from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
 from publishers.stage import Stage, publisher
 from waybill.errors import FleetError
 from waybill.terminal import run
@@ -72,11 +72,6 @@ def lane_workers(stage: Stage) -> tuple[list[str], list[str]]:
     slow = stage.workers_of(lanes.slow)
     quick = stage.workers_of(lanes.quick)
     return [one for one in quick if one in slow], [one for one in quick if one not in slow]
-
-
-def name(worker: str) -> str:
-    """The worker without its host."""
-    return worker.partition("@")[0]
 
 
 def balancing(stage: Stage) -> None:

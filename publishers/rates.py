@@ -20,7 +20,7 @@ import exchanges
 from exchanges import lanes
 from publishers.charts import bar
 from publishers.control import ask, looking_away, prefetching
-from publishers.runs import Run, Sent, facts, finished, send, wait_for
+from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
 from publishers.stage import Stage, publisher
 from waybill.errors import FleetError
 from waybill.terminal import run
@@ -108,11 +108,6 @@ def tell_settings(stage: Stage) -> None:
         asked.finalize()
         what = f"default {DEFAULT} · {'no rate_limit' if own is None else f'rate_limit={own!r}'}"
         stage.tell(what, str(task.rate_limit or "no limit"), expected)
-
-
-def name(worker: str) -> str:
-    """The worker without its host."""
-    return worker.partition("@")[0]
 
 
 def texts(stage: Stage, queue: Queue, workers: Sequence[str]) -> list[Sent]:
