@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from celery import Celery
-from celery.app.utils import find_app
 
 from waybill import render, terminal
+from waybill.application import NAME, load
 from waybill.broker.command import broker
-from waybill.errors import EXIT_FAILED, EXIT_OK, InputError, UnknownName, WaybillError
+from waybill.check.command import check
+from waybill.errors import EXIT_FAILED, EXIT_OK, UnknownName, WaybillError
 from waybill.explain import explain as explain_task
 from waybill.fleet import Fleet, read_fleet
 from waybill.publication import check_names
@@ -50,34 +47,11 @@ class _Commands(click.Group):
 @click.pass_context
 def waybill(ctx: click.Context, name: str | None) -> None:
     """Know where every Celery task goes on RabbitMQ."""
-    ctx.meta[__name__] = name
+    ctx.meta[NAME] = name
     if ctx.invoked_subcommand is None:
         # Click's own way raises it as an error, which `terminal.run` would put into one line.
         click.echo(ctx.get_help(), err=True)
         ctx.exit(EXIT_FAILED)
-
-
-def _app(ctx: click.Context) -> Celery:
-    """The application: that of `celery -A`, or the one named by `-A`.
-
-    Raises:
-        InputError: none is named, or it cannot be loaded.
-    """
-    outer: Any = getattr(ctx.obj, "app", None)  # set by the command `celery`
-    name = ctx.meta.get(__name__)
-    if name is None and outer is None:
-        raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
-    sys.path.insert(0, os.getcwd())
-    try:
-        # A module of the application may print while it's loaded, and may leave the interpreter.
-        with contextlib.redirect_stdout(sys.stderr):
-            app = find_app(name) if name else outer
-            app.loader.import_default_modules()
-            app.finalize()
-    except (Exception, SystemExit) as error:
-        called = name or outer.main
-        raise InputError(f"cannot load the application {called!r}: {type(error).__name__}: {error}") from error
-    return app
 
 
 def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
@@ -150,7 +124,7 @@ def route(
 def explain(ctx: click.Context, /, task: str, fleet: Path | None, is_json: bool, **options: Any) -> int:
     """Say what Celery would publish for TASK with these options, which queues that reaches, and who consumes them."""
     call = {name: value for name, value in options.items() if value not in (None, {})}
-    explanation = explain_task(_app(ctx), task, call, _fleet(fleet))
+    explanation = explain_task(load(ctx), task, call, _fleet(fleet))
     if is_json:
         click.echo(json.dumps(explanation.to_json()))
     else:
@@ -172,7 +146,7 @@ FORMATS: dict[str, Callable[[Topology, Mapping[str, Sequence[str]]], str]] = {
 @click.pass_context
 def topology(ctx: click.Context, style: str, fleet: Path | None) -> int:
     """Draw all that the application declares."""
-    declared = from_celery(_app(ctx))
+    declared = from_celery(load(ctx))
     click.echo(FORMATS[style](declared, _consumers(declared, _fleet(fleet))), nl=False)
     return EXIT_OK
 
@@ -189,6 +163,7 @@ def _consumers(declared: Topology, fleet: Fleet | None) -> Mapping[str, Sequence
 
 
 waybill.add_command(broker)
+waybill.add_command(check)
 celery_command = waybill
 
 

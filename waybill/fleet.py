@@ -83,11 +83,15 @@ class Fleet:
         return Fleet(tuple(worker for worker in self.workers if worker.name in wanted))
 
 
-def read_fleet(path: Path, profiles: Iterable[str] = ()) -> Fleet:
+def read_fleet(
+    path: Path, profiles: Iterable[str] = (), *, all_queues: Iterable[str] = (), allow_twins: bool = False
+) -> Fleet:
     """Read a `docker-compose.yml` or a `Procfile`.
 
     Args:
         profiles: those of the compose file whose services belong to the fleet too.
+        all_queues: what a worker without `-Q` consumes, as the application says; without it there may be none.
+        allow_twins: two workers may have one node name.
 
     Raises:
         InputError: the file can't be read or parsed, a worker has no `-Q`, options that Celery doesn't know or a
@@ -97,12 +101,21 @@ def read_fleet(path: Path, profiles: Iterable[str] = ()) -> Fleet:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    commands = _procfile(text) if path.name.startswith("Procfile") else _compose(text, str(path), set(profiles))
-    workers = tuple(worker for service, found in commands.items() if (worker := _worker(service, found, str(path))))
+    commands = _procfile(text) if is_procfile(path) else _compose(text, str(path), set(profiles))
+    consumed = tuple(all_queues)
+    workers = tuple(
+        worker for service, found in commands.items() if (worker := _worker(service, found, str(path), consumed))
+    )
     if not workers:
         raise InputError(f"{path}: no service runs `celery ... worker`")
-    _refuse_twins(workers, str(path))
+    if not allow_twins:
+        _refuse_twins(workers, str(path))
     return Fleet(workers)
+
+
+def is_procfile(path: Path) -> bool:
+    """Whether the file is read as a `Procfile`, whose processes run on one host."""
+    return path.name.startswith("Procfile")
 
 
 def _compose(text: str, where: str, profiles: Set[str]) -> dict[str, list[list[str]]]:
@@ -176,15 +189,15 @@ def _scripted(script: str, where: str) -> list[list[str]]:
     return [command for command in commands if command]
 
 
-def _worker(service: str, commands: list[list[str]], where: str) -> Worker | None:
+def _worker(service: str, commands: list[list[str]], where: str, all_queues: tuple[str, ...]) -> Worker | None:
     """The worker that these commands start, None when they start something else."""
-    found = [worker for command in commands if (worker := _started(service, command, where))]
+    found = [worker for command in commands if (worker := _started(service, command, where, all_queues))]
     if len(found) > 1:
         raise InputError(f"{where}: service {service!r} runs {len(found)} workers; expected a service for each")
     return found[0] if found else None
 
 
-def _started(service: str, command: list[str], where: str) -> Worker | None:
+def _started(service: str, command: list[str], where: str, all_queues: tuple[str, ...]) -> Worker | None:
     # Celery loads `waybill` as one of its commands, so its command line may be only half loaded when we are.
     from celery.bin.celery import celery as celery_command
     from celery.bin.worker import worker as worker_command
@@ -203,7 +216,7 @@ def _started(service: str, command: list[str], where: str) -> Worker | None:
             raise InputError(f"{where}: service {service!r}: {error.format_message()}") from error
     else:
         return None
-    queues = tuple(queue.strip() for queue in (options.get("queues") or "").split(",") if queue.strip())
+    queues = tuple(queue.strip() for queue in (options.get("queues") or "").split(",") if queue.strip()) or all_queues
     if not queues:
         raise InputError(
             f"{where}: service {service!r} runs a worker without `-Q`: it would consume every queue of the app; "

@@ -128,6 +128,30 @@ class Management:
         """Delete the vhost with all that is in it; its connections are closed by the broker."""
         self._send("DELETE", f"vhosts/{self._vhost}")
 
+    def overview(self) -> dict[str, Any]:
+        """What RabbitMQ says of itself: `rabbitmq_version`, `exchange_types`, ..."""
+        overview: dict[str, Any] = self._get("overview")
+        return overview
+
+    def vhost(self) -> dict[str, Any]:
+        """What the vhost is like: `default_queue_type` above all."""
+        vhost: dict[str, Any] = self._get(f"vhosts/{self._vhost}")
+        return vhost
+
+    def policies(self) -> list[dict[str, Any]]:
+        """The vhost's policies, as they stand there; operators' are others."""
+        policies: list[dict[str, Any]] = self._get(f"policies/{self._vhost}")
+        return policies
+
+    def deprecated_features(self) -> dict[str, str]:
+        """Deprecated feature -> `permitted` or `denied`; empty before RabbitMQ 3.13, which has no such page."""
+        try:
+            return {row["name"]: row["state"] for row in self._get("deprecated-features")}
+        except BrokerUnavailable as error:
+            if "404" in str(error):
+                return {}
+            raise
+
     def __enter__(self) -> Management:
         return self
 

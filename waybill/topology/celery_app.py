@@ -57,6 +57,11 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     Raises:
         TopologyError: RabbitMQ would refuse one of the declarations.
     """
+    return record(app).topology(vhost)
+
+
+def record(app: CeleryApp) -> Recorder:
+    """What `from_celery` reads, as it is declared one after the other: nothing is checked."""
     queues = list(app.amqp.queues.values())
     recorder = Recorder()
     for queue in queues:
@@ -65,7 +70,7 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
         recorder.bind_exchange(exchange, bindings)
     if detect_quorum_queues(app, "amqp")[0]:
         _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
-    return recorder.topology(vhost)
+    return recorder
 
 
 def from_kombu(
@@ -191,7 +196,7 @@ class Recorder:
 
 def _stable(queue: KombuQueue) -> KombuQueue:
     """A `Broadcast` queue with a random name as a plain one named `bcast.<alias>`; any other as it is."""
-    if not isinstance(queue, Broadcast) or not _is_random(queue.name):
+    if not isinstance(queue, Broadcast) or not is_random(queue.name):
         return queue
     fields: dict[str, Any] = {name: getattr(queue, name) for name, _ in KombuQueue.attrs}
     fields["name"] = f"{queue.name.rpartition('.')[0]}.{fields['alias'] or fields['exchange'].name}"
@@ -200,7 +205,7 @@ def _stable(queue: KombuQueue) -> KombuQueue:
     return named
 
 
-def _is_random(name: str) -> bool:
+def is_random(name: str) -> bool:
     """Whether a name ends in a UUID, as those that `Broadcast` makes up do."""
     tail = name.rpartition(".")[2]
     return len(tail) == _UUID_LENGTH and tail.count("-") == 4

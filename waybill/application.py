@@ -1,0 +1,43 @@
+"""The Celery application that a command is about: the one that `-A` names, or that of `celery -A proj waybill ...`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import click
+from celery import Celery
+from celery.app.utils import find_app
+
+from waybill.errors import InputError
+
+NAME = __name__
+"""Where in a click context's `meta` the value of `-A` stands."""
+
+
+def load(ctx: click.Context, otherwise: str | None = None) -> Celery:
+    """The application: that of `celery -A`, or the one named by `-A`.
+
+    Args:
+        otherwise: its name where the command line has none.
+
+    Raises:
+        InputError: none is named, or it cannot be loaded.
+    """
+    outer: Any = getattr(ctx.obj, "app", None)  # set by the command `celery`
+    name = ctx.meta.get(NAME) or (otherwise if outer is None else None)
+    if name is None and outer is None:
+        raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
+    sys.path.insert(0, os.getcwd())
+    try:
+        # A module of the application may print while it's loaded, and may leave the interpreter.
+        with contextlib.redirect_stdout(sys.stderr):
+            app = find_app(name) if name else outer
+            app.loader.import_default_modules()
+            app.finalize()
+    except (Exception, SystemExit) as error:
+        called = name or outer.main
+        raise InputError(f"cannot load the application {called!r}: {type(error).__name__}: {error}") from error
+    return app

@@ -1,0 +1,131 @@
+"""Find the routing mistakes of a Celery application before they lose a task.
+
+    gather.py  live.py  workers.py   what is known: the application, the broker, the workers   facts.py
+    lost.py  ignored.py  ...         the rules, a family in two or three files                 finding.py
+    report.py                        what was found, as text, JSON and annotations
+
+`check` runs the rules over facts. It connects to nothing and changes nothing: whoever gathers the facts of a live
+broker asks its management API, and only with GET.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from waybill.check import (  # noqa: F401  (each registers its rules)
+    arguments,
+    declaring,
+    delayed,
+    delivering,
+    fleets,
+    ignored,
+    living,
+    lost,
+    multiplied,
+    priorities,
+    results,
+    routes,
+    safety,
+    settings,
+    testing,
+)
+from waybill.check.facts import AppFacts, Facts, FleetFacts, LiveFacts
+from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity
+from waybill.check.gather import facts_of
+from waybill.check.report import Report
+from waybill.check.testing import ANY_BROKER, MEMORY, is_rabbitmq
+from waybill.errors import InputError, UnknownName
+
+__all__ = [
+    "NEEDS",
+    "RULES",
+    "AppFacts",
+    "Facts",
+    "Finding",
+    "FleetFacts",
+    "Found",
+    "LiveFacts",
+    "Report",
+    "Rule",
+    "Severity",
+    "check",
+    "facts_of",
+    "find_rule",
+]
+
+
+def check(
+    facts: Facts,
+    *,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    accepted: Mapping[str, str] | None = None,
+) -> Report:
+    """Run the rules over the facts.
+
+    Args:
+        select: codes, or how they begin (`WB1`); only these rules run. None means all of them.
+        ignore: codes, or how they begin; these rules don't run.
+        accepted: a code, or `code:object`, -> the reason for which its findings are left out.
+
+    Raises:
+        UnknownName: a code that no rule has.
+        InputError: an accepted code without a reason.
+    """
+    chosen = _chosen(select, ignore)
+    accepted = _reasoned(accepted or {})
+    findings: list[Finding] = []
+    left_out: list[tuple[Finding, str]] = []
+    unchecked: dict[Need, tuple[str, ...]] = {}
+    holds = is_rabbitmq(facts.app.transport) or facts.app.transport == MEMORY
+    for rule in chosen:
+        if not holds and rule.code not in ANY_BROKER:
+            continue
+        missing = [need for need in rule.needs if not facts.has(need)]
+        if missing:
+            for need in missing:
+                unchecked[need] = (*unchecked.get(need, ()), rule.code)
+            continue
+        for found in rule.check(facts):
+            reason = _reason(rule, found, accepted)
+            if reason is None:
+                findings.append(Finding(rule, found))
+            else:
+                left_out.append((Finding(rule, found), reason))
+    findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen))
+
+
+def find_rule(code: str) -> Rule:
+    """The rule of this code.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    if code not in RULES:
+        raise UnknownName("rule", code, RULES, "waybill check --list")
+    return RULES[code]
+
+
+def _chosen(select: Collection[str], ignore: Collection[str]) -> list[Rule]:
+    for prefix in (*select, *ignore):
+        if not any(code.startswith(prefix) for code in RULES):
+            raise UnknownName("rule", prefix, RULES, "waybill check --list")
+    return [
+        rule
+        for code, rule in sorted(RULES.items())
+        if (not select or code.startswith(tuple(select))) and not (ignore and code.startswith(tuple(ignore)))
+    ]
+
+
+def _reasoned(accepted: Mapping[str, str]) -> Mapping[str, str]:
+    for name, reason in accepted.items():
+        find_rule(name.partition(":")[0])
+        if not isinstance(reason, str) or not reason.strip():
+            raise InputError(f'ignore of {name}: got no reason, expected {name} = "why this is meant to be"')
+    return accepted
+
+
+def _reason(rule: Rule, found: Found, accepted: Mapping[str, str]) -> str | None:
+    named = (f"{rule.code}:{name}" for name in found.objects)
+    return next((accepted[name] for name in (*named, rule.code) if name in accepted), None)

@@ -1,0 +1,166 @@
+"""Arguments that RabbitMQ accepts without a word and that do nothing, or lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, is_delayed
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, nearest
+from waybill.prediction import message_of
+from waybill.topology.queue_arguments import ARGUMENTS_OF
+
+KNOWN = frozenset(name for names in ARGUMENTS_OF.values() for name in names)
+
+
+@rule(
+    "WB209",
+    "A misspelt argument is accepted and does nothing",
+    Severity.WARNING,
+    symptom="Priorities, limits or dead letters have no effect, and nothing complains.",
+    cause="RabbitMQ ignores a queue argument that it doesn't know, and so it does with an exchange's.",
+    failing="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-prioritty": 10})]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-priority": 10})]
+""",
+    source="https://www.rabbitmq.com/docs/queues#optional-arguments",
+)
+def misspelt(facts: Facts) -> Iterator[Found]:
+    named = [(f'Queue("{q.name}"', q.name, q.arguments, KNOWN) for q in facts.app.queues]
+    named += [
+        (f'Exchange("{x.name}"', x.name, x.arguments, frozenset({"alternate-exchange"})) for x in facts.app.exchanges
+    ]
+    for made, name, arguments, known in named:
+        for argument in arguments:
+            near = nearest(argument, known)
+            if argument not in KNOWN | {"alternate-exchange"} and near:
+                keyword = "queue_arguments" if made.startswith("Queue") else "arguments"
+                yield Found(
+                    (name, argument),
+                    f"`{argument}` is no argument that RabbitMQ knows, and is ignored; did you mean `{near}`?",
+                    f'{made}, ..., {keyword}={{"{near}": {arguments[argument]!r}}})',
+                )
+
+
+@rule(
+    "WB210",
+    "The dead-letter exchange doesn't exist",
+    Severity.ERROR,
+    symptom="Rejected, expired and overflowing messages vanish.",
+    cause="RabbitMQ accepts a queue whose dead-letter exchange isn't there, and drops what it would send to it.",
+    failing="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"})]
+""",
+    fixed="""
+app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
+    Queue("dead_letters", Exchange("dead", "fanout"), "any"),
+]
+""",
+    source="https://www.rabbitmq.com/docs/dlx",
+)
+def missing_dead_letters(facts: Facts) -> Iterator[Found]:
+    for queue in facts.app.queues:
+        name = queue.dead_letter_exchange
+        if name and not is_delayed(queue.name) and _is_missing(facts, name):
+            yield Found(
+                (queue.name, name),
+                f"its dead letters go to `{name}`, which {_who(facts)}: they are dropped{_hint(facts, name)}",
+                f'Queue("{queue.name}_dead", Exchange("{name}", "fanout"), "any") in task_queues',
+                severity=None if facts.live else Severity.WARNING,
+            )
+
+
+@rule(
+    "WB211",
+    "The alternate exchange doesn't exist",
+    Severity.ERROR,
+    symptom="What no binding takes vanishes, though an alternate exchange is named.",
+    cause="RabbitMQ accepts an exchange whose alternate isn't there, and routes as if it had none.",
+    failing="""
+news = Exchange("news", "topic", arguments={"alternate-exchange": "unfiled"})
+app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#")]
+""",
+    fixed="""
+news = Exchange("news", "topic", arguments={"alternate-exchange": "unfiled"})
+app.conf.task_queues = [
+    Queue("celery"), Queue("usa", news, "usa.#"), Queue("unfiled", Exchange("unfiled", "fanout"), "any")
+]
+""",
+    source="https://www.rabbitmq.com/docs/ae",
+)
+def missing_alternate(facts: Facts) -> Iterator[Found]:
+    for exchange in facts.app.router.exchanges.values():
+        name = exchange.alternate
+        if name and _is_missing(facts, name):
+            yield Found(
+                (exchange.name, name),
+                f"its alternate exchange `{name}` is one that {_who(facts)}: what no binding takes is dropped"
+                f"{_hint(facts, name)}",
+                f'Queue("{name}", Exchange("{name}", "fanout"), "any") in task_queues',
+                severity=None if facts.live else Severity.WARNING,
+            )
+
+
+def _is_missing(facts: Facts, name: str) -> bool:
+    return name not in facts.app.router.exchanges and not (facts.live and name in facts.live.exchanges)
+
+
+def _who(facts: Facts) -> str:
+    return "neither the application declares nor the broker has" if facts.live else "the application doesn't declare"
+
+
+def _hint(facts: Facts, name: str) -> str:
+    near = nearest(name, filter(None, facts.app.router.exchanges))
+    return f"; did you mean `{near}`?" if near else ""
+
+
+@rule(
+    "WB215",
+    "Dead letters reach no queue",
+    Severity.WARNING,
+    symptom="Rejected, expired and overflowing messages vanish, though the dead-letter exchange is there.",
+    cause="A dead letter keeps the routing key that it was published with unless `x-dead-letter-routing-key` says "
+    "otherwise, and no binding of the dead-letter exchange takes that.",
+    failing="""
+app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
+    Queue("dead_letters", Exchange("dead", "direct"), "dead"),
+]
+
+@app.task
+def index(): ...
+""",
+    fixed="""
+app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead", "x-dead-letter-routing-key": "dead"}),
+    Queue("dead_letters", Exchange("dead", "direct"), "dead"),
+]
+
+@app.task
+def index(): ...
+""",
+    source="https://www.rabbitmq.com/docs/dlx#routing",
+)
+def lost_dead_letters(facts: Facts) -> Iterator[Found]:
+    seen: set[tuple[str, str]] = set()
+    for sent in facts.app.publications():
+        for name in sent.queues or ():
+            queue = facts.app.router.queues[name]
+            dead = queue.dead_letter_exchange
+            key = sent.published.routing_key
+            if dead is None or dead not in facts.app.router.exchanges or (name, key) in seen:
+                continue
+            seen.add((name, key))
+            letter = facts.app.router.dead_letters(name, message_of(sent.published), "rejected")
+            if not letter.queues:
+                bound = [b.binding_key for b in facts.app.router.tried_at(dead)]
+                kept = queue.dead_letter_routing_key or key
+                yield Found(
+                    (name, dead, sent.task),
+                    f"its dead letters go to `{dead}` with the key `{kept}`, and the bindings there: {all_of(bound)}; "
+                    "they are dropped",
+                    f'queue_arguments={{"x-dead-letter-routing-key": "{bound[0] if bound else "..."}"}}',
+                )

@@ -1,0 +1,114 @@
+"""The calls that publish tasks, read in the code of the application: what no task's declaration shows.
+
+Only modules that are loaded and lie below the current folder are read, and only what is certain: a task that the
+module knows by that name, and options that are literals. A call with a routing option that isn't one is passed over.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Task
+
+from waybill.check.facts import DELAY, Call
+
+OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory")
+DELAYS = ("countdown", "eta")
+METHODS = ("apply_async", "send_task", "delay")
+MENTIONED = ("chord",)
+# Folders whose code isn't the application's own.
+FOREIGN = frozenset({"site-packages", "dist-packages", ".venv", "venv", "node_modules"})
+
+
+def read_calls(app: Celery) -> tuple[tuple[Call, ...], Mapping[str, str]]:
+    """The calls, and where Celery's functions of `MENTIONED` are used first."""
+    calls: list[Call] = []
+    mentions: dict[str, str] = {}
+    for path, names in _own_modules(Path(os.getcwd())):
+        try:
+            text = path.read_text(encoding="utf-8")
+            if not any(f"{word}(" in text for word in (*METHODS, *MENTIONED)):
+                continue
+            tree = ast.parse(text)
+        except (OSError, ValueError, SyntaxError):
+            continue  # it was loaded, so this is a file that has changed since
+        shown = os.path.relpath(path)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                calls += _calls(app, node, names, shown)
+                _note_mention(node, names, shown, mentions)
+    return tuple(calls), mentions
+
+
+def _own_modules(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if not isinstance(name, str) or not name.endswith(".py"):
+            continue
+        path = Path(name)
+        if path.is_relative_to(root) and not FOREIGN & set(path.relative_to(root).parts):
+            yield path, vars(module)
+
+
+def _calls(app: Celery, node: ast.Call, names: Mapping[str, Any], shown: str) -> Iterator[Call]:
+    method = node.func
+    if not isinstance(method, ast.Attribute) or method.attr not in METHODS:
+        return
+    task = _sent_name(node) if method.attr == "send_task" else _task_name(app, method.value, names)
+    options = _options(node.keywords) if method.attr != "delay" else {}
+    if task is not None and options is not None:
+        yield Call(f"{shown}:{node.lineno}", method.attr, task, options)
+
+
+def _sent_name(node: ast.Call) -> str | None:
+    first = node.args[0] if node.args else None
+    return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
+
+
+def _task_name(app: Celery, node: ast.expr, names: Mapping[str, Any]) -> str | None:
+    found = _resolved(node, names)
+    name = getattr(found, "name", None) if isinstance(found, Task) else None
+    return name if name in app.tasks else None
+
+
+def _resolved(node: ast.expr, names: Mapping[str, Any]) -> Any:
+    """What an expression of names and dots stands for in a module; None for any other."""
+    if isinstance(node, ast.Name):
+        return names.get(node.id)
+    if isinstance(node, ast.Attribute):
+        owner = _resolved(node.value, names)
+        return None if owner is None else vars(owner).get(node.attr) if hasattr(owner, "__dict__") else None
+    return None
+
+
+def _options(keywords: Iterable[ast.keyword]) -> dict[str, Any] | None:
+    """The options of a call; None where one of them can't be told."""
+    options: dict[str, Any] = {}
+    for keyword in keywords:
+        if keyword.arg is None:
+            return None
+        if keyword.arg not in (*OPTIONS, *DELAYS):
+            continue
+        try:
+            value = ast.literal_eval(keyword.value)
+        except ValueError:
+            if keyword.arg not in DELAYS:
+                return None
+            value = DELAY
+        if keyword.arg in DELAYS:
+            options["countdown"] = value if keyword.arg == "countdown" else DELAY
+        else:
+            options[keyword.arg] = value
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _note_mention(node: ast.Call, names: Mapping[str, Any], shown: str, mentions: dict[str, str]) -> None:
+    word = node.func.id if isinstance(node.func, ast.Name) else ""
+    if word in MENTIONED and getattr(names.get(word), "__module__", "").startswith("celery"):
+        mentions.setdefault(word, f"{shown}:{node.lineno}")

@@ -1,0 +1,204 @@
+"""Declarations that RabbitMQ refuses whatever lives there: told by the rules of `waybill.topology`, in its words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, is_delayed
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of
+from waybill.fleet import BROADCAST_PREFIX
+from waybill.topology import Binding, Exchange, Queue
+
+SHORTSTR_CODE = 501
+
+
+@rule(
+    "WB203",
+    "One exchange name is declared with two types",
+    Severity.ERROR,
+    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
+    cause="An exchange is known by its name; the second declaration must say the same as the first.",
+    failing="""
+app.conf.task_queues = [
+    Queue("celery"),
+    Queue("usa", Exchange("news", "topic"), "usa.#"),
+    Queue("log", Exchange("news", "fanout"), "any"),
+]
+""",
+    fixed="""
+app.conf.task_queues = [
+    Queue("celery"),
+    Queue("usa", Exchange("news", "topic"), "usa.#"),
+    Queue("log", Exchange("news", "topic"), "#"),
+]
+""",
+    source="https://www.rabbitmq.com/docs/channels#error-handling",
+)
+def two_types(facts: Facts) -> Iterator[Found]:
+    for item, error in facts.app.refused:
+        if isinstance(item, Exchange):
+            first = facts.app.router.exchanges.get(item.name)
+            kinds = f"`{item.name}` is declared as {first.type} and as {item.type}: " if first else ""
+            yield Found(
+                (item.name,),
+                f"{kinds}{error.reply_code} {error.text}",
+                f'{item.name} = Exchange("{item.name}", "{first.type if first else "..."}"), once, for all its queues',
+            )
+
+
+@rule(
+    "WB204",
+    "A queue's type refuses its arguments",
+    Severity.ERROR,
+    symptom="The worker, or the first publisher, ends with 406 PRECONDITION_FAILED.",
+    cause="Quorum queues take no x-max-priority (`task_queue_max_priority` sets it on every queue), no auto_delete, "
+    "nothing exclusive or transient; numbers must be numbers, priorities at most 255.",
+    failing="""
+app.conf.task_queue_max_priority = 10
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+""",
+    source="https://www.rabbitmq.com/docs/quorum-queues#feature-comparison",
+)
+def refused_queue(facts: Facts) -> Iterator[Found]:
+    for item, error in facts.app.refused:
+        if isinstance(item, Queue) and error.reply_code != SHORTSTR_CODE:
+            yield Found((item.name,), f"RabbitMQ refuses it: {error.reply_code} {error.text}", _way_out(facts, item))
+
+
+def _way_out(facts: Facts, queue: Queue) -> str:
+    if queue.type == "quorum" and "x-max-priority" in queue.arguments:
+        setting = facts.app.conf.task_queue_max_priority
+        return "app.conf.task_queue_max_priority = None" if setting else "quorum queues have 32 priorities without it"
+    if queue.type == "quorum":
+        return f'Queue("{queue.name}", durable=True, auto_delete=False, exclusive=False, ...)'
+    return "the value and type that the sentence asks for"
+
+
+@rule(
+    "WB205",
+    "A queue is transient and not exclusive",
+    Severity.WARNING,
+    symptom="541 INTERNAL_ERROR when the queue is declared, or a queue that is gone after the broker's restart.",
+    cause="RabbitMQ has deprecated transient queues that several connections share; a broker may deny them already.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("scratch", durable=False)]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("scratch", durable=True, expires=3600)]
+""",
+    source="https://github.com/celery/celery/issues/10290",
+)
+def transient(facts: Facts) -> Iterator[Found]:
+    denied = facts.live is not None and "transient_nonexcl_queues" in facts.live.denied
+    for queue in facts.app.queues:
+        if not queue.durable and not queue.exclusive and not queue.name.startswith(BROADCAST_PREFIX):
+            what = (
+                "this broker denies it with 541" if denied else "RabbitMQ has deprecated it, and may deny it with 541"
+            )
+            yield Found(
+                (queue.name,),
+                f"durable=False and not exclusive: {what}",
+                f'Queue("{queue.name}", durable=True, expires=3600)',
+                severity=Severity.ERROR if denied else None,
+            )
+
+
+@rule(
+    "WB207",
+    "A binding is refused",
+    Severity.ERROR,
+    symptom="The worker ends at its start: 406 PRECONDITION_FAILED at queue.bind.",
+    cause="RabbitMQ 4.3.5 and later refuse a topic binding key with more than two `#`; a headers binding with an "
+    "x-match that it doesn't know; a consistent-hash weight that is no number.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("all", Exchange("work", "topic"), "#.a.#.b.#")]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("all", Exchange("work", "topic"), "#.a.b.#")]
+""",
+    source="https://www.rabbitmq.com/docs/exchanges#topic",
+)
+def refused_binding(facts: Facts) -> Iterator[Found]:
+    refused_ends = {item.name for item, _ in facts.app.refused if not isinstance(item, Binding)}
+    for item, error in facts.app.refused:
+        if isinstance(item, Binding) and error.reply_code == 406 and not {item.source, item.destination} & refused_ends:
+            yield Found(
+                (item.destination, item.source, item.binding_key),
+                f"binding `{item.destination}` to `{item.source}` is refused: {error.reply_code} {error.text}",
+                "a binding key or arguments that the sentence allows",
+            )
+
+
+@rule(
+    "WB208",
+    "A name or key is too long for AMQP",
+    Severity.ERROR,
+    symptom="The client raises at the declaration or at the publication: the text doesn't fit.",
+    cause="Names and keys are short strings, 255 bytes of UTF-8. Native delay puts 56 bytes in front of a key, so that "
+    "199 are left.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("long", Exchange("work", "topic"), "k" * 256)]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("long", Exchange("work", "topic"), "k" * 199)]
+""",
+    source="https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf",
+)
+def too_long(facts: Facts) -> Iterator[Found]:
+    for item, error in facts.app.refused:
+        if error.reply_code == SHORTSTR_CODE:
+            name = item.destination if isinstance(item, Binding) else item.name
+            yield Found((name[:60],), error.text, "a shorter one")
+    if facts.app.delayed:
+        for binding in facts.app.bindings:
+            size = len(binding.binding_key.encode("utf-8", "surrogatepass"))
+            if (
+                MAX_DELAYED < size <= 255
+                and not is_delayed(binding.source)
+                and not binding.binding_key.startswith("#.")
+            ):
+                yield Found(
+                    (binding.destination, binding.binding_key[:20] + "..."),
+                    f"its key has {size} bytes; with a countdown Celery puts 56 more in front, and 255 is the most",
+                    "a key of 199 bytes at most",
+                    severity=Severity.WARNING,
+                )
+
+
+MAX_DELAYED = 199
+"""Bytes of a key that can still be delayed natively: 255 without 28 digits and as many dots."""
+
+
+@rule(
+    "WB213",
+    "`task_queues` has a queue twice, and the last one counts",
+    Severity.WARNING,
+    symptom="A binding or an argument that stands in the code is not there on the broker.",
+    cause="Celery keeps its queues by name: of two declarations with one name the first is dropped without a word.",
+    failing="""
+news = Exchange("news", "topic")
+app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#"), Queue("usa", news, "texas.#")]
+""",
+    fixed="""
+from kombu import binding
+news = Exchange("news", "topic")
+app.conf.task_queues = [Queue("celery"), Queue("usa", [binding(news, "usa.#"), binding(news, "texas.#")])]
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/routing.html#manual-routing",
+)
+def twice(facts: Facts) -> Iterator[Found]:
+    named: dict[str, list[str]] = defaultdict(list)
+    for queue in facts.app.listed:
+        named[queue.name].append(queue.routing_key or "")
+    for name, keys in named.items():
+        if len(keys) > 1:
+            yield Found(
+                (name,),
+                f"declared {len(keys)} times, with the keys {all_of(keys)}: only the last counts, `{keys[-1]}`",
+                f'Queue("{name}", [binding(exchange, "{keys[0]}"), binding(exchange, "{keys[-1]}")])',
+            )

@@ -1,0 +1,146 @@
+"""What a countdown, an ETA or a retry changes: where the task goes, and how long a worker stands still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, Sent, is_delayed
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, published
+from waybill.check.workers import option
+
+DENIED_FROM = (4, 3)
+"""The version of RabbitMQ that denies global QoS unless it is told otherwise."""
+
+
+@rule(
+    "WB102",
+    "A few delayed tasks stall a worker",
+    Severity.WARNING,
+    needs=("version",),
+    symptom="While tasks with a countdown wait, a worker takes no others, though its processes are idle.",
+    cause="Delayed tasks wait unacknowledged in the worker. Celery raises its prefetch for each of them, for the whole "
+    "channel; RabbitMQ 4.3 silently takes that for a limit a consumer, which then stays as it was.",
+    failing="""
+rabbitmq = "4.3"
+
+@app.task(bind=True)
+def fetch(self):
+    raise self.retry(countdown=60)
+""",
+    fixed="""
+rabbitmq = "4.3"
+app.conf.task_queues = [
+    Queue("celery", Exchange("work", "topic"), "work", queue_arguments={"x-queue-type": "quorum"})
+]
+
+@app.task(bind=True)
+def fetch(self):
+    raise self.retry(countdown=60)
+""",
+    source="https://github.com/rabbitmq/rabbitmq-server/issues/15460",
+)
+def stalled(facts: Facts) -> Iterator[Found]:
+    multiplier = facts.app.conf.worker_prefetch_multiplier
+    if not _global_qos_is_denied(facts) or not multiplier:
+        return
+    seen: set[str] = set()
+    for sent, waiting in _waiting(facts):
+        if waiting.publication is None or is_delayed(waiting.published.exchange) or sent.task in seen:
+            continue
+        seen.add(sent.task)
+        processes = _processes(facts, waiting)
+        held = f"{processes} x {multiplier} = {processes * multiplier}" if processes else f"processes x {multiplier}"
+        yield Found(
+            (sent.task, *(waiting.queues or ())),
+            f"delayed it waits in a worker of {all_of(waiting.queues or ())}: {held} such tasks (processes x "
+            "worker_prefetch_multiplier), and it takes no other until one is due",
+            'a quorum queue on a topic exchange, queue_arguments={"x-queue-type": "quorum"}, or a worker of their own',
+            sent.where or facts.app.tasks[sent.task].where,
+        )
+
+
+def _global_qos_is_denied(facts: Facts) -> bool:
+    if facts.live is not None and facts.live.denied | facts.live.permitted:
+        return "global_qos" in facts.live.denied
+    return facts.version is not None and facts.version >= DENIED_FROM
+
+
+def _waiting(facts: Facts) -> Iterator[tuple[Sent, Sent]]:
+    """The publications with a countdown, of calls in the code and of retries."""
+    yield from ((sent, sent) for sent in facts.app.publications() if "countdown" in sent.call)
+    yield from facts.app.retried
+
+
+def _processes(facts: Facts, sent: Sent) -> int | None:
+    """The least concurrency among the workers of a queue, where it is known."""
+    configured: int | None = facts.app.conf.worker_concurrency
+    if facts.fleet is None:
+        return configured
+    found = [
+        int(given) if given and given.isdigit() else configured
+        for queue in sent.queues or ()
+        for worker in facts.fleet.consumers(queue)
+        for given in (option(worker, "-c", "--concurrency"),)
+    ]
+    return min((count for count in found if count), default=configured)
+
+
+@rule(
+    "WB107",
+    "A countdown changes where the task goes",
+    Severity.WARNING,
+    symptom="With a countdown, or on a retry, the task fails to be published, or goes to another queue than without.",
+    cause="With a quorum queue in the application Celery publishes a delayed task to `celery_delayed_27` with the key "
+    "of the *queue* behind the delay: an exchange or key that was given is lost, and without `exchange_type` it raises "
+    "KeyError. Direct exchanges aren't delayed.",
+    failing="""
+work = Exchange("work", "topic")
+app.conf.task_queues = [
+    Queue("celery", work, "any", queue_arguments={"x-queue-type": "quorum"}),
+    Queue("log", work, "log", queue_arguments={"x-queue-type": "quorum"}),
+]
+
+@app.task(exchange="work", routing_key="log")
+def log(): ...
+""",
+    fixed="""
+work = Exchange("work", "topic")
+app.conf.task_queues = [
+    Queue("celery", work, "any", queue_arguments={"x-queue-type": "quorum"}),
+    Queue("log", work, "log", queue_arguments={"x-queue-type": "quorum"}),
+]
+
+@app.task(queue="log")
+def log(): ...
+""",
+    source="https://github.com/celery/celery/issues/10293",
+)
+def rerouted(facts: Facts) -> Iterator[Found]:
+    known = {sent.task for sent, _ in _waiting(facts)}
+    for sent in facts.app.publications():
+        later = facts.app.delayed.get(sent.task)
+        if sent.where or later is None or (later.queues == sent.queues and later.publication is not None):
+            continue
+        yield _changed(facts, sent, later, Severity.ERROR if sent.task in known else Severity.WARNING)
+    for sent in facts.app.sent:
+        if sent.where and sent.publication is None and "countdown" in sent.call:
+            yield Found(
+                (sent.task,),
+                f"with countdown={sent.call['countdown']!r} {sent.refusal}",
+                "countdown=1 or more, and `queue` instead of `exchange` and `routing_key`",
+                sent.where,
+                Severity.ERROR,
+            )
+
+
+def _changed(facts: Facts, sent: Sent, later: Sent, severity: Severity) -> Found:
+    fix = "queue=" + (f'"{sent.queues[0]}"' if sent.queues else '"..."') + ", without `exchange` and `routing_key`"
+    where = facts.app.tasks[sent.task].where
+    if later.publication is None:
+        return Found((sent.task,), f"with a countdown {later.refusal}", fix, where, severity)
+    text = (
+        f"with a countdown it is {published(later)} and reaches {all_of(later.queues or ())}; without one it reaches "
+        f"{all_of(sent.queues or ())}"
+    )
+    return Found((sent.task, *(later.queues or ())), text, fix, where, severity)

@@ -1,0 +1,224 @@
+"""What the rules read: the application, the fleet and the live broker as values. gather.py and live.py fill them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from waybill.errors import TopologyError
+from waybill.fleet import Worker
+from waybill.management import LiveBinding, LiveConsumer
+from waybill.options import Option
+from waybill.prediction import message_of
+from waybill.publication import Publication
+from waybill.routing import Router
+from waybill.routing.trace import Trace
+from waybill.topology import Binding, Exchange, Queue
+
+BUILTIN = "celery."
+"""How the names of Celery's own tasks begin."""
+
+DELAY = 60
+"""Seconds of the countdown that is tried where code gives one that isn't a literal."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """A registered task.
+
+    Attributes:
+        options: what its decorator says of its publication.
+        retries: its code calls `retry`, or it has `autoretry_for`.
+        max_retries: None for ever.
+        retry_delay, time_limit: in seconds.
+        where: `file:line` of its function.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    retries: bool
+    max_retries: int | None
+    retry_delay: float
+    acks_late: bool
+    reject_on_worker_lost: bool
+    ignore_result: bool
+    time_limit: float | None
+    where: str = ""
+
+    @property
+    def is_builtin(self) -> bool:
+        return self.name.startswith(BUILTIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A publication that the application is known to make.
+
+    Attributes:
+        call: the options of the call; empty for `delay()`.
+        where: `file:line` of the call in the code; empty where no call was read.
+        publication: None when Celery's own code fails on it, as `refusal` says.
+        options: what decided, and who said so.
+        created: queues that come to be only with it.
+        queues: where it ends, after a native delay; None where its exchange doesn't exist.
+    """
+
+    task: str
+    call: Mapping[str, Any]
+    where: str
+    publication: Publication | None
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+    created: tuple[str, ...] = ()
+    queues: tuple[str, ...] | None = ()
+
+    def option(self, name: str) -> Option | None:
+        """The option of that name with who set it, where anybody did."""
+        return next((option for option in self.options if option.name == name), None)
+
+    @property
+    def published(self) -> Publication:
+        """The publication, where there is one."""
+        assert self.publication is not None
+        return self.publication
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call in the code of the application that publishes a task.
+
+    Attributes:
+        method: `apply_async`, `send_task`, ...
+        options: its literal options; a countdown that isn't literal stands as `DELAY`.
+    """
+
+    where: str
+    method: str
+    task: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AppFacts:
+    """The application.
+
+    Attributes:
+        conf: Celery's settings, to read.
+        given: what the application itself set, under the names that it used.
+        prefix: what its settings' names begin with (`CELERY_`), or empty.
+        transport: Kombu's name for the kind of broker, such as `amqp`.
+        listed: the queues of `task_queues`, in order, as they were given; empty without the setting.
+        declared: name -> Kombu's queue, as Celery knows it before anything is published.
+        exchanges, queues, bindings: all that is declared, in the order in which Kombu does.
+        refused: the declarations that RabbitMQ refuses.
+        router: what it does not refuse, and the queues that the publications create.
+        sent: `delay()` of every task, and the calls that were read in the code.
+        delayed: task -> the same with a countdown; empty when Celery has no native delay here.
+        retried: publications of tasks that retry, each with the one that a retry makes of it.
+        mentions: function of Celery's (`chord`) -> where the code uses it first.
+    """
+
+    name: str
+    conf: Any
+    given: Mapping[str, Any]
+    prefix: str
+    transport: str
+    listed: tuple[Any, ...]
+    declared: Mapping[str, Any]
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+    refused: tuple[tuple[Exchange | Queue | Binding, TopologyError], ...]
+    router: Router
+    tasks: Mapping[str, TaskFacts]
+    sent: tuple[Sent, ...]
+    delayed: Mapping[str, Sent]
+    retried: tuple[tuple[Sent, Sent], ...]
+    calls: tuple[Call, ...] = ()
+    mentions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def quorum_queues(self) -> tuple[str, ...]:
+        """The quorum queues by name; with one, Celery delays natively."""
+        return tuple(queue.name for queue in self.queues if queue.type == "quorum" and not is_delayed(queue.name))
+
+    def own_tasks(self) -> Iterator[TaskFacts]:
+        """The tasks that aren't Celery's."""
+        return (task for task in self.tasks.values() if not task.is_builtin)
+
+    def publications(self) -> Iterator[Sent]:
+        """What is published, of the application's own tasks, where Celery can make it."""
+        return (sent for sent in self.sent if sent.publication is not None and not sent.task.startswith(BUILTIN))
+
+    def trace(self, sent: Sent) -> Trace:
+        """The way of a publication, with the reasons."""
+        return self.router.trace(message_of(sent.published))
+
+
+def is_delayed(name: str) -> bool:
+    """Whether a queue or exchange is one of those of Celery's native delay."""
+    return name.startswith("celery_delayed_")
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """The workers as they are described.
+
+    Attributes:
+        is_one_host: they all run on one host, as the processes of a Procfile do.
+        tasks: application as `-A` names it -> the tasks that its workers know; only for those that were asked.
+    """
+
+    workers: tuple[Worker, ...]
+    is_one_host: bool
+    tasks: Mapping[str, frozenset[str]]
+
+    def consumers(self, queue: str, alias: str | None = None) -> tuple[Worker, ...]:
+        """The workers that consume a queue, by its name or alias."""
+        return tuple(worker for worker in self.workers if {queue, alias} & set(worker.queues))
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFacts:
+    """What lives in a vhost of the broker.
+
+    Attributes:
+        denied: the deprecated features that the broker denies.
+        default_queue_type: what a queue without `x-queue-type` becomes.
+        policies: as the management API tells them.
+        router: of what lives there.
+    """
+
+    vhost: str
+    version: tuple[int, int]
+    exchange_types: frozenset[str]
+    denied: frozenset[str]
+    permitted: frozenset[str]
+    default_queue_type: str
+    policies: Sequence[Mapping[str, Any]]
+    exchanges: Mapping[str, Exchange]
+    queues: Mapping[str, Queue]
+    messages: Mapping[str, int]
+    bindings: tuple[LiveBinding, ...]
+    consumers: tuple[LiveConsumer, ...]
+    router: Router = field(default_factory=Router)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known.
+
+    Attributes:
+        version: of RabbitMQ, major and minor: as given, or as the broker says.
+    """
+
+    app: AppFacts
+    fleet: FleetFacts | None = None
+    live: LiveFacts | None = None
+    version: tuple[int, int] | None = None
+
+    def has(self, need: str) -> bool:
+        """Whether what a rule needs is known."""
+        return getattr(self, need) is not None

@@ -1,0 +1,175 @@
+"""The workers as they are described: what they consume, what they know, what they are called."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, FleetFacts
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, nearest
+from waybill.check.workers import option
+from waybill.fleet import BROADCAST_PREFIX, Worker
+
+
+@rule(
+    "WB113",
+    "A worker discards a task that it doesn't know",
+    Severity.ERROR,
+    needs=("fleet",),
+    symptom="`Received unregistered task of type ...` in a worker's log, and the task is gone.",
+    cause="A worker acknowledges and drops a task that none of its modules registers. Workers of different "
+    "applications share a queue.",
+    failing="""
+fleet = "all: celery -A other worker -n all@%h -Q celery"
+# other.py is an application without this task
+
+@app.task(name="proj.index")
+def index(): ...
+""",
+    fixed="""
+fleet = "all: celery -A proj worker -n all@%h -Q celery"
+
+@app.task(name="proj.index")
+def index(): ...
+""",
+    source="https://github.com/celery/celery/issues/3420",
+)
+def unregistered(facts: Facts) -> Iterator[Found]:
+    assert facts.fleet is not None
+    seen: set[tuple[str, str]] = set()
+    for sent in facts.app.publications():
+        for queue in sent.queues or ():
+            for worker in _consumers(facts.fleet, queue):
+                app = option(worker, "-A", "--app") or ""
+                known = facts.fleet.tasks.get(app)
+                if known is None or sent.task in known or (sent.task, worker.name) in seen:
+                    continue
+                seen.add((sent.task, worker.name))
+                yield Found(
+                    (sent.task, worker.name, queue),
+                    f"`{worker.name}` consumes `{queue}` and its application `{app}` doesn't know `{sent.task}`: it "
+                    "discards the task",
+                    f"import the task's module in `{app}`, or another queue for it than `{queue}`",
+                    sent.where,
+                )
+
+
+def _consumers(fleet: FleetFacts, queue: str) -> tuple[Worker, ...]:
+    return fleet.consumers(queue, queue.removeprefix(BROADCAST_PREFIX))
+
+
+@rule(
+    "WB118",
+    "A worker's `-Q` names a queue that nobody declares",
+    Severity.WARNING,
+    needs=("fleet",),
+    symptom="A worker is up and idle, or doesn't start at all.",
+    cause="With `task_create_missing_queues` the worker creates the queue that it misspells, and nobody publishes "
+    "there. Without, it ends with `ImproperlyConfigured`.",
+    failing="""
+fleet = "reports: celery -A proj worker -n reports@%h -Q celery,report"
+app.conf.task_queues = [Queue("celery"), Queue("reports")]
+""",
+    fixed="""
+fleet = "reports: celery -A proj worker -n reports@%h -Q celery,reports"
+app.conf.task_queues = [Queue("celery"), Queue("reports")]
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/workers.html#queues",
+)
+def unknown_queue(facts: Facts) -> Iterator[Found]:
+    assert facts.fleet is not None
+    app = facts.app
+    known = set(app.declared) | {str(queue.alias) for queue in app.declared.values() if queue.alias}
+    known |= {name for sent in app.sent for name in sent.created}
+    for worker in facts.fleet.workers:
+        for name in worker.queues:
+            near = nearest(name, known)
+            if name in known or (near is None and app.conf.task_create_missing_queues):
+                continue
+            does = "creates it" if app.conf.task_create_missing_queues else "doesn't start"
+            hint = f"; did you mean `{near}`?" if near else ""
+            yield Found(
+                (worker.name, name),
+                f"`{worker.name}` consumes `{name}`, which the application doesn't declare: the worker {does}{hint}",
+                f"-Q {near}" if near else f'Queue("{name}") in task_queues',
+                severity=None if app.conf.task_create_missing_queues else Severity.ERROR,
+            )
+
+
+@rule(
+    "WB119",
+    "Tasks go to a queue that no worker consumes",
+    Severity.ERROR,
+    needs=("fleet",),
+    symptom="The task is queued, and never runs.",
+    cause="A queue is declared by whoever publishes to it; nothing makes a worker consume it.",
+    failing="""
+fleet = "all: celery -A proj worker -n all@%h -Q celery"
+
+@app.task(queue="reports")
+def report(): ...
+""",
+    fixed="""
+fleet = "all: celery -A proj worker -n all@%h -Q celery,reports"
+
+@app.task(queue="reports")
+def report(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/routing.html#automatic-routing",
+)
+def unconsumed(facts: Facts) -> Iterator[Found]:
+    assert facts.fleet is not None
+    tasks: dict[str, list[str]] = defaultdict(list)
+    for sent in facts.app.publications():
+        for queue in sent.queues or ():
+            if queue != facts.app.conf.task_default_queue and not _consumers(facts.fleet, queue):
+                tasks[queue].append(sent.task)
+    for queue, found in tasks.items():
+        consumed = {name for worker in facts.fleet.workers for name in worker.queues}
+        near = nearest(queue, consumed)
+        names = sorted(set(found))
+        yield Found(
+            (queue, *names),
+            f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and none of the "
+            f"{len(facts.fleet.workers)} workers consumes it" + (f"; one consumes `{near}`" if near else ""),
+            f"celery -A proj worker -Q ...,{queue}",
+        )
+
+
+@rule(
+    "WB206",
+    "Two workers have one node name",
+    Severity.ERROR,
+    needs=("fleet",),
+    symptom="The second worker ends with 405 RESOURCE_LOCKED, or each takes the other's remote-control messages.",
+    cause="The node name names the worker's own queue for remote control, which is exclusive from Celery 5.7 on.",
+    failing="""
+fleet = '''
+one: celery -A proj worker -Q celery
+two: celery -A proj worker -Q celery
+'''
+""",
+    fixed="""
+fleet = '''
+one: celery -A proj worker -n one@%h -Q celery
+two: celery -A proj worker -n two@%h -Q celery
+'''
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/workers.html#starting-the-worker",
+)
+def twins(facts: Facts) -> Iterator[Found]:
+    assert facts.fleet is not None
+    named: dict[str, list[Worker]] = defaultdict(list)
+    for worker in facts.fleet.workers:
+        # In a container `%h` and `%d` are those of the container.
+        if facts.fleet.is_one_host or "%" not in worker.node_name.partition("@")[2]:
+            named[worker.node_name].append(worker)
+    for node_name, workers in named.items():
+        if len(workers) > 1:
+            services = [worker.service for worker in workers]
+            yield Found(
+                (node_name, *services),
+                f"{all_of(services)} all run `-n {node_name}`: only the first to start gets its remote-control queue",
+                " and ".join(f"-n {service}@%h" for service in services[:2]),
+            )

@@ -1,0 +1,211 @@
+"""An application as facts. Celery is asked for each publication; nothing is sent and nobody is connected to."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Context
+from celery.utils.quorum_queues import detect_quorum_queues
+from kombu.entity import Queue as KombuQueue
+
+from waybill import publication
+from waybill.check.calls import read_calls
+from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
+from waybill.errors import InputError, TopologyError
+from waybill.options import no_new_queues, options_of
+from waybill.prediction import message_of
+from waybill.publication import Publication
+from waybill.routing import Router
+from waybill.topology.celery_app import Recorder, record
+
+# Celery's own tasks that applications cause to be published: the end of a chord, and the cleaning up of results.
+PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
+
+
+def facts_of(app: Celery) -> AppFacts:
+    """All that the rules read of an application that is loaded and finalized."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Celery's of attributes that it has deprecated: they are read here, not set
+        return _facts(app)
+
+
+def _facts(app: Celery) -> AppFacts:
+    with no_new_queues(app):
+        recorder = record(app)
+        declared = dict(app.amqp.queues)
+    router, refused = _accepted(recorder)
+    calls, mentions = read_calls(app)
+    with no_new_queues(app):
+        sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
+        is_native = detect_quorum_queues(app, "amqp")[0]
+        delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
+        retried = tuple(_retried(app, declared, sent))
+    app.conf.finalize()
+    return AppFacts(
+        name=app.main or "the application",
+        conf=app.conf,
+        given={name: value for layer in reversed(app.conf.maps[:-1]) for name, value in layer.items()},
+        prefix=app.conf.prefix or "",
+        transport=str(app.connection_for_write().transport_cls or "amqp"),
+        listed=_listed(app),
+        declared=declared,
+        exchanges=tuple(recorder.exchanges),
+        queues=tuple(recorder.queues),
+        bindings=tuple(recorder.bindings),
+        refused=refused,
+        router=router,
+        tasks={name: _task(app, name) for name in app.tasks},
+        sent=sent,
+        delayed={task: _ended(router, one) for task, one in delayed.items()},
+        retried=tuple((first, _ended(router, again)) for first, again in retried),
+        calls=calls,
+        mentions=mentions,
+    )
+
+
+def _listed(app: Celery) -> tuple[Any, ...]:
+    queues = app.conf.task_queues or ()
+    return tuple(queues.values() if isinstance(queues, Mapping) else queues)
+
+
+def _accepted(recorder: Recorder) -> tuple[Router, tuple[tuple[Any, TopologyError], ...]]:
+    """A router with what RabbitMQ accepts, and what it refuses of the rest."""
+    router = Router()
+    refused: list[tuple[Any, TopologyError]] = []
+    steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
+        (recorder.exchanges, router.declare_exchange),
+        (recorder.queues, router.declare_queue),
+        (recorder.bindings, router.bind),
+    )
+    for items, declare in steps:
+        for item in items:
+            try:
+                declare(item)
+            except TopologyError as error:
+                refused.append((item, error))
+    return router, tuple(refused)
+
+
+def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call]) -> Iterator[Sent]:
+    for task in sorted(app.tasks):
+        if not task.startswith(BUILTIN) or task in PUBLISHED_BUILTINS:
+            yield _sent(app, declared, task, {})
+    for call in calls:
+        if call.options:
+            yield _sent(app, declared, call.task, call.options, call.where)
+
+
+def _delayed(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> Iterator[Sent]:
+    """Every task with a countdown, by the routing that its decorator and `task_routes` give it."""
+    for one in sent:
+        if not one.where and one.publication is not None:
+            yield _sent(app, declared, one.task, {"countdown": DELAY})
+
+
+def _retried(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> Iterator[tuple[Sent, Sent]]:
+    """How `retry` publishes again what came by these publications."""
+    for one in sent:
+        task = app.tasks.get(one.task)
+        if one.publication is None or task is None or not _retries(task):
+            continue
+        info = {
+            "exchange": one.publication.exchange,
+            "routing_key": one.publication.routing_key,
+            "priority": one.publication.priority,
+            "redelivered": False,
+        }
+        request = Context(id="waybill", args=[], kwargs={}, headers=dict(one.publication.headers), delivery_info=info)
+        again = task.signature_from_request(request, (), {}, countdown=task.default_retry_delay, retries=1)
+        yield one, _sent(app, declared, one.task, dict(again.options), one.where)
+
+
+def _sent(app: Celery, declared: Mapping[str, Any], task: str, call: Mapping[str, Any], where: str = "") -> Sent:
+    try:
+        published, warned = publication.capture(app, task, **call)
+        options = tuple(options_of(app, task, call)) if task in app.tasks else ()
+    except InputError as error:
+        return Sent(task, call, where, None, str(error))
+    created = tuple(queue.name for queue in published.declares if queue.name not in declared)
+    return Sent(task, call, where, published, "", warned, options, created)
+
+
+def _ended(router: Router, sent: Sent) -> Sent:
+    """The publication with the queues in which it ends; queues that it creates come to be in the router."""
+    if sent.publication is None:
+        return sent
+    for queue in sent.publication.declares:
+        _create(router, queue)
+    return Sent(**{**_fields(sent), "queues": _queues(router, sent.publication)})
+
+
+def _fields(sent: Sent) -> dict[str, Any]:
+    return {name: getattr(sent, name) for name in Sent.__dataclass_fields__}
+
+
+def _create(router: Router, queue: KombuQueue) -> None:
+    if queue.name in router.queues:
+        return
+    recorder = Recorder()
+    recorder.declare(queue)
+    try:
+        for exchange in recorder.exchanges:
+            router.declare_exchange(exchange)
+        for made in recorder.queues:
+            router.declare_queue(made)
+        for binding in recorder.bindings:
+            router.bind(binding)
+    except TopologyError:
+        return  # the declarations say it already, or the publication ends nowhere
+
+
+def _queues(router: Router, sent: Publication) -> tuple[str, ...] | None:
+    message = message_of(sent)
+    exchange = "celery_delayed_delivery" if is_delayed(message.exchange) else message.exchange
+    if exchange not in router.exchanges:
+        return None
+    return router.route_key(exchange, message.routing_key, message.headers)
+
+
+def _task(app: Celery, name: str) -> TaskFacts:
+    task = app.tasks[name]
+    conf = app.conf
+    limit = task.time_limit or conf.task_time_limit
+    return TaskFacts(
+        name=name,
+        options={option: value for option, value in task._get_exec_options().items() if value is not None},
+        retries=_retries(task),
+        max_retries=task.max_retries,
+        retry_delay=float(task.default_retry_delay or 0),
+        acks_late=bool(conf.task_acks_late if task.acks_late is None else task.acks_late),
+        reject_on_worker_lost=bool(
+            conf.task_reject_on_worker_lost if task.reject_on_worker_lost is None else task.reject_on_worker_lost
+        ),
+        ignore_result=bool(conf.task_ignore_result if task.ignore_result is None else task.ignore_result),
+        time_limit=float(limit) if limit else None,
+        where=_where(task),
+    )
+
+
+def _retries(task: Any) -> bool:
+    """Whether its code names `retry`, or Celery has wrapped it for `autoretry_for`."""
+    code = getattr(inspect.unwrap(task.run), "__code__", None)
+    return hasattr(task, "_orig_run") or (code is not None and "retry" in code.co_names and not _is_celerys(task))
+
+
+def _is_celerys(task: Any) -> bool:
+    return str(task.name).startswith(BUILTIN)
+
+
+def _where(task: Any) -> str:
+    code = getattr(inspect.unwrap(task.run), "__code__", None)
+    if code is None or code.co_filename.startswith("<"):
+        return ""
+    path = Path(code.co_filename)
+    here = Path(os.getcwd())
+    return f"{path.relative_to(here) if path.is_relative_to(here) else path}:{code.co_firstlineno}"

@@ -1,0 +1,169 @@
+"""Options that Celery takes and doesn't heed, so that the task goes where it always went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, is_delayed
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, published, said
+from waybill.matching.topic import is_pattern
+
+
+@rule(
+    "WB103",
+    "`exchange` without a routing key is ignored",
+    Severity.WARNING,
+    symptom="The task goes to the default queue, as if no exchange had been given.",
+    cause="With an empty key and a queue on a direct exchange, Celery publishes to the default exchange with the "
+    "queue's name.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("mail", Exchange("signups", "fanout"), "any")]
+
+@app.task(exchange="signups")
+def welcome(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("mail", Exchange("signups", "fanout"), "any")]
+app.conf.task_routes = {"proj.welcome": {"exchange": "signups", "exchange_type": "fanout"}}
+
+@app.task(name="proj.welcome")
+def welcome(): ...
+""",
+    source="https://github.com/celery/celery/issues/5751",
+)
+def ignored_exchange(facts: Facts) -> Iterator[Found]:
+    for sent in facts.app.publications():
+        option = sent.option("exchange")
+        to = sent.published.exchange
+        if option and option.value and option.value != to and not is_delayed(to):
+            declared = facts.app.router.exchanges.get(str(option.value))
+            kind = declared.type if declared and declared.type != "direct" else None
+            more = f'"exchange_type": "{kind}"' if kind else '"routing_key": "..."'
+            yield Found(
+                (sent.task, str(option.value)),
+                f"{said(option)} is ignored: {published(sent)}, and it reaches {all_of(sent.queues or ())}",
+                f'task_routes = {{"{sent.task}": {{"exchange": "{option.value}", {more}}}}}',
+                sent.where,
+            )
+
+
+@rule(
+    "WB104",
+    "`routing_key` is ignored on a direct exchange",
+    Severity.WARNING,
+    symptom="Tasks with different keys all land in one queue.",
+    cause="For a queue on a direct exchange Celery takes the default exchange and the queue's name, and never looks at "
+    "the key that was given.",
+    failing="""
+app.conf.task_queues = [Queue("cpu", Exchange("work"), "cpu"), Queue("gpu", Exchange("work"), "gpu")]
+app.conf.task_default_queue = "cpu"
+
+@app.task(routing_key="gpu")
+def render(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("cpu", Exchange("work"), "cpu"), Queue("gpu", Exchange("work"), "gpu")]
+app.conf.task_default_queue = "cpu"
+
+@app.task(queue="gpu")
+def render(): ...
+""",
+    source="https://github.com/celery/celery/issues/3603",
+)
+def ignored_key(facts: Facts) -> Iterator[Found]:
+    for sent in facts.app.publications():
+        option, to = sent.option("routing_key"), sent.published
+        queue = sent.option("queue")
+        is_named = queue is not None and queue.value == option.value if option else False
+        if option and option.value and not to.exchange and option.value != to.routing_key and not is_named:
+            yield Found(
+                (sent.task, str(option.value)),
+                f"{said(option)} is ignored: {published(sent)}, and it reaches {all_of(sent.queues or ())}",
+                f'queue="{_queue_of(facts, str(option.value))}", or give `exchange` with the key',
+                sent.where,
+            )
+
+
+def _queue_of(facts: Facts, key: str) -> str:
+    bound = (binding.destination for binding in facts.app.bindings if binding.binding_key == key)
+    return next(bound, key)
+
+
+@rule(
+    "WB115",
+    "`send_task` by name knows nothing of the decorator",
+    Severity.NOTE,
+    symptom="A task sent by its name goes to the default queue; `delay()` sends it to the right one.",
+    cause="The options of the decorator are known only where the task is imported, and to `send_task` only since "
+    "Celery 5.7. `task_routes` holds for every sender that has the settings.",
+    failing="""
+@app.task(name="proj.index", queue="reports")
+def index(): ...
+
+def later():
+    app.send_task("proj.index")
+""",
+    fixed="""
+app.conf.task_routes = {"proj.index": {"queue": "reports"}}
+
+@app.task(name="proj.index")
+def index(): ...
+
+def later():
+    app.send_task("proj.index")
+""",
+    source="https://github.com/celery/celery/issues/7516",
+)
+def by_name(facts: Facts) -> Iterator[Found]:
+    for call in facts.app.calls:
+        task = facts.app.tasks.get(call.task)
+        if call.method != "send_task" or task is None or {"queue", "exchange", "routing_key"} & set(call.options):
+            continue
+        routing = {name: task.options[name] for name in ("queue", "exchange", "routing_key") if name in task.options}
+        if routing:
+            said_by = ", ".join(f"{name}={value!r}" for name, value in routing.items())
+            yield Found(
+                (call.task,),
+                f"sent by name, and {said_by} stands in its decorator only: a process that hasn't imported the task "
+                f"sends it to `{facts.app.conf.task_default_queue}`",
+                f"app.conf.task_routes = {{{call.task!r}: {routing!r}}}",
+                call.where,
+            )
+
+
+@rule(
+    "WB117",
+    "A routing key with wildcards is no pattern",
+    Severity.WARNING,
+    symptom="A task without a key of its own reaches queues that it shouldn't, or misses those that it should.",
+    cause="A queue's binding key is also the key that its tasks are published with. In a routing key `*` and `#` are "
+    "plain words.",
+    failing="""
+app.conf.task_queues = [Queue("all", Exchange("work", "topic"), "tasks.#")]
+app.conf.task_default_queue = "all"
+
+@app.task(queue="all")
+def index(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("all", Exchange("work", "topic"), "tasks.#")]
+app.conf.task_default_queue = "all"
+app.conf.task_default_routing_key = "tasks.default"
+
+@app.task(queue="all", routing_key="tasks.index")
+def index(): ...
+""",
+    source="https://www.rabbitmq.com/tutorials/tutorial-five-python",
+)
+def pattern_as_key(facts: Facts) -> Iterator[Found]:
+    for sent in facts.app.publications():
+        to = sent.published
+        kind = facts.app.router.exchanges.get(to.exchange)
+        if kind is not None and kind.type == "topic" and is_pattern(to.routing_key) and not is_delayed(to.exchange):
+            yield Found(
+                (sent.task, to.routing_key),
+                f"{published(sent)}: its `*` and `#` are plain words there, and it reaches {all_of(sent.queues or ())}",
+                'routing_key="..." without wildcards, in the decorator, in task_routes or in the call',
+                sent.where,
+            )

@@ -1,0 +1,86 @@
+"""A live broker's vhost as facts: questions to the management API, and GET is all it is asked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from waybill.check.facts import LiveFacts
+from waybill.errors import BrokerUnavailable, TopologyError
+from waybill.management import LiveBinding, Management
+from waybill.routing import Router
+from waybill.topology import Binding, DestinationType, Exchange, Queue
+
+
+def live_facts(management: Management, vhost: str) -> LiveFacts:
+    """What lives in the vhost.
+
+    Raises:
+        BrokerUnavailable: it doesn't answer, or refuses, or answers something else than RabbitMQ would.
+    """
+    try:
+        return _asked(management, vhost)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BrokerUnavailable(
+            f"what answers at the management API's address is not RabbitMQ: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _asked(management: Management, vhost: str) -> LiveFacts:
+    overview = management.overview()
+    states = management.deprecated_features()
+    exchanges = {
+        x.name: Exchange(x.name, x.type, x.durable, x.auto_delete, x.internal, x.arguments)
+        for x in management.exchanges()
+    }
+    queues = management.queues()
+    living = {q.name: Queue(q.name, q.durable, q.exclusive, q.auto_delete, q.arguments) for q in queues}
+    bindings = tuple(binding for binding in management.bindings() if binding.source)
+    return LiveFacts(
+        vhost=vhost,
+        version=version_of(str(overview["rabbitmq_version"])),
+        exchange_types=frozenset(kind["name"] for kind in overview["exchange_types"]),
+        denied=frozenset(name for name, state in states.items() if state == "denied"),
+        permitted=frozenset(name for name, state in states.items() if state == "permitted"),
+        default_queue_type=_queue_type(management.vhost().get("default_queue_type")),
+        policies=management.policies(),
+        exchanges=exchanges,
+        queues=living,
+        messages={q.name: q.messages for q in queues},
+        bindings=bindings,
+        consumers=tuple(management.consumers()),
+        router=_router(exchanges, living, bindings),
+    )
+
+
+def _router(exchanges: Mapping[str, Exchange], queues: Mapping[str, Queue], bindings: Iterable[LiveBinding]) -> Router:
+    """The live topology; what the engine doesn't know, such as a plugin's exchange type, is left out."""
+    router = Router()
+    for exchange in exchanges.values():
+        with suppress(TopologyError):
+            router.declare_exchange(exchange, is_restored=True)
+    for queue in queues.values():
+        with suppress(TopologyError):
+            router.declare_queue(queue, is_restored=True)
+    for b in bindings:
+        kind: DestinationType = "exchange" if b.destination_type == "exchange" else "queue"
+        with suppress(TopologyError):
+            router.bind(Binding(b.source, b.destination, b.routing_key, b.arguments, kind))
+    return router
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """`4.3.6` or `4.3` as (4, 3).
+
+    Raises:
+        ValueError: it doesn't begin with two numbers.
+    """
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if found is None:
+        raise ValueError(f"expected a version such as 4.3, got {text!r}")
+    return int(found[1]), int(found[2])
+
+
+def _queue_type(given: object) -> str:
+    return given if given in ("classic", "quorum", "stream") else "classic"

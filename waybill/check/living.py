@@ -1,0 +1,237 @@
+"""What lives on the broker, and how a declaration of the application would meet it. RabbitMQ's comparison is that of
+`waybill.topology.declarations`, with its sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from waybill.check.facts import Facts, LiveFacts, is_delayed
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of
+from waybill.errors import TopologyError
+from waybill.fleet import BROADCAST_PREFIX
+from waybill.topology import PREDECLARED, Binding, Exchange, Queue
+from waybill.topology.declarations import Declarations
+
+PRIORITY = "x-max-priority"
+
+
+@rule(
+    "WB114",
+    "A binding lives that no code declares",
+    Severity.WARNING,
+    needs=("live",),
+    symptom="A queue still gets tasks by a key that was taken out of the code.",
+    cause="Declaring binds and never unbinds: a key that has changed leaves the old binding behind, durably.",
+    failing="""
+news = Exchange("news", "topic")
+app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#")]
+lives = [Queue("usa", [binding(news, "usa.#"), binding(news, "texas.#")])]
+""",
+    fixed="""
+news = Exchange("news", "topic")
+app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#")]
+lives = [Queue("usa", news, "usa.#")]
+""",
+    source="https://github.com/celery/kombu/issues/831",
+)
+def stale_bindings(facts: Facts) -> Iterator[Found]:
+    declared = set(facts.app.bindings)
+    for binding in _live(facts).bindings:
+        made = Binding(binding.source, binding.destination, binding.routing_key, binding.arguments)
+        is_ours = binding.destination_type == "queue" and binding.destination in facts.app.router.queues
+        known = facts.app.router.exchanges.get(binding.source)
+        if known is None or not is_ours or made in declared or _is_celerys(binding.source, binding.routing_key):
+            continue
+        yield Found(
+            (binding.destination, binding.source, binding.routing_key),
+            f"`{binding.destination}` is bound to `{binding.source}` with `{binding.routing_key}`, and the application "
+            "doesn't say so",
+            f'channel.queue_unbind("{binding.destination}", "{binding.source}", "{binding.routing_key}")',
+        )
+
+
+def _is_celerys(source: str, key: str) -> bool:
+    return source in PREDECLARED or is_delayed(source) or key.startswith("#.")
+
+
+@rule(
+    "WB201",
+    "x-max-priority differs from the living queue's",
+    Severity.ERROR,
+    needs=("live",),
+    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'x-max-priority'.",
+    cause="The argument is fixed when the queue is created, and no policy can set it.",
+    failing="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-priority": 10})]
+lives = [Queue("celery", Exchange("celery"), "celery")]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-priority": 10})]
+lives = [Queue("celery", Exchange("celery"), "celery", queue_arguments={"x-max-priority": 10})]
+""",
+    source="https://github.com/celery/kombu/issues/824",
+)
+def other_priority(facts: Facts) -> Iterator[Found]:
+    for queue, error in _unequal_queues(facts):
+        if f"'{PRIORITY}'" in error.text:
+            yield Found(
+                (queue.name, PRIORITY),
+                f"{error.reply_code} {error.text}",
+                f'{_match(facts, queue, PRIORITY)}; or Queue("{queue.name}.v2", ...), drain `{queue.name}`, delete it',
+            )
+
+
+@rule(
+    "WB202",
+    "A queue differs from the living one",
+    Severity.ERROR,
+    needs=("live",),
+    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg.",
+    cause="Type, durability and arguments of a queue are fixed when it's created. A queue without `x-queue-type` gets "
+    "the vhost's default type.",
+    failing="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+lives = [Queue("celery", Exchange("celery"), "celery")]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+lives = [Queue("celery", Exchange("celery"), "celery", queue_arguments={"x-queue-type": "quorum"})]
+""",
+    source="https://www.rabbitmq.com/docs/queues#property-equivalence",
+)
+def other_queue(facts: Facts) -> Iterator[Found]:
+    for queue, error in _unequal_queues(facts):
+        if f"'{PRIORITY}'" not in error.text:
+            waiting = _live(facts).messages.get(queue.name, 0)
+            yield Found(
+                (queue.name,),
+                f"{error.reply_code} {error.text}; {waiting} messages wait in it",
+                f'declare it as it lives, or Queue("{queue.name}.v2", ...), drain `{queue.name}`, delete it',
+            )
+
+
+@rule(
+    "WB214",
+    "An exchange differs from the living one",
+    Severity.ERROR,
+    needs=("live",),
+    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
+    cause="Type, durability and alternate exchange are fixed when an exchange is created.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa")]
+lives = [Queue("usa", Exchange("news", "direct"), "usa")]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa")]
+lives = [Queue("usa", Exchange("news", "topic"), "usa")]
+""",
+    source="https://www.rabbitmq.com/docs/exchanges",
+)
+def other_exchange(facts: Facts) -> Iterator[Found]:
+    live = _live(facts)
+    for exchange in facts.app.router.exchanges.values():
+        lives = live.exchanges.get(exchange.name)
+        if lives is not None and exchange.name not in PREDECLARED:
+            error = _refusal(live, lives, exchange)
+            if error is not None:
+                yield Found(
+                    (exchange.name,),
+                    f"{error.reply_code} {error.text}",
+                    f'Exchange("{exchange.name}", "{lives.type}") as it lives, or another name',
+                )
+
+
+@rule(
+    "WB212",
+    "The broker doesn't know an exchange's type",
+    Severity.ERROR,
+    needs=("live",),
+    symptom="The declaration fails: unknown exchange type.",
+    cause="Types that begin with `x-` come with plugins, and a plugin must be enabled on the broker.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("later", Exchange("delay", "x-delayed-message"), "later")]
+lives = []
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("later", Exchange("delay", "direct"), "later")]
+lives = []
+""",
+    source="https://www.rabbitmq.com/docs/plugins",
+)
+def unknown_type(facts: Facts) -> Iterator[Found]:
+    known = _live(facts).exchange_types
+    for exchange in facts.app.router.exchanges.values():
+        if exchange.type not in known:
+            yield Found(
+                (exchange.name, exchange.type),
+                f"`{exchange.name}` is of type `{exchange.type}`; this broker knows {all_of(sorted(known))}",
+                "rabbitmq-plugins enable the plugin that brings it, or another type",
+            )
+
+
+@rule(
+    "WB123",
+    "Messages wait in a queue that nobody consumes",
+    Severity.WARNING,
+    needs=("live",),
+    symptom="Tasks are queued, and never run.",
+    cause="The workers consume other queues, or none is running.",
+    failing="""
+app.conf.task_queues = [Queue("celery")]
+lives = [Queue("celery", Exchange("celery"), "celery")]
+waiting = {"celery": 3}
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery")]
+lives = [Queue("celery", Exchange("celery"), "celery")]
+""",
+    source="https://www.rabbitmq.com/docs/consumers",
+)
+def unconsumed(facts: Facts) -> Iterator[Found]:
+    live = _live(facts)
+    consumed = {consumer.queue for consumer in live.consumers}
+    for name in facts.app.declared:
+        if live.messages.get(name) and name not in consumed:
+            yield Found(
+                (name,),
+                f"{live.messages[name]} messages wait in it and it has no consumer",
+                f"celery -A proj worker -Q {name}",
+            )
+
+
+def _unequal_queues(facts: Facts) -> Iterator[tuple[Queue, TopologyError]]:
+    """The queues whose declaration RabbitMQ would refuse since another of that name lives."""
+    live = _live(facts)
+    for queue in facts.app.router.queues.values():
+        lives = live.queues.get(queue.name)
+        if lives is None or queue.name.startswith(BROADCAST_PREFIX):
+            continue
+        default = {"x-queue-type": live.default_queue_type}
+        error = _refusal(live, lives, replace(queue, arguments={**default, **queue.arguments}))
+        if error is not None:
+            yield queue, error
+
+
+def _refusal(live: LiveFacts, lives: Exchange | Queue, declared: Exchange | Queue) -> TopologyError | None:
+    held = Declarations(live.vhost)
+    try:
+        for item in (lives, declared):
+            if isinstance(item, Queue):
+                held.declare_queue(item, is_restored=True)
+            else:
+                held.declare_exchange(item, is_restored=True)
+    except TopologyError as error:
+        return error
+    return None
+
+
+def _match(facts: Facts, queue: Queue, argument: str) -> str:
+    value = _live(facts).queues[queue.name].arguments.get(argument)
+    return f"no {argument}" if value is None else f'queue_arguments={{"{argument}": {value!r}}}'
+
+
+def _live(facts: Facts) -> LiveFacts:
+    assert facts.live is not None
+    return facts.live

@@ -1,0 +1,225 @@
+"""Published, and in no queue: keys that no binding takes, exchanges that aren't there, publications that fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, Sent
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, nearest, published, said
+from waybill.options import Option
+from waybill.prediction import message_of
+from waybill.routing.trace import Visit
+
+
+@rule(
+    "WB105",
+    "No binding takes the task",
+    Severity.ERROR,
+    symptom="apply_async returns an id, nothing fails, and the task is in no queue.",
+    cause="No binding of the exchange matches the routing key, so RabbitMQ drops the message. It confirms it all the "
+    "same; only `mandatory=True` together with confirm_publish raises at the call that lost it.",
+    failing="""
+app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+app.conf.task_default_queue = "usa"
+
+@app.task(exchange="news", routing_key="us.weather")
+def report(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+app.conf.task_default_queue = "usa"
+
+@app.task(exchange="news", routing_key="usa.weather")
+def report(): ...
+""",
+    source="https://www.rabbitmq.com/docs/publishers#unroutable",
+)
+def unroutable(facts: Facts) -> Iterator[Found]:
+    for sent in _lost(facts):
+        if _mixed(sent) is None:
+            visit = facts.app.trace(sent).root
+            near = _nearest_key(sent, visit)
+            hint = f"; the nearest binding is `{near}`" if near else ""
+            yield Found(
+                (sent.task, sent.published.exchange),
+                f"{published(sent)}, which none of the {len(visit.attempts)} bindings there takes: the message is "
+                f"dropped{hint}",
+                _fix(visit, near),
+                sent.where,
+            )
+
+
+def _lost(facts: Facts) -> Iterator[Sent]:
+    """The publications that reach no queue, by what is declared and by what lives."""
+    for sent in facts.app.publications():
+        live = facts.live and facts.live.router
+        if sent.queues == () and not (
+            live and sent.published.exchange in live.exchanges and live.route(message_of(sent.published))
+        ):
+            yield sent
+
+
+def _nearest_key(sent: Sent, visit: Visit) -> str | None:
+    keys = [attempt.binding.binding_key for attempt in visit.attempts]
+    return nearest(sent.published.routing_key, keys, 0.4) if visit.type in ("topic", "direct") else None
+
+
+def _fix(visit: Visit, near: str | None) -> str:
+    if visit.type == "headers":
+        return f'Exchange("{visit.exchange}", "headers", arguments={{"alternate-exchange": "unfiled"}})'
+    return f'a routing_key that a binding takes, such as "{near or "..."}", or an alternate exchange'
+
+
+@rule(
+    "WB110",
+    "Options of two sources make a pair that matches nothing",
+    Severity.ERROR,
+    symptom="A queue is given in one place and a key in another, and the task reaches neither.",
+    cause="Celery merges routing options key by key: call, then decorator, then `task_routes`. A queue from the one "
+    "brings its exchange, a routing key from the other replaces the queue's.",
+    failing="""
+app.conf.task_queues = [Queue("resize", Exchange("pictures", "topic"), "pictures.resize")]
+app.conf.task_default_queue = "resize"
+app.conf.task_routes = {"proj.*": {"routing_key": "pictures.crop"}}
+
+@app.task(name="proj.resize", queue="resize")
+def resize(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("resize", Exchange("pictures", "topic"), "pictures.resize")]
+app.conf.task_default_queue = "resize"
+app.conf.task_routes = {"proj.*": {"queue": "resize", "routing_key": "pictures.resize"}}
+
+@app.task(name="proj.resize")
+def resize(): ...
+""",
+    source="https://github.com/celery/celery/issues/4831",
+)
+def mixed(facts: Facts) -> Iterator[Found]:
+    for sent in _lost(facts):
+        pair = _mixed(sent)
+        if pair is not None:
+            first, second = pair
+            yield Found(
+                (sent.task, sent.published.exchange),
+                f"{said(first)} and {said(second)} are merged: {published(sent)}, and no binding takes that",
+                f"give both in one place, or take `{second.name}` out of {second.source}",
+                sent.where,
+            )
+
+
+def _mixed(sent: Sent) -> tuple[Option, Option] | None:
+    """The option that gives the exchange and the one that gives the key, where two sources gave them."""
+    first, second = sent.option("queue") or sent.option("exchange"), sent.option("routing_key")
+    return (first, second) if first and second and first.source != second.source else None
+
+
+@rule(
+    "WB120",
+    "The task is published to an exchange that nobody declares",
+    Severity.ERROR,
+    symptom="The first publication is lost or fails with 404, and only sometimes at the call that made it.",
+    cause="RabbitMQ closes the channel for a publication to an exchange that doesn't exist; without confirms the error "
+    "comes later, at another call. Celery declares the exchanges of its queues and no others.",
+    failing="""
+app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+app.conf.task_default_queue = "usa"
+
+@app.task(exchange="nwes", routing_key="usa.weather")
+def report(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+app.conf.task_default_queue = "usa"
+
+@app.task(exchange="news", routing_key="usa.weather")
+def report(): ...
+""",
+    source="https://github.com/celery/kombu/issues/1039",
+)
+def missing_exchange(facts: Facts) -> Iterator[Found]:
+    for sent in facts.app.publications():
+        name = sent.published.exchange
+        if sent.queues is None and not (facts.live and name in facts.live.exchanges):
+            near = nearest(name, filter(None, facts.app.router.exchanges))
+            missing = "the application declares no such exchange" + (f"; did you mean `{near}`?" if near else "")
+            yield Found(
+                (sent.task, name),
+                f"{published(sent)}, and {missing}",
+                f'exchange="{near}"' if near else f'Queue("...", Exchange("{name}", ...)) in task_queues',
+                sent.where,
+                None if near or facts.live else Severity.WARNING,
+            )
+
+
+@rule(
+    "WB121",
+    "`mandatory=True` without confirms tells nobody",
+    Severity.WARNING,
+    symptom="The call returns, the task is returned by the broker, and the error comes out of a later, unrelated call.",
+    cause="RabbitMQ's basic.return arrives after the publication. Only with `confirm_publish` does the call wait until "
+    "it is here.",
+    failing="""
+@app.task(mandatory=True)
+def report(): ...
+""",
+    fixed="""
+app.conf.broker_transport_options = {"confirm_publish": True}
+
+@app.task(mandatory=True)
+def report(): ...
+""",
+    source="https://github.com/celery/kombu/issues/886",
+)
+def unconfirmed_mandatory(facts: Facts) -> Iterator[Found]:
+    if (facts.app.conf.broker_transport_options or {}).get("confirm_publish"):
+        return
+    for sent in facts.app.publications():
+        task = facts.app.tasks.get(sent.task)
+        if sent.call.get("mandatory") or (task and task.options.get("mandatory") and not sent.where):
+            yield Found(
+                (sent.task,),
+                "it is published mandatory and not confirmed: where no queue takes it, this call returns as if all "
+                "were well",
+                'app.conf.broker_transport_options = {"confirm_publish": True}',
+                sent.where,
+            )
+
+
+@rule(
+    "WB122",
+    "Celery itself cannot publish the task",
+    Severity.ERROR,
+    symptom="The call raises: QueueNotFound, KeyError, ValueError.",
+    cause="The options name a queue that isn't declared while `task_create_missing_queues` is off, or a key or header "
+    "that AMQP can't carry.",
+    failing="""
+app.conf.task_create_missing_queues = False
+app.conf.task_queues = [Queue("reports"), Queue("celery")]
+
+@app.task(queue="report")
+def report(): ...
+""",
+    fixed="""
+app.conf.task_create_missing_queues = False
+app.conf.task_queues = [Queue("reports"), Queue("celery")]
+
+@app.task(queue="reports")
+def report(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-create-missing-queues",
+)
+def unpublishable(facts: Facts) -> Iterator[Found]:
+    for sent in facts.app.sent:
+        task = facts.app.tasks.get(sent.task)
+        if sent.publication is not None or "countdown" in sent.call or (task and task.is_builtin):
+            continue
+        name = str(sent.call.get("queue") or (task.options.get("queue") if task else None) or "")
+        near = nearest(name, facts.app.declared, 0.6) if name else None
+        yield Found(
+            (sent.task,),
+            sent.refusal,
+            f'queue="{near}"' if near else f"declare what it names; there are {all_of(sorted(facts.app.declared))}",
+            sent.where,
+        )

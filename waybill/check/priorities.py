@@ -1,0 +1,157 @@
+"""Priorities that change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts, Sent
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import said
+from waybill.topology import Queue
+
+LEVELS_FROM = (4, 3)
+"""The version of RabbitMQ since which quorum queues have 32 priorities; from 4.0 on they had two."""
+
+DEFAULT_QUORUM_PRIORITY = 4
+"""What counts as normal in a quorum queue; above it, a message was `high` before 4.3."""
+
+
+@rule(
+    "WB301",
+    "A priority has no effect",
+    Severity.WARNING,
+    symptom="Tasks with a high priority wait behind all the others.",
+    cause="A classic queue without x-max-priority is first in, first out. Above its maximum every priority counts as "
+    "the maximum.",
+    failing="""
+@app.task(priority=9)
+def urgent(): ...
+""",
+    fixed="""
+app.conf.task_queue_max_priority = 10
+
+@app.task(priority=9, acks_late=True)
+def urgent(): ...
+
+app.conf.worker_prefetch_multiplier = 1
+""",
+    source="https://www.rabbitmq.com/docs/priority",
+)
+def without_effect(facts: Facts) -> Iterator[Found]:
+    for sent, queue in _prioritized(facts):
+        level, priority = queue.level_of(sent.published.priority), sent.published.priority
+        if queue.type != "classic" or level == priority:
+            continue
+        option = sent.option("priority")
+        by = said(option) if option else f"priority={priority}"
+        if queue.max_priority is None:
+            text = f"{by} has no effect: `{queue.name}` has no x-max-priority"
+        else:
+            text = f"{by} counts as {level} in `{queue.name}`, whose x-max-priority is {queue.max_priority}"
+        yield Found(
+            (sent.task, queue.name),
+            text,
+            f'Queue("{queue.name}", queue_arguments={{"x-max-priority": {max(priority or 0, 10)}}})',
+            sent.where,
+        )
+
+
+def _prioritized(facts: Facts) -> Iterator[tuple[Sent, Queue]]:
+    """The publications with a priority, each with the queues that it reaches."""
+    for sent in facts.app.publications():
+        if sent.published.priority:
+            for name in sent.queues or ():
+                yield sent, facts.app.router.queues[name]
+
+
+@rule(
+    "WB311",
+    "Prefetch hides the priority",
+    Severity.WARNING,
+    symptom="The queue has x-max-priority, and an urgent task still waits behind others.",
+    cause="What a worker has prefetched it runs in the order in which it came. Only what waits in the queue is sorted.",
+    failing="""
+app.conf.task_queue_max_priority = 10
+
+@app.task(priority=9)
+def urgent(): ...
+""",
+    fixed="""
+app.conf.task_queue_max_priority = 10
+app.conf.worker_prefetch_multiplier = 1
+app.conf.task_acks_late = True
+app.conf.task_reject_on_worker_lost = True
+app.conf.broker_transport_options = {"confirm_publish": True}
+
+@app.task(priority=9)
+def urgent(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits",
+)
+def hidden(facts: Facts) -> Iterator[Found]:
+    multiplier = facts.app.conf.worker_prefetch_multiplier
+    for sent, queue in _prioritized(facts):
+        task = facts.app.tasks.get(sent.task)
+        sorts = queue.type == "quorum" or queue.max_priority is not None
+        if not sorts or task is None or (multiplier == 1 and task.acks_late):
+            continue
+        kept = "all that waits" if not multiplier else f"{multiplier}" + ("" if task.acks_late else " + 1")
+        yield Found(
+            (sent.task, queue.name),
+            f"priority={sent.published.priority} sorts `{queue.name}`, but each process of a worker prefetches {kept} "
+            f"(worker_prefetch_multiplier={multiplier}, acks_late={task.acks_late}) and runs that first",
+            "app.conf.worker_prefetch_multiplier = 1; app.conf.task_acks_late = True",
+            sent.where,
+        )
+
+
+@rule(
+    "WB312",
+    "Quorum queues had two priorities before RabbitMQ 4.3",
+    Severity.WARNING,
+    needs=("version",),
+    symptom="Tasks of different priorities come in the order in which they were sent.",
+    cause="From 4.0 to 4.2 a quorum queue tells high (5 and more) from normal, and nothing finer; before 4.0, nothing.",
+    failing="""
+rabbitmq = "4.1"
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+app.conf.worker_prefetch_multiplier = 1
+
+@app.task(priority=9, acks_late=True)
+def urgent(): ...
+
+@app.task(priority=6, acks_late=True)
+def soon(): ...
+""",
+    fixed="""
+rabbitmq = "4.3"
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+app.conf.worker_prefetch_multiplier = 1
+
+@app.task(priority=9, acks_late=True)
+def urgent(): ...
+
+@app.task(priority=6, acks_late=True)
+def soon(): ...
+""",
+    source="https://www.rabbitmq.com/docs/quorum-queues#priorities",
+)
+def two_levels(facts: Facts) -> Iterator[Found]:
+    assert facts.version is not None
+    if facts.version >= LEVELS_FROM:
+        return
+    levels: dict[str, dict[bool, dict[int, str]]] = {}
+    for sent, queue in _prioritized(facts):
+        if queue.type == "quorum":
+            priority = sent.published.priority or 0
+            is_high = priority > DEFAULT_QUORUM_PRIORITY and facts.version >= (4, 0)
+            levels.setdefault(queue.name, {}).setdefault(is_high, {})[priority] = sent.task
+    for queue_name, groups in levels.items():
+        for is_high, group in groups.items():
+            if len(group) > 1:
+                yield Found(
+                    (queue_name, *group.values()),
+                    f"the priorities {', '.join(map(str, sorted(group)))} are one and the same in `{queue_name}` on "
+                    f"RabbitMQ {facts.version[0]}.{facts.version[1]}: {'high' if is_high else 'normal'}",
+                    "RabbitMQ 4.3, or a classic queue with x-max-priority",
+                )

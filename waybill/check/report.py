@@ -1,0 +1,124 @@
+"""What a check found, as text for people, as JSON, and as annotations of a workflow: pure strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
+
+WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+
+MAX_OBJECTS = 4
+"""Names in a finding's first line; `--json` gives all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a check found.
+
+    Attributes:
+        findings: the worst first.
+        left_out: what is meant to be, each with its reason.
+        unchecked: what wasn't known -> the rules that would have needed it.
+        ran_of: how many rules were chosen.
+    """
+
+    findings: tuple[Finding, ...]
+    left_out: tuple[tuple[Finding, str], ...]
+    unchecked: Mapping[Need, tuple[str, ...]]
+    ran_of: int
+
+    def is_failed_at(self, severity: Severity) -> bool:
+        """Whether anything found is at least so bad."""
+        return any(finding.severity >= severity for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "findings": [finding.to_json() for finding in self.findings],
+            "ignored": [{**finding.to_json(), "reason": reason} for finding, reason in self.left_out],
+            "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
+        }
+
+
+def text(report: Report) -> str:
+    """Each finding in a few lines, then the sum of it, then what couldn't be checked."""
+    blocks = ["\n".join(_lines(finding)) for finding in report.findings]
+    return "\n\n".join([*blocks, "\n".join(_summary(report))])
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    found = finding.found
+    at = f"  {found.where}" if found.where else ""
+    more = f" and {len(found.objects) - MAX_OBJECTS} more" if len(found.objects) > MAX_OBJECTS else ""
+    yield f"{finding.rule.code} {finding.severity.word}  {', '.join(found.objects[:MAX_OBJECTS])}{more}{at}"
+    yield f"  {found.text}"
+    yield f"  fix: {found.fix}"
+    yield f"  {finding.rule.source}"
+
+
+def _summary(report: Report) -> Iterator[str]:
+    left_out = f", {len(report.left_out)} ignored with a reason" if report.left_out else ""
+    without = {code for codes in report.unchecked.values() for code in codes}
+    count = len(report.findings)
+    found = f"{count or 'no'} finding{'s' if count != 1 else ''}"
+    yield f"{found}{left_out}; {report.ran_of - len(without)} rules checked"
+    if without:
+        needs = "; ".join(
+            f"{len(codes)} {'rule needs' if len(codes) == 1 else 'rules need'} {NEEDS[need]}"
+            for need, codes in report.unchecked.items()
+        )
+        yield f"not checked: {needs}"
+
+
+def workflow(report: Report) -> str:
+    """A workflow command a finding, as GitHub reads them from a job's output."""
+    return "\n".join(map(_annotation, report.findings))
+
+
+def _annotation(finding: Finding) -> str:
+    path, _, line = finding.found.where.rpartition(":")
+    place = f"file={_property(path)},line={line}," if path else ""
+    message = f"{', '.join(finding.found.objects)}: {finding.found.text}\nfix: {finding.found.fix}"
+    return f"::{WORKFLOW_LEVEL[finding.severity]} {place}title={finding.rule.code}::{_data(message)}"
+
+
+def _data(value: str) -> str:
+    return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(value: str) -> str:
+    return _data(value).replace(":", "%3A").replace(",", "%2C")
+
+
+def listing() -> str:
+    """Every rule in a line."""
+    return "\n".join(
+        f"{rule.code}  {rule.severity.word:<7}  {rule.title}{_needed(rule)}" for _, rule in sorted(RULES.items())
+    )
+
+
+def _needed(rule: Rule) -> str:
+    return f"  (needs {', '.join(rule.needs)})" if rule.needs else ""
+
+
+def explanation(rule: Rule) -> str:
+    """All there is to say of a rule."""
+    return "\n".join(
+        [
+            f"{rule.code} {rule.severity.word}  {rule.title}",
+            "",
+            f"symptom  {rule.symptom}",
+            f"cause    {rule.cause}",
+            *(f"needs    {NEEDS[need]}" for need in rule.needs),
+            "",
+            "failing",
+            *(f"    {line}".rstrip() for line in rule.failing.splitlines()),
+            "",
+            "fixed",
+            *(f"    {line}".rstrip() for line in rule.fixed.splitlines()),
+            "",
+            f"source   {rule.source}",
+        ]
+    )

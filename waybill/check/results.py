@@ -1,0 +1,98 @@
+"""Results and chords: what many copies do to one id, and backends that can't end a chord."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of
+from waybill.fleet import BROADCAST_PREFIX
+
+
+@rule(
+    "WB306",
+    "The result backend can't do chords",
+    Severity.ERROR,
+    symptom="A chord raises NotImplementedError when it's called, or its body never runs.",
+    cause="The end of a chord is counted in the result backend. `rpc://` keeps results in the caller's own queue, and "
+    "without a backend there is nothing to count in.",
+    failing="""
+from celery import chord
+app.conf.result_backend = "rpc://"
+
+@app.task
+def add(x, y): ...
+
+def later():
+    chord([add.s(1, 1)])(add.s(1))
+""",
+    fixed="""
+from celery import chord
+app.conf.result_backend = "redis://localhost"
+
+@app.task
+def add(x, y): ...
+
+def later():
+    chord([add.s(1, 1)])(add.s(1))
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/canvas.html#important-notes",
+)
+def no_chords(facts: Facts) -> Iterator[Found]:
+    where = facts.app.mentions.get("chord")
+    backend = _backend(facts)
+    if where is not None and (backend is None or backend.startswith("rpc")):
+        shown = "rpc://" if backend else "disabled"
+        yield Found(
+            ("result_backend",),
+            f"the code uses a chord, and the result backend is {shown}: it can't count the chord's tasks",
+            'app.conf.result_backend = "redis://..."',
+            where,
+        )
+
+
+def _backend(facts: Facts) -> str | None:
+    """The result backend's address, None where there is none."""
+    given = facts.app.conf.result_backend
+    return None if not given or str(given).startswith("disabled") else str(given)
+
+
+@rule(
+    "WB309",
+    "Copies of a task overwrite each other's result",
+    Severity.WARNING,
+    symptom="`result.get()` gives the answer of one worker, of whichever was last.",
+    cause="All copies of a message have one task id, and the backend keeps one result for an id.",
+    failing="""
+app.conf.result_backend = "redis://localhost"
+app.conf.task_queues = [Queue("celery"), Broadcast("everyone")]
+app.conf.task_routes = {"proj.reload": {"queue": "everyone"}}
+
+@app.task(name="proj.reload")
+def reload(): ...
+""",
+    fixed="""
+app.conf.result_backend = "redis://localhost"
+app.conf.task_queues = [Queue("celery"), Broadcast("everyone")]
+app.conf.task_routes = {"proj.reload": {"queue": "everyone"}}
+
+@app.task(name="proj.reload", ignore_result=True)
+def reload(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/routing.html#broadcast",
+)
+def overwritten(facts: Facts) -> Iterator[Found]:
+    if _backend(facts) is None:
+        return
+    for sent in facts.app.publications():
+        task = facts.app.tasks.get(sent.task)
+        queues = sent.queues or ()
+        is_many = len(queues) > 1 or any(queue.startswith(BROADCAST_PREFIX) for queue in queues)
+        if is_many and task is not None and not task.ignore_result:
+            yield Found(
+                (sent.task, *queues),
+                f"each publication runs more than once, from {all_of(queues)}, under one id: the last result stays",
+                "@app.task(ignore_result=True)",
+                sent.where or task.where,
+            )

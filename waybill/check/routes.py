@@ -1,0 +1,176 @@
+"""Names that lead elsewhere: queues that a misspelling creates, a default queue that nobody serves, entries of
+`task_routes` that take no task."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from waybill.check.facts import Facts, Sent
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of, nearest, said
+
+
+@rule(
+    "WB111",
+    "A misspelt queue is created, and nobody consumes it",
+    Severity.ERROR,
+    symptom="Tasks pile up in a queue that looks almost like one of yours.",
+    cause="With `task_create_missing_queues`, which is on by default, Celery declares every queue that a route or a "
+    "call names.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("reports")]
+
+@app.task(queue="report")
+def report(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("reports")]
+
+@app.task(queue="reports")
+def report(): ...
+""",
+    source="https://github.com/celery/celery/issues/4463",
+)
+def created_by_typo(facts: Facts) -> Iterator[Found]:
+    known = {queue.name for queue in facts.app.listed} | {facts.app.conf.task_default_queue}
+    for sent in facts.app.publications():
+        for name in sent.created:
+            near = nearest(name, known)
+            if near and not (facts.fleet and facts.fleet.consumers(name)):
+                option = sent.option("queue")
+                by = f"{said(option)}: " if option else ""
+                yield Found(
+                    (sent.task, name),
+                    f"{by}the application declares no queue `{name}`, and Celery creates it with the first "
+                    f"publication; did you mean `{near}`?",
+                    f'queue="{near}"; app.conf.task_create_missing_queues = False makes a misspelling an error',
+                    sent.where,
+                )
+
+
+@rule(
+    "WB112",
+    "The default queue is served by nobody",
+    Severity.WARNING,
+    symptom="Tasks without a route wait for ever; chords never end, since Celery's own chord_unlock goes there too.",
+    cause="`task_default_queue` is `celery` unless it is set. Workers consume `task_queues`, or what `-Q` names.",
+    failing="""
+app.conf.task_queues = [Queue("images"), Queue("videos")]
+
+@app.task
+def clean_up(): ...
+""",
+    fixed="""
+app.conf.task_queues = [Queue("images"), Queue("videos")]
+app.conf.task_default_queue = "images"
+
+@app.task
+def clean_up(): ...
+""",
+    source="https://github.com/celery/celery/issues/6692",
+)
+def unserved_default(facts: Facts) -> Iterator[Found]:
+    app, fleet = facts.app, facts.fleet
+    name = app.conf.task_default_queue
+    there = _to_default(facts)
+    if not there:
+        return
+    if fleet is not None and not fleet.consumers(name):
+        why = f"no worker of the fleet consumes `{name}`"
+        fix = f"celery -A proj worker -Q ...,{name}"
+    elif fleet is None and app.listed and name not in app.declared:
+        why = f"`{name}` is not in task_queues, so a worker without `-Q` doesn't consume it"
+        fix = f'app.conf.task_default_queue = "{app.listed[0].name}", or Queue("{name}") in task_queues'
+    else:
+        return
+    yield Found((name,), f"{why}, and {all_of(there[:5])} {'go' if len(there) > 1 else 'goes'} there", fix)
+
+
+def _to_default(facts: Facts) -> list[str]:
+    """The tasks that go to the default queue; Celery's own when something in the code uses a chord."""
+    name = facts.app.conf.task_default_queue
+    sent = [one for one in facts.app.sent if one.queues and name in one.queues]
+    return [one.task for one in sent if not _is_builtin(one) or ("chord" in facts.app.mentions and "chord" in one.task)]
+
+
+def _is_builtin(sent: Sent) -> bool:
+    return sent.task.startswith("celery.")
+
+
+@rule(
+    "WB116",
+    "An entry of `task_routes` takes no task",
+    Severity.WARNING,
+    symptom="A route is written down and the task goes elsewhere.",
+    cause="An exact name wins, then the first glob in order; `*` crosses dots; a short name matches nothing, for a "
+    "task's name begins with its module.",
+    failing="""
+app.conf.task_routes = {"proj.*": {"queue": "all"}, "proj.videos.*": {"queue": "videos"}}
+
+@app.task(name="proj.videos.encode")
+def encode(): ...
+""",
+    fixed="""
+app.conf.task_routes = {"proj.videos.*": {"queue": "videos"}, "proj.*": {"queue": "all"}}
+
+@app.task(name="proj.videos.encode")
+def encode(): ...
+
+@app.task(name="proj.clean")
+def clean(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/routing.html#automatic-routing",
+)
+def dead_route(facts: Facts) -> Iterator[Found]:
+    tasks = [task.name for task in facts.app.own_tasks()]
+    if not tasks:
+        return
+    won = {task: next((key for key in _tried(facts, task) if _takes(key, task)), None) for task in tasks}
+    for key in _entries(facts.app.conf.task_routes):
+        taken = [task for task in tasks if _takes(key, task)]
+        if not taken:
+            yield _matches_nothing(key, tasks)
+        elif all(won[task] != key for task in taken):
+            first = won[taken[0]]
+            yield Found(
+                (key, str(first)),
+                f"`{first}` comes first and shadows `{key}` for `{taken[0]}`, and for all that it would take",
+                f"put {key!r} before {first!r} in task_routes",
+            )
+
+
+def _matches_nothing(key: str, tasks: Iterable[str]) -> Found:
+    short = next((task for task in tasks if task.rpartition(".")[2] == key), None)
+    near = short or nearest(key, tasks)
+    if near is None:
+        text = f"`{key}` matches none of the registered tasks"
+        return Found((key,), text, f"take {key!r} out, or import the module of its tasks", severity=Severity.NOTE)
+    return Found(
+        (key,), f"`{key}` matches no registered task; did you mean `{near}`?", f'task_routes = {{"{near}": ...}}'
+    )
+
+
+def _entries(routes: Any) -> list[str]:
+    """The names and globs of `task_routes`, in the order in which they're written."""
+    layers = routes if isinstance(routes, list | tuple) else (routes,)
+    return [key for layer in layers for key in _keys(layer)]
+
+
+def _keys(layer: Any) -> list[str]:
+    pairs = layer.items() if isinstance(layer, Mapping) else layer if isinstance(layer, list | tuple) else ()
+    return [pair[0] for pair in pairs if isinstance(pair, tuple | list) and pair and isinstance(pair[0], str)]
+
+
+def _tried(facts: Facts, _task: str) -> Iterator[str]:
+    """The entries as Celery tries them: of each router the exact names first, then the globs in order."""
+    routes = facts.app.conf.task_routes
+    for layer in routes if isinstance(routes, list | tuple) else (routes,):
+        keys = _keys(layer)
+        yield from (key for key in keys if "*" not in key)
+        yield from (key for key in keys if "*" in key)
+
+
+def _takes(key: str, task: str) -> bool:
+    return fnmatch.fnmatchcase(task, key) if "*" in key else task == key

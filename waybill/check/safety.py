@@ -1,0 +1,75 @@
+"""What is believed to be safe and isn't quite: late acks, and publications without confirms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.check.facts import Facts
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import all_of
+
+
+@rule(
+    "WB308",
+    "Late acks don't survive a killed process",
+    Severity.WARNING,
+    symptom="A task whose process was killed, by the kernel for its memory for one, is gone, in spite of `acks_late`.",
+    cause="When a child of the pool dies, the worker lives and acknowledges the message; only "
+    "`task_reject_on_worker_lost` puts it back. A task that kills its process then does so again and again.",
+    failing="""
+app.conf.task_acks_late = True
+
+@app.task
+def import_file(): ...
+""",
+    fixed="""
+app.conf.task_acks_late = True
+app.conf.task_reject_on_worker_lost = True
+
+@app.task
+def import_file(): ...
+
+app.conf.broker_transport_options = {"confirm_publish": True}
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-reject-on-worker-lost",
+)
+def acknowledged_when_lost(facts: Facts) -> Iterator[Found]:
+    tasks = sorted(task.name for task in facts.app.own_tasks() if task.acks_late and not task.reject_on_worker_lost)
+    if tasks:
+        more = f" and {len(tasks) - 3} more" if len(tasks) > 3 else ""
+        setting = "task_acks_late" if facts.app.conf.task_acks_late else "acks_late"
+        yield Found(
+            (setting, *tasks),
+            f"{all_of(tasks[:3])}{more} are acknowledged late, and acknowledged too when their process is killed",
+            "app.conf.task_reject_on_worker_lost = True, for tasks that may run twice",
+        )
+
+
+@rule(
+    "WB310",
+    "Without confirms a returned call proves nothing",
+    Severity.NOTE,
+    symptom="apply_async returned an id, the broker's node went down, and the task was never stored.",
+    cause="RabbitMQ says with a confirm that it has a message; Celery doesn't ask for it unless `confirm_publish` is "
+    "set.",
+    failing="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+app.conf.task_acks_late = True
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+app.conf.task_acks_late = True
+app.conf.broker_transport_options = {"confirm_publish": True}
+""",
+    source="https://www.rabbitmq.com/docs/confirms",
+)
+def unconfirmed(facts: Facts) -> Iterator[Found]:
+    conf = facts.app.conf
+    # Whoever acknowledges late wants no task lost; the publisher's side of it is easily forgotten.
+    if conf.task_acks_late and not (conf.broker_transport_options or {}).get("confirm_publish"):
+        yield Found(
+            ("confirm_publish",),
+            "tasks are acknowledged late so that none is lost, and published without a confirm: one that the broker "
+            "never stored looks as if it had been sent",
+            'app.conf.broker_transport_options = {"confirm_publish": True}',
+        )

@@ -1,0 +1,72 @@
+"""Settings that Celery doesn't know: it keeps them, and nobody reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+
+from celery.app.defaults import NAMESPACES, flatten
+
+from waybill.check.facts import AppFacts, Facts
+from waybill.check.finding import Found, Severity, rule
+from waybill.check.words import nearest
+
+# What is written most often for a setting of another name.
+MEANT = {
+    "broker": "broker_url",
+    "backend": "result_backend",
+    "routes": "task_routes",
+    "queues": "task_queues",
+    "default_queue": "task_default_queue",
+    "prefetch_multiplier": "worker_prefetch_multiplier",
+    "acks_late": "task_acks_late",
+}
+CLOSE = 0.85
+"""How alike a name must be to a setting's: applications keep settings of their own beside Celery's."""
+
+NEW_NAMES = dict(flatten(NAMESPACES))
+OLD_NAMES = {old for option in NEW_NAMES.values() for old in getattr(option, "old", ()) or ()}
+
+
+@rule(
+    "WB307",
+    "A setting that doesn't exist",
+    Severity.WARNING,
+    symptom="A setting has no effect.",
+    cause="Celery takes any name for a setting and reads those that it knows. With `namespace='CELERY'` every name "
+    "must begin with `CELERY_`.",
+    failing="""
+app.conf.update(task_rutes={"proj.*": "proj"})
+""",
+    fixed="""
+app.conf.update(task_routes={"proj.*": "proj"})
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#new-lowercase-settings",
+)
+def unknown_setting(facts: Facts) -> Iterator[Found]:
+    for name, value in facts.app.given.items():
+        if name.startswith("_") or name == "deprecated_settings" or isinstance(value, type | ModuleType):
+            continue
+        meant = _meant(facts.app, name)
+        if meant is not None:
+            yield Found(
+                (name,),
+                f"Celery knows no setting `{name}`, and nothing reads it; did you mean `{meant}`?",
+                f"{meant} = ...",
+            )
+
+
+def _meant(app: AppFacts, name: str) -> str | None:
+    """The setting that an unknown name was probably meant for; None where it is none of Celery's."""
+    prefix = app.prefix
+    if name in NEW_NAMES or name in OLD_NAMES:
+        return None
+    if prefix:
+        if not name.startswith(prefix) or name.removeprefix(prefix).lower() in NEW_NAMES:
+            return None
+        bare = name.removeprefix(prefix).lower()
+        found = MEANT.get(bare) or nearest(bare, NEW_NAMES, CLOSE)
+        return f"{prefix}{found.upper()}" if found else None
+    if name.lower() in NEW_NAMES:
+        return name.lower()
+    return MEANT.get(name.lower()) or nearest(name.lower(), NEW_NAMES, CLOSE)
