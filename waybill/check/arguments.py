@@ -52,12 +52,18 @@ def misspelt(facts: Facts) -> Iterator[Found]:
     cause="RabbitMQ accepts a queue whose dead-letter exchange isn't there, and drops what it would send to it.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"})]
+
+@app.task
+def index(): ...
 """,
     fixed="""
 app.conf.task_queues = [
     Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
     Queue("dead_letters", Exchange("dead", "fanout"), "any"),
 ]
+
+@app.task
+def index(): ...
 """,
     source="https://www.rabbitmq.com/docs/dlx",
 )

@@ -36,10 +36,10 @@ OLD_NAMES = {old for option in NEW_NAMES.values() for old in getattr(option, "ol
     cause="Celery takes any name for a setting and reads those that it knows. With `namespace='CELERY'` every name "
     "must begin with `CELERY_`.",
     failing="""
-app.conf.update(task_rutes={"proj.*": "proj"})
+app.conf.update(task_rutes={"proj.*": {"queue": "proj"}})
 """,
     fixed="""
-app.conf.update(task_routes={"proj.*": "proj"})
+app.conf.update(task_routes={"proj.*": {"queue": "proj"}})
 """,
     source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#new-lowercase-settings",
 )

@@ -1,0 +1,97 @@
+"""Let an example happen: on a vhost of its own, declared and published by Celery itself, each queue read to its end."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from celery.utils.quorum_queues import detect_quorum_queues
+from kombu import Connection, Producer
+from kombu.common import Broadcast
+from kombu.transport.native_delayed_delivery import (
+    bind_queue_to_native_delayed_delivery_exchange,
+    declare_native_delayed_delivery_exchanges_and_queues,
+)
+
+from waybill import provision
+from waybill.management import Management
+from waybill.provision import Address
+
+PATIENCE = 30.0
+"""Seconds for something that must happen."""
+
+
+@contextmanager
+def own_vhost(broker: Address) -> Iterator[Address]:
+    """A vhost for one example; the embedded broker makes it when somebody connects."""
+    address = broker.with_vhost(f"check-{uuid.uuid4().hex[:12]}")
+    if address.management_url is None:
+        yield address
+        return
+    with Management(address.management_url, address.vhost) as management:
+        management.create_vhost()
+        yield address
+        management.delete_vhost()
+
+
+class Rig:
+    """An example's application at a broker.
+
+    Args:
+        module: the example, loaded.
+        url: the broker's, with the vhost.
+    """
+
+    def __init__(self, module: ModuleType, url: str) -> None:
+        self.module = module
+        self.app = module.app
+        self._restore = provision.point(self.app, url)
+        self.app.conf.broker_connection_retry_on_startup = True
+        self.connection: Connection = Connection(url, transport_options={"confirm_publish": True})
+        self.channel: Any = self.connection.channel()
+
+    def close(self) -> None:
+        self.connection.release()
+        self.app.close()
+        self._restore()
+
+    def declare(self) -> None:
+        """Declare what the application's workers do."""
+        for queue in self.app.amqp.queues.values():
+            queue(self.channel).declare()
+        if detect_quorum_queues(self.app, "amqp")[0]:
+            declare_native_delayed_delivery_exchanges_and_queues(self.connection, "quorum")
+            for queue in self.app.amqp.queues.values():
+                if not isinstance(queue, Broadcast):
+                    bind_queue_to_native_delayed_delivery_exchange(self.connection, queue)
+
+    def send(self, task: str, *args: Any, **options: Any) -> Any:
+        """Send the example's task, confirmed: when this returns, every queue that gets it has it."""
+        producer = Producer(self.connection)
+        return getattr(self.module, task).apply_async(args, producer=producer, retry=False, **options)
+
+    def publish(self, exchange: str, routing_key: str = "", **properties: Any) -> None:
+        """Publish something that isn't a task."""
+        Producer(self.connection).publish({}, exchange=exchange, routing_key=routing_key, **properties)
+
+    def held(self) -> dict[str, int]:
+        """Queue, by its alias where it has one -> how many messages were in it; they are taken out."""
+        names = {queue.name: queue.alias or queue.name for queue in self.app.amqp.queues.values()}
+        return {shown: count for name, shown in names.items() if (count := len(self.taken(name)))}
+
+    def taken(self, queue: str) -> list[Any]:
+        """The messages of a queue, taken out."""
+        return list(iter(lambda: self.channel.basic_get(queue, no_ack=True), None))
+
+    def wait_for(self, queues: tuple[str, ...]) -> str:
+        """The first of these queues in which a message arrives."""
+        arrived: list[str] = []
+        with self.connection.channel() as channel:
+            for queue in queues:
+                channel.basic_consume(queue, no_ack=True, callback=lambda _, name=queue: arrived.append(name))
+            while not arrived:
+                self.connection.drain_events(timeout=PATIENCE)
+        return arrived[0]
