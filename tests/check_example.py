@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +19,12 @@ import pytest
 from celery import _state
 from kombu import Queue as KombuQueue
 
+from tests.check_live import Rig, own_vhost
 from waybill.check import Facts, LiveFacts, facts_of
 from waybill.check.live import version_of
 from waybill.check.workers import fleet_facts
 from waybill.management import LiveBinding
+from waybill.provision import Address
 from waybill.routing import Router
 from waybill.topology import PREDECLARED
 from waybill.topology.celery_app import from_kombu
@@ -47,6 +50,17 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """
     monkeypatch.chdir(folder)
     monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
+
+
+@contextmanager
+def standing(broker: Address, example: str, folder: Path) -> Iterator[Rig]:
+    """The example's application at a vhost of its own."""
+    with own_vhost(broker) as address:
+        rig = Rig(load(example, folder), address)
+        try:
+            yield rig
+        finally:
+            rig.close()
 
 
 def load(code: str, folder: Path) -> ModuleType:
@@ -79,7 +93,7 @@ def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Fa
     return Facts(app, fleet, live, version)
 
 
-def living(queues: Sequence[KombuQueue], messages: dict[str, int]) -> LiveFacts:
+def living(queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = "/") -> LiveFacts:
     """A RabbitMQ 4.3 on which these queues live."""
     topology = from_kombu(queues)
     exchanges = {**PREDECLARED, **{exchange.name: exchange for exchange in topology.exchanges}}
@@ -88,7 +102,7 @@ def living(queues: Sequence[KombuQueue], messages: dict[str, int]) -> LiveFacts:
         for b in topology.bindings
     ]
     return LiveFacts(
-        vhost="/",
+        vhost=vhost,
         version=(4, 3),
         exchange_types=frozenset({"direct", "fanout", "headers", "topic"}),
         denied=frozenset({"global_qos"}),

@@ -42,10 +42,12 @@ class Rig:
 
     Args:
         module: the example, loaded.
-        url: the broker's, with the vhost.
+        address: the broker's, with the vhost.
     """
 
-    def __init__(self, module: ModuleType, url: str) -> None:
+    def __init__(self, module: ModuleType, address: Address) -> None:
+        url = address.url
+        self.address = address
         self.module = module
         self.app = module.app
         self._restore = provision.point(self.app, url)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from celery import Celery
 from celery.exceptions import QueueNotFound
 
 from tests import check_example
-from tests.check_live import Rig, own_vhost
+from tests.check_live import Rig
 from waybill.check import RULES
 from waybill.provision import Address
 
@@ -29,17 +28,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def rig(waybill_broker: Address, tmp_path: Path) -> Callable[[str], Any]:
     """Makes an example's application stand at a vhost of its own."""
-
-    @contextmanager
-    def stand(example: str) -> Iterator[Rig]:
-        with own_vhost(waybill_broker) as address:
-            made = Rig(check_example.load(example, tmp_path), address.url)
-            try:
-                yield made
-            finally:
-                made.close()
-
-    return stand
+    return lambda example: check_example.standing(waybill_broker, example, tmp_path)
 
 
 def sends(task: str, **options: Any) -> Act:

@@ -22,6 +22,7 @@ from waybill.options import no_new_queues, options_of
 from waybill.prediction import message_of
 from waybill.publication import Publication
 from waybill.routing import Router
+from waybill.topology import DEFAULT_VHOST
 from waybill.topology.celery_app import Recorder, record
 
 # Celery's own tasks that applications cause to be published: the end of a chord, and the cleaning up of results.
@@ -39,7 +40,8 @@ def _facts(app: Celery) -> AppFacts:
     with no_new_queues(app):
         recorder = record(app)
         declared = dict(app.amqp.queues)
-    router, refused = _accepted(recorder)
+    connection = app.connection_for_write()  # lazy: nobody is connected to
+    router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
     calls, mentions = read_calls(app)
     with no_new_queues(app):
         sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
@@ -52,7 +54,7 @@ def _facts(app: Celery) -> AppFacts:
         conf=app.conf,
         given={name: value for layer in reversed(app.conf.maps[:-1]) for name, value in layer.items()},
         prefix=app.conf.prefix or "",
-        transport=str(app.connection_for_write().transport_cls or "amqp"),
+        transport=str(connection.transport_cls or "amqp"),
         listed=_listed(app),
         declared=declared,
         exchanges=tuple(recorder.exchanges),
@@ -74,9 +76,9 @@ def _listed(app: Celery) -> tuple[Any, ...]:
     return tuple(queues.values() if isinstance(queues, Mapping) else queues)
 
 
-def _accepted(recorder: Recorder) -> tuple[Router, tuple[tuple[Any, TopologyError], ...]]:
+def _accepted(recorder: Recorder, vhost: str) -> tuple[Router, tuple[tuple[Any, TopologyError], ...]]:
     """A router with what RabbitMQ accepts, and what it refuses of the rest."""
-    router = Router()
+    router = Router(vhost)
     refused: list[tuple[Any, TopologyError]] = []
     steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
         (recorder.exchanges, router.declare_exchange),
