@@ -44,12 +44,8 @@ _numbers = itertools.count()
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The folder becomes the current one, and what one example registers no other application gets.
-
-    Celery gives the tasks of every application to those that are made later in the process.
-    """
+    """The folder becomes the current one, from which a check reads the calls."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))
 
 
 @contextmanager
@@ -64,7 +60,12 @@ def standing(broker: Address, example: str, folder: Path) -> Iterator[Rig]:
 
 
 def load(code: str, folder: Path) -> ModuleType:
-    """The example as a module, in a folder that is the current one."""
+    """The example as a module, in a folder that is the current one.
+
+    Celery gives the tasks of every application in the process to every other: not to these, and not these.
+    """
+    shared = _state._on_app_finalizers
+    _state._on_app_finalizers = {give for give in shared if give.__module__ == "celery.app.builtins"}
     name = f"waybill_example_{next(_numbers)}"
     (folder / "other.py").write_text(OTHER)
     path = folder / f"{name}.py"
@@ -76,6 +77,7 @@ def load(code: str, folder: Path) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     module.app.finalize()
+    _state._on_app_finalizers = shared
     return module
 
 

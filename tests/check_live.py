@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from celery.utils.quorum_queues import detect_quorum_queues
-from kombu import Connection, Producer
+from kombu import Connection, Consumer, Producer, Queue
 from kombu.common import Broadcast
 from kombu.transport.native_delayed_delivery import (
     bind_queue_to_native_delayed_delivery_exchange,
@@ -97,3 +97,19 @@ class Rig:
             while not arrived:
                 self.connection.drain_events(timeout=PATIENCE)
         return arrived[0]
+
+    def told(self, count: int) -> list[Any]:
+        """The next messages of the queue `told`, in which a worker of the example says what it does."""
+        heard: list[Any] = []
+
+        def hear(word: Any, message: Any) -> None:
+            heard.append(word)
+            message.ack()
+
+        with (
+            self.connection.channel() as channel,
+            Consumer(channel, [Queue("told")], callbacks=[hear], prefetch_count=1),
+        ):
+            while len(heard) < count:
+                self.connection.drain_events(timeout=PATIENCE)
+        return heard

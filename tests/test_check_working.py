@@ -1,30 +1,44 @@
-"""What the rules about workers say, happens: real workers of the examples, in threads and as processes."""
+"""What the rules about workers say, happens: real workers of the examples, as processes."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from amqp.exceptions import ResourceLocked
-from celery import Celery, chord
-from celery.contrib.testing.worker import start_worker
-from celery.exceptions import ImproperlyConfigured, WorkerLostError
-from celery.signals import task_received, task_unknown
-from kombu import Connection
+from celery import chord
+from kombu import Connection, Exchange, Queue
 
 from tests import check_example
-from tests.check_live import PATIENCE, Rig, own_vhost
+from tests.check_live import PATIENCE, Rig
 from waybill.check import RULES, Facts, check, facts_of
 from waybill.fleet import Worker
 from waybill.processes import LocalWorkers
 from waybill.provision import Address, environment
+
+# Behind an example: its worker tells when it is ready, and what it received and ran, through a queue of the same vhost.
+TELLING = """
+
+from celery import signals
+
+def tell(word):
+    with app.connection_for_write() as connection:
+        connection.Producer().publish(word, routing_key="told")
+
+@signals.worker_ready.connect(weak=False)
+def _ready(**_):
+    tell("ready")
+"""
+RUNS = """
+@signals.task_prerun.connect(weak=False)
+def _ran(task, **_):
+    tell(task.name.rpartition(".")[2])
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -39,127 +53,130 @@ def rig(waybill_broker: Address, tmp_path: Path) -> Callable[[str], Any]:
 
 
 @contextmanager
-def working(app: Celery, queues: tuple[str, ...] = (), concurrency: int = 1) -> Iterator[None]:
-    """A worker of the application, in a thread."""
-    named = {"queues": list(queues)} if queues else {}
-    with start_worker(app, concurrency, "threads", perform_ping_check=False, loglevel="CRITICAL", **named):
+def working(rig: Rig, *options: str, app: str = "") -> Iterator[None]:
+    """A worker of the example, or of another module, that tells what it does; it is ready when the block begins."""
+    Queue("told")(rig.channel).declare()
+    name = app or rig.module.__name__
+    arguments = ("-A", name, "worker", "-n", f"{name}@h", "--without-mingle", "--without-gossip", "-c", "1", *options)
+    worker = Worker(name, f"{name}@h", (), arguments)
+    with LocalWorkers([worker], environment(rig.address.url), Path.cwd()):
+        assert rig.told(1) == ["ready"]
         yield
-
-
-class Ran:
-    """Notes what ran, and waits until so much has."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._changed = threading.Condition()
-
-    def __call__(self, name: str) -> None:
-        with self._changed:
-            self.names.append(name)
-            self._changed.notify_all()
-
-    def wait(self, count: int) -> list[str]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.names) >= count, PATIENCE), self.names
-            return list(self.names)
 
 
 def test_a_retry_multiplies(rig: Any) -> None:
     """WB106: 3 queues and 2 retries make 39 runs of one publication, as the finding says."""
-    with rig(RULES["WB106"].failing) as made:
+    with rig(RULES["WB106"].failing + TELLING + RUNS + "push.default_retry_delay = 0") as made:
         (finding,) = check(Facts(facts_of(made.app)), select=["WB106"]).findings
         assert "3 + 9 + 27 runs" in finding.found.text
-        ran, task = Ran(), made.module.push
-        task.default_retry_delay = 0
-        run = task.run
-        task.run = lambda *args: (ran("push"), run(*args))[1]
         made.declare()
-        with working(made.app):
+        with working(made, "-P", "solo"):
             made.send("push")
-            assert len(ran.wait(39)) == 39
+            assert made.told(39) == ["push"] * 39
         assert made.held() == {}
-        assert len(ran.names) == 39
+        assert made.taken("told") == []
 
 
-def test_delayed_tasks_stall_a_worker(rig: Any) -> None:
+STALLING = """
+app.conf.worker_concurrency = 1
+fetch.run = lambda: None
+
+@app.task(name="proj.now")
+def now(): ...
+"""
+
+
+@pytest.mark.parametrize(("example", "first"), [("failing", "fetch"), ("fixed", "now")])
+def test_delayed_tasks_stall_a_worker(rig: Any, example: str, first: str) -> None:
     """WB102: a task that could run at once runs only after the delayed ones, which fill the prefetch."""
-    for example, first in ((RULES["WB102"].failing, "fetch"), (RULES["WB102"].fixed, "now")):
-        with rig(example) as made:
-            ran = Ran()
-            made.module.fetch.run = lambda ran=ran: ran("fetch")
-            made.module.now = made.app.task(name="now")(lambda ran=ran: ran("now"))
-            made.declare()
-            with working(made.app):
-                for _ in range(made.app.conf.worker_prefetch_multiplier):
-                    made.send("fetch", countdown=2)
-                made.send("now")
-                assert ran.wait(5)[0] == first
+    with rig(getattr(RULES["WB102"], example) + TELLING + RUNS + STALLING) as made:
+        made.declare()
+        with working(made, "-P", "threads"):
+            for _ in range(made.app.conf.worker_prefetch_multiplier):
+                made.send("fetch", countdown=2)
+            made.send("now")
+            assert made.told(1) == [first]
+
+
+GATED = """
+@app.task(name="proj.work")
+def work(name):
+    if name == "first":
+        with app.connection_for_write() as connection:
+            connection.SimpleQueue("go").get(timeout=30)
+    tell(f"ran {name}")
+
+@signals.task_received.connect(weak=False)
+def _received(request, **_):
+    tell(f"received {request.args[0]}")
+"""
 
 
 def test_prefetch_hides_the_priority(rig: Any) -> None:
     """WB311: what the worker has prefetched runs before what is more urgent."""
-    for example, order in (
-        (RULES["WB311"].failing, ["first", "low", "urgent"]),
-        (RULES["WB311"].fixed, ["first", "urgent", "low"]),
-    ):
-        with rig(example) as made:
-            ran, go, received = Ran(), threading.Event(), Ran()
-
-            def work(name: str, ran: Ran = ran, go: threading.Event = go) -> None:
-                assert name != "first" or go.wait(PATIENCE)
-                ran(name)
-
-            made.module.urgent.typing = False
-            made.module.urgent.run = work
-
-            def hear(request: Any, received: Ran = received, **_: object) -> None:
-                received(request.args[0])
-
-            task_received.connect(hear)
-            made.declare()
-            with working(made.app):
-                made.send("urgent", "first", priority=1)
-                received.wait(1)
-                made.send("urgent", "low", priority=1)
-                if order[1] == "low":
-                    received.wait(2)
-                made.send("urgent", "urgent")
-                go.set()
-                assert ran.wait(3) == order
-            task_received.disconnect(hear)
+    with rig(RULES["WB311"].failing + TELLING + GATED) as made:
+        made.declare()
+        with working(made, "-P", "threads"):
+            made.send("work", "first", priority=1)
+            made.send("work", "low", priority=1)
+            assert made.told(2) == ["received first", "received low"]
+            made.send("work", "urgent", priority=9)
+            made.connection.SimpleQueue("go").put({})
+            assert [word for word in made.told(4) if word.startswith("ran")] == ["ran first", "ran low", "ran urgent"]
 
 
-def test_a_worker_discards_what_it_does_not_know(rig: Any) -> None:
+def test_a_prefetch_of_one_heeds_the_priority(rig: Any) -> None:
+    """WB311: with late acks and a multiplier of one, what is urgent runs next."""
+    with rig(RULES["WB311"].fixed + TELLING + GATED) as made:
+        made.declare()
+        with working(made, "-P", "threads"):
+            made.send("work", "first", priority=1)
+            assert made.told(1) == ["received first"]
+            made.send("work", "low", priority=1)
+            made.send("work", "urgent", priority=9)
+            made.connection.SimpleQueue("go").put({})
+            assert [word for word in made.told(5) if word.startswith("ran")] == ["ran first", "ran urgent", "ran low"]
+
+
+UNKNOWN = """
+@signals.task_unknown.connect(weak=False)
+def _unknown(name, **_):
+    tell(f"unknown {name}")
+"""
+
+
+def test_a_worker_discards_what_it_does_not_know(rig: Any, tmp_path: Path) -> None:
     """WB113."""
+    (tmp_path / "stranger.py").write_text(check_example.PRELUDE + TELLING + UNKNOWN)
     with rig(RULES["WB113"].failing) as made:
         made.declare()
-        made.send("index")
-        other = Celery("other", broker=made.address.url, set_as_current=False)
-        unknown = Ran()
-
-        def hear(name: str, **_: object) -> None:
-            unknown(name)
-
-        task_unknown.connect(hear)
-        with working(other):
-            assert unknown.wait(1) == ["proj.index"]
-        task_unknown.disconnect(hear)
+        with working(made, "-P", "solo", app="stranger"):
+            made.send("index")
+            assert made.told(1) == ["unknown proj.index"]
         assert made.held() == {}
 
 
 def test_a_worker_creates_the_queue_that_it_misspells(rig: Any) -> None:
     """WB118: the worker is up, and what is sent to the right queue stays there."""
-    with rig(RULES["WB118"].failing) as made:
+    with rig(RULES["WB118"].failing + TELLING) as made:
         made.declare()
         made.publish("", "reports")
-        with working(made.app, ("celery", "report")):
+        with working(made, "-P", "solo", "-Q", "celery,report"):
             made.channel.queue_declare("report", passive=True)
         assert made.held() == {"reports": 1}
-    with rig(RULES["WB118"].failing) as made:
-        made.app.conf.task_create_missing_queues = False
-        made.app.amqp.__dict__.pop("queues", None)
-        with pytest.raises(ImproperlyConfigured), working(made.app, ("celery", "report")):
-            pass
+
+
+def test_a_worker_ends_at_the_queue_that_it_may_not_create(tmp_path: Path) -> None:
+    """WB118, with task_create_missing_queues off: it is an error, and not a warning."""
+    example = RULES["WB118"].failing + "\napp.conf.task_create_missing_queues = False"
+    facts = check_example.facts(check_example.load(example, tmp_path), tmp_path)
+    (finding,) = check(facts, select=["WB118"]).findings
+    assert finding.severity.word == "error"
+    (tmp_path / "strict.py").write_text(check_example.PRELUDE + example)
+    command = [sys.executable, "-m", "celery", "-A", "strict", "worker", "-Q", "celery,report"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode != 0
+    assert "ImproperlyConfigured" in done.stderr
 
 
 def test_two_workers_of_one_name(rig: Any) -> None:
@@ -211,8 +228,6 @@ def test_a_backend_that_cannot_count(rig: Any) -> None:
 
 def test_memory_is_not_rabbitmq() -> None:
     """WB401: `usa.#` misses `usa`, and a headers exchange raises KeyError."""
-    from kombu import Exchange, Queue
-
     with Connection("memory://") as connection, connection.channel() as channel:
         Queue("usa", Exchange("news", "topic"), "usa.#")(channel).declare()
         producer = connection.Producer(channel)
@@ -220,39 +235,56 @@ def test_memory_is_not_rabbitmq() -> None:
         assert channel.basic_get("usa") is None
         with pytest.raises(KeyError):
             Queue("pdf", Exchange("documents", "headers"), binding_arguments={"a": 1})(channel).declare()
-            producer.publish({}, exchange="documents", headers={"a": 1})
 
 
-LOST = """
-app.conf.result_backend = "file://{folder}"
-app.conf.broker_connection_retry_on_startup = True
-
+DYING = """
 @app.task(name="proj.die")
 def die(marker):
     import os, signal
+    tell("run")
     if not os.path.exists(marker):
         open(marker, "w").close()
         os.kill(os.getpid(), signal.SIGKILL)
-    return "survived"
+
+@app.task(name="proj.after")
+def after():
+    tell("after")
 """
 
 
-def test_a_killed_process_is_acknowledged(waybill_broker: Address, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("example", "told"), [("failing", ["after", "run"]), ("fixed", ["after", "run", "run"])])
+def test_a_killed_process_is_acknowledged(rig: Any, tmp_path: Path, example: str, told: list[str]) -> None:
     """WB308: with late acks alone the task is gone; with task_reject_on_worker_lost it runs again."""
-    for example, survives in ((RULES["WB308"].failing, False), (RULES["WB308"].fixed, True)):
-        with own_vhost(waybill_broker) as address:
-            code = check_example.PRELUDE + example + LOST.format(folder=tmp_path)
-            name = f"lost_{survives}"
-            (tmp_path / f"{name}.py").write_text(code)
-            module = check_example.load(example + LOST.format(folder=tmp_path), tmp_path)
-            arguments = ("-A", name, "worker", "-P", "prefork", "-c", "1", "-n", f"{name}@h", "--without-mingle")
-            worker = Worker(name, f"{name}@h", ("celery",), arguments)
-            with LocalWorkers([worker], environment(address.url), tmp_path):
-                made = Rig(module, address)
-                result = made.send("die", str(tmp_path / f"{name}.marker"))
-                if survives:
-                    assert result.get(timeout=PATIENCE) == "survived"
-                else:
-                    with pytest.raises(WorkerLostError):
-                        result.get(timeout=PATIENCE)
-                made.close()
+    with rig(getattr(RULES["WB308"], example) + TELLING + DYING) as made:
+        made.declare()
+        with working(made, "-P", "prefork"):
+            made.send("die", str(tmp_path / "marker"))
+            made.send("after")
+            assert sorted(made.told(len(told))) == told
+        assert made.held() == {}
+        assert made.taken("told") == []
+
+
+WAITING = """
+@app.task(name="proj.train", acks_late=True)
+def train():
+    tell("run")
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue("go").get(timeout=30)
+"""
+
+
+def test_a_task_outlasts_the_consumer_timeout(rig: Any) -> None:
+    """WB302: it runs a second time while the first run still goes on."""
+    queue = """app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-queue-type": "quorum", "x-consumer-timeout": 1000})
+]"""
+    with rig(queue + TELLING + WAITING) as made:
+        if made.address.management_url is None:
+            pytest.skip("the embedded broker has no consumer timeout")
+        made.declare()
+        with working(made, "-P", "threads", "-c", "2"):
+            made.send("train")
+            assert made.told(2) == ["run", "run"]
+            for _ in range(2):
+                made.connection.SimpleQueue("go").put({})

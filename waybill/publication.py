@@ -234,7 +234,9 @@ def _apply(
             else:
                 app.send_task(task, args, kwargs, producer=recorder, **options)
     except QueueNotFound as error:
-        raise UnknownName("queue", str(options.get("queue")), app.amqp.queues, "the application") from error
+        missing = error.__context__  # the KeyError, which has the name: a decorator or a route may have given it
+        name = missing.args[0] if isinstance(missing, KeyError) else options.get("queue")
+        raise UnknownName("queue", str(name), app.amqp.queues, "the application") from error
     if not recorder.noted:
         how = " over the connection it was given" if recorder.is_live else ""
         raise InputError(f"nothing to tell of {task!r}: this task's own apply_async published nothing{how}")

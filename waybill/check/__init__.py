@@ -11,6 +11,7 @@ broker asks its management API, and only with GET.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from waybill.check import (  # noqa: F401  (each registers its rules)
     arguments,
@@ -89,9 +90,9 @@ def check(
         for found in rule.check(facts):
             reason = _reason(rule, found, accepted)
             if reason is None:
-                findings.append(Finding(rule, found))
+                findings.append(_located(facts, rule, found))
             else:
-                left_out.append((Finding(rule, found), reason))
+                left_out.append((_located(facts, rule, found), reason))
     findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
     return Report(tuple(findings), tuple(left_out), unchecked, len(chosen))
 
@@ -124,6 +125,12 @@ def _reasoned(accepted: Mapping[str, str]) -> Mapping[str, str]:
         if not isinstance(reason, str) or not reason.strip():
             raise InputError(f'ignore of {name}: got no reason, expected {name} = "why this is meant to be"')
     return accepted
+
+
+def _located(facts: Facts, rule: Rule, found: Found) -> Finding:
+    """The finding; where no call is at fault, it stands where its task does."""
+    task = facts.app.tasks.get(found.objects[0])
+    return Finding(rule, replace(found, where=found.where or task.where) if task else found)
 
 
 def _reason(rule: Rule, found: Found, accepted: Mapping[str, str]) -> str | None:

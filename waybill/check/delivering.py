@@ -30,9 +30,10 @@ DELIVERY_LIMIT = 20
     "WB302",
     "A task runs or waits longer than the consumer timeout",
     Severity.WARNING,
-    symptom="After half an hour the channel closes with 406, the worker loses its tasks, and they run again.",
-    cause="A message that isn't acknowledged in consumer_timeout (30 minutes) closes the channel. Late acks hold it "
-    "while the task runs; a countdown holds it while it waits. From RabbitMQ 4.3 on quorum queues only.",
+    symptom="After half an hour the worker loses its connection, and the task runs again while it still runs.",
+    cause="RabbitMQ waits consumer_timeout (30 minutes) for an acknowledgement; then it closes the channel, and from "
+    "4.3 on, where only quorum queues have the timeout, it cancels the consumer. Late acks hold a message while the "
+    "task runs; a countdown holds it while it waits.",
     failing="""
 @app.task(acks_late=True, time_limit=7200, reject_on_worker_lost=True)
 def train(): ...
@@ -56,8 +57,8 @@ def timed_out(facts: Facts) -> Iterator[Found]:
             if limit is not None and held > limit and not is_native:
                 yield Found(
                     (sent.task, name),
-                    f"{why}={held:g} s and `{name}` waits {limit:g} s for an acknowledgement: then the channel is "
-                    "closed, and the task runs again",
+                    f"{why}={held:g} s and `{name}` waits {limit:g} s for an acknowledgement: then the worker loses "
+                    "it, and it runs again",
                     f"{why}={limit * 0.9:g}, or consumer_timeout = {int(held * 1100)} in rabbitmq.conf",
                     sent.where,
                 )

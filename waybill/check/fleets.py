@@ -131,8 +131,8 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
         names = sorted(set(found))
         yield Found(
             (queue, *names),
-            f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and none of the "
-            f"{len(facts.fleet.workers)} workers consumes it" + (f"; one consumes `{near}`" if near else ""),
+            f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker of "
+            f"{len(facts.fleet.workers)} consumes it" + (f"; one consumes `{near}`" if near else ""),
             f"celery -A proj worker -Q ...,{queue}",
         )
 

@@ -43,7 +43,7 @@ def unroutable(facts: Facts) -> Iterator[Found]:
             hint = f"; the nearest binding is `{near}`" if near else ""
             yield Found(
                 (sent.task, sent.published.exchange),
-                f"{published(sent)}, which none of the {len(visit.attempts)} bindings there takes: the message is "
+                f"{published(sent)}, which no binding there takes (of {len(visit.attempts)}): the message is "
                 f"dropped{hint}",
                 _fix(visit, near),
                 sent.where,
@@ -68,7 +68,10 @@ def _nearest_key(sent: Sent, visit: Visit) -> str | None:
 def _fix(visit: Visit, near: str | None) -> str:
     if visit.type == "headers":
         return f'Exchange("{visit.exchange}", "headers", arguments={{"alternate-exchange": "unfiled"}})'
-    return f'a routing_key that a binding takes, such as "{near or "..."}", or an alternate exchange'
+    takes = f"`{near}`" if near else "a binding"
+    return (
+        f'routing_key="..." that {takes} takes, or arguments={{"alternate-exchange": "unfiled"}} on `{visit.exchange}`'
+    )
 
 
 @rule(

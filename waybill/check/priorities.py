@@ -30,7 +30,7 @@ def urgent(): ...
     fixed="""
 app.conf.task_queue_max_priority = 10
 
-@app.task(priority=9, acks_late=True)
+@app.task(priority=9, acks_late=True, reject_on_worker_lost=True)
 def urgent(): ...
 
 app.conf.worker_prefetch_multiplier = 1
@@ -117,10 +117,10 @@ rabbitmq = "4.1"
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
 app.conf.worker_prefetch_multiplier = 1
 
-@app.task(priority=9, acks_late=True)
+@app.task(priority=9, acks_late=True, reject_on_worker_lost=True)
 def urgent(): ...
 
-@app.task(priority=6, acks_late=True)
+@app.task(priority=6, acks_late=True, reject_on_worker_lost=True)
 def soon(): ...
 """,
     fixed="""
@@ -128,10 +128,10 @@ rabbitmq = "4.3"
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
 app.conf.worker_prefetch_multiplier = 1
 
-@app.task(priority=9, acks_late=True)
+@app.task(priority=9, acks_late=True, reject_on_worker_lost=True)
 def urgent(): ...
 
-@app.task(priority=6, acks_late=True)
+@app.task(priority=6, acks_late=True, reject_on_worker_lost=True)
 def soon(): ...
 """,
     source="https://www.rabbitmq.com/docs/quorum-queues#priorities",

@@ -40,7 +40,7 @@ def acknowledged_when_lost(facts: Facts) -> Iterator[Found]:
         setting = "task_acks_late" if facts.app.conf.task_acks_late else "acks_late"
         yield Found(
             (setting, *tasks),
-            f"{all_of(tasks[:3])}{more} are acknowledged late, and acknowledged too when their process is killed",
+            f"acknowledged late, and acknowledged too when their process is killed: {all_of(tasks[:3])}{more}",
             "app.conf.task_reject_on_worker_lost = True, for tasks that may run twice",
         )
 

@@ -55,7 +55,7 @@ def _differing(facts: Facts) -> Iterator[str]:
         yield f"headers exchanges ({all_of(headers)}) raise KeyError"
     hashed = sorted({b.binding_key for b in facts.app.bindings if b.binding_key.endswith(".#")})
     if hashed:
-        yield f"{all_of(hashed)} don't match the key before `.#` alone"
+        yield f"the key before `.#` alone isn't taken by {all_of(hashed)}"
     if any(queue.max_priority is not None for queue in facts.app.queues):
         yield "x-max-priority does nothing"
     if any(queue.dead_letter_exchange for queue in facts.app.queues):
