@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import check_example
+from tests import check_example, check_page
 from waybill.check import RULES, Finding, Severity, check
 
 # code -> what the finding of the failing example says, or a piece of it
@@ -93,3 +93,8 @@ def test_the_fixed_example_is_clean(code: str, tmp_path: Path) -> None:
     found = findings(RULES[code].fixed, tmp_path)
     assert [finding.rule.code for finding in found if finding.rule.code == code] == []
     assert [finding for finding in found if finding.severity > Severity.NOTE] == []
+
+
+def test_the_page_is_what_the_rules_say() -> None:
+    assert check_page.PAGE.read_text(encoding="utf-8") == check_page.page(), "run python -m tests.check_page"
+    assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)
