@@ -5,6 +5,7 @@
     │   └── UnknownName          a name that nothing declares, with the nearest one that something does
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
+    │   └── NotFound             the management API knows nothing of that name
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
 
@@ -68,6 +69,10 @@ class TopologyError(WaybillError):
 
 class BrokerUnavailable(WaybillError):
     """Nothing answers at the broker's address, or what answers refuses us."""
+
+
+class NotFound(BrokerUnavailable):
+    """The management API knows nothing of that name: no such vhost, binding or page."""
 
 
 REPLY_NAMES = {

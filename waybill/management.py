@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,10 +11,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from waybill.errors import BrokerUnavailable, InputError
+from waybill.errors import BrokerUnavailable, InputError, NotFound
 
-# Seconds that one answer may take.
+# Seconds in which an answer has to begin, and in which it has to be there, however slowly it comes.
 TIMEOUT = 10.0
+WHOLE_ANSWER = 60.0
 
 # Where RabbitMQ serves it, unless it is told otherwise.
 PORTS = {"http": 15672, "https": 15671}
@@ -90,6 +93,11 @@ class Management:
             ) from None
         self._vhost = quote(vhost, safe="")
 
+    @property
+    def address(self) -> str:
+        """`http://host:15672`, without user and password."""
+        return self._shown
+
     def exchanges(self) -> list[LiveExchange]:
         return [LiveExchange(**_only(LiveExchange, row)) for row in self._get(f"exchanges/{self._vhost}")]
 
@@ -147,10 +155,8 @@ class Management:
         """Deprecated feature -> `permitted` or `denied`; empty before RabbitMQ 3.13, which has no such page."""
         try:
             return {row["name"]: row["state"] for row in self._get("deprecated-features")}
-        except BrokerUnavailable as error:
-            if "404" in str(error):
-                return {}
-            raise
+        except NotFound:
+            return {}
 
     def __enter__(self) -> Management:
         return self
@@ -159,20 +165,38 @@ class Management:
         self._http.close()
 
     def _get(self, path: str) -> Any:
-        return self._send("GET", path).json()
-
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+        body = self._send("GET", path)
         try:
-            response = self._http.request(method, f"/api/{path}", json=body)
-            response.raise_for_status()
-        except httpx.HTTPStatusError as error:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
             raise BrokerUnavailable(
+                f"the management API at {self._shown} answers GET /api/{path} with something that is not JSON"
+            ) from error
+
+    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        try:
+            with self._http.stream(method, f"/api/{path}", json=body) as response:
+                response.raise_for_status()
+                return _read(response, time.monotonic() + WHOLE_ANSWER)
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            kind = NotFound if status == httpx.codes.NOT_FOUND else BrokerUnavailable
+            raise kind(
                 f"the management API at {self._shown} answers {method} /api/{path} with "
-                f"{error.response.status_code} {error.response.reason_phrase}"
+                f"{status} {error.response.reason_phrase}"
             ) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise BrokerUnavailable(f"the management API at {self._shown} does not answer: {error}") from error
-        return response
+
+
+def _read(response: httpx.Response, deadline: float) -> bytes:
+    """The body: httpx's own timeout is for each piece of it."""
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout(f"the answer is not there after {WHOLE_ANSWER:g} seconds")
+    return bytes(body)
 
 
 def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,10 @@ def read_configuration(folder: Path) -> Configuration:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{PYPROJECT}: {error}") from error
-    table = document.get("tool", {}).get("waybill", {})
+    tool = document.get("tool", {})
+    table = tool.get("waybill", {}) if isinstance(tool, Mapping) else {}
+    if not isinstance(table, Mapping):
+        raise InputError(f"{PYPROJECT} [tool.waybill]: expected a table, got {table!r}")
     for key in table:
         if key not in KEYS:
             raise UnknownName("key", key, KEYS, f"{PYPROJECT} [tool.waybill]")

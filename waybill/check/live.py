@@ -22,9 +22,9 @@ def live_facts(management: Management, vhost: str) -> LiveFacts:
     try:
         return _asked(management, vhost)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BrokerUnavailable(
-            f"what answers at the management API's address is not RabbitMQ: {type(error).__name__}: {error}"
-        ) from error
+        # What it said instead is not repeated: it knows the password.
+        says = f"no {error} in its answer" if isinstance(error, KeyError) else type(error).__name__
+        raise BrokerUnavailable(f"what answers at {management.address} is not RabbitMQ: {says}") from error
 
 
 def _asked(management: Management, vhost: str) -> LiveFacts:
