@@ -12,9 +12,11 @@ from celery import Celery
 
 import exchanges
 from exchanges import fanout, plugins
+from tests.programs import call
 from waybill.delivery import Delivery, Watch
 from waybill.fleet import Fleet
 from waybill.management import LiveConsumer, Management
+from waybill.provision import Address
 from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import from_definitions, to_definitions
 
@@ -233,3 +235,14 @@ def test_rabbitmq_imports_what_we_export(waybill_app: Celery, waybill_management
     assert set(declared.exchanges) <= set(live.exchanges)
     assert set(declared.bindings) <= set(live.bindings)
     assert all(name.startswith(("bcast.", "celeryev.")) or "pidbox" in name for name in missing)
+
+
+def test_a_check_finds_nothing(waybill_vhost: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the fleet up: what is meant to be is ignored in pyproject.toml, by name and with a reason."""
+    monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
+    live = waybill_vhost.management_url
+    asked = ("--management", live, "--vhost", waybill_vhost.vhost) if live else ()
+    shown = call("waybill.cli", "check", *asked)
+    assert (shown.code, shown.err) == (0, "")
+    assert shown.out.startswith("no findings, 1 ignored with a reason; ")
+    assert ("not checked" in shown.out) == (live is None)

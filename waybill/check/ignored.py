@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, is_delayed
+from waybill.check.facts import Facts, Sent, is_delayed
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published, said
 from waybill.matching.topic import is_pattern
@@ -166,4 +166,11 @@ def pattern_as_key(facts: Facts) -> Iterator[Found]:
                 f"{published(sent)}: its `*` and `#` are plain words there, and it reaches {all_of(sent.queues or ())}",
                 'routing_key="..." without wildcards, in the decorator, in task_routes or in the call',
                 sent.where,
+                Severity.NOTE if sent.queues == _meant(sent) else None,
             )
+
+
+def _meant(sent: Sent) -> tuple[str, ...]:
+    """The queue that was named, or the default one."""
+    option = sent.option("queue")
+    return (str(option.value),) if option else ()

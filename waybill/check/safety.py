@@ -12,7 +12,7 @@ from waybill.check.words import all_of
 @rule(
     "WB308",
     "Late acks don't survive a killed process",
-    Severity.WARNING,
+    Severity.NOTE,
     symptom="A task whose process was killed, by the kernel for its memory for one, is gone, in spite of `acks_late`.",
     cause="When a child of the pool dies, the worker lives and acknowledges the message; only "
     "`task_reject_on_worker_lost` puts it back. A task that kills its process then does so again and again.",
