@@ -29,6 +29,7 @@ bench: $(VENV)/installed
 	@$(BIN)/python -m benchmarks.routing
 	@$(BIN)/python -m benchmarks.broker
 	@$(BIN)/python -m benchmarks.receipts
+	@$(BIN)/python -m benchmarks.check
 
 # The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
 conformance: $(VENV)/installed

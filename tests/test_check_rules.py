@@ -95,6 +95,37 @@ def test_the_fixed_example_is_clean(code: str, tmp_path: Path) -> None:
     assert [finding for finding in found if finding.severity > Severity.NOTE] == []
 
 
+# entries of task_routes, for proj.mail.send, proj.mail.sort and proj.clean -> severity and text of the finding
+ENTRIES = (
+    (["proj.mail.send"], None, ""),
+    (["proj.*"], None, ""),
+    (["proj.mail.*", "proj.*"], None, ""),
+    (["proj.mail.sned"], "warning", "`proj.mail.sned` matches no registered task; did you mean `proj.mail.send`?"),
+    (["send"], "warning", "`send` matches no registered task; did you mean `proj.mail.send`?"),
+    (["proj.mail.sen.*"], "note", "`proj.mail.sen.*` matches no registered task; did you mean `proj.mail.send`?"),
+    (["shop.*"], "note", "`shop.*` matches none of the registered tasks"),
+    (["shop.*", "b.*"], "note", "`shop.*`, `b.*` match none of the registered tasks"),
+    (list("abcdefg"), "note", "`a`, `b`, `c`, `d`, `e` and 2 more match none of the registered tasks"),
+    (["*", "proj.mail.*"], "warning", "`*` comes first and shadows `proj.mail.*` for `proj.mail.send`"),
+    (["*", "proj.clean"], None, ""),
+)
+
+
+@pytest.mark.parametrize(("entries", "severity", "text"), ENTRIES)
+def test_entries_of_task_routes(entries: list[str], severity: str | None, text: str, tmp_path: Path) -> None:
+    example = f"""
+app.conf.task_routes = dict.fromkeys({entries!r}, {{"queue": "celery"}})
+
+def body(): ...
+
+for name in ("proj.mail.send", "proj.mail.sort", "proj.clean"):
+    app.task(name=name)(body)
+"""
+    found = [(one.severity.word, one.found.text) for one in findings(example, tmp_path)]
+    assert len(found) == (severity is not None)
+    assert all(how == severity and said.startswith(text) for how, said in found)
+
+
 def test_the_page_is_what_the_rules_say() -> None:
     assert check_page.PAGE.read_text(encoding="utf-8") == check_page.page(), "run python -m tests.check_page"
     assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)

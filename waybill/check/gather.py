@@ -62,7 +62,7 @@ def _facts(app: Celery) -> AppFacts:
         bindings=tuple(recorder.bindings),
         refused=refused,
         router=router,
-        tasks={name: _task(app, name) for name in app.tasks},
+        tasks={name: _task(app, name) for name in sorted(app.tasks)},
         sent=sent,
         delayed={task: _ended(router, one) for task, one in delayed.items()},
         retried=tuple((first, _ended(router, again)) for first, again in retried),

@@ -4,12 +4,25 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest, said
+
+COMPARISONS = 5_000
+"""Pairs of an entry of `task_routes` and a task that are compared for a misspelling, some 20 microseconds each."""
+
+MISSPELT = 0.85
+"""How alike an entry must be to a task's name: settings that several applications share have entries for others."""
+
+SHOWN = 5
+"""Entries of `task_routes` in one sentence; `--json` gives all."""
+
+# The beginning of a glob that stands for itself.
+_LITERAL = re.compile(r"[^*?\[]*")
 
 
 @rule(
@@ -127,35 +140,54 @@ def dead_route(facts: Facts) -> Iterator[Found]:
     tasks = [task.name for task in facts.app.own_tasks()]
     if not tasks:
         return
-    won = {task: next((key for key in _tried(facts, task) if _takes(key, task)), None) for task in tasks}
-    for key in _entries(facts.app.conf.task_routes):
-        taken = [task for task in tasks if _takes(key, task)]
-        if not taken:
-            yield _matches_nothing(key, tasks)
-        elif all(won[task] != key for task in taken):
-            first = won[taken[0]]
+    layers = _layers(facts.app.conf.task_routes)
+    won = {task: _winner(layers, task) for task in tasks}
+    winners = set(won.values())
+    names, idle = frozenset(tasks), []
+    for key in (key for layer in layers for key in layer):
+        if key in winners:
+            continue
+        taken = next((task for task in ([key] if key in names else tasks) if _takes(key, task)), None)
+        if taken is None:
+            idle.append(key)
+        else:
+            first = won[taken]
             yield Found(
                 (key, str(first)),
-                f"`{first}` comes first and shadows `{key}` for `{taken[0]}`, and for all that it would take",
+                f"`{first}` comes first and shadows `{key}` for `{taken}`, and for all that it would take",
                 f"put {key!r} before {first!r} in task_routes",
             )
+    yield from _matching_nothing(idle, tasks)
 
 
-def _matches_nothing(key: str, tasks: Iterable[str]) -> Found:
-    short = next((task for task in tasks if task.rpartition(".")[2] == key), None)
-    near = short or nearest(key, tasks)
-    if near is None:
-        text = f"`{key}` matches none of the registered tasks"
-        return Found((key,), text, f"take {key!r} out, or import the module of its tasks", severity=Severity.NOTE)
-    return Found(
-        (key,), f"`{key}` matches no registered task; did you mean `{near}`?", f'task_routes = {{"{near}": ...}}'
-    )
+def _matching_nothing(keys: Sequence[str], tasks: Sequence[str]) -> Iterator[Found]:
+    """The entries that are probably misspelt, each; the others in one note."""
+    compared = max(1, COMPARISONS // len(tasks))
+    short = {task.rpartition(".")[2]: task for task in reversed(tasks)}
+    others: list[str] = []
+    for number, key in enumerate(keys):
+        near = short.get(key) or (nearest(key, tasks, MISSPELT) if number < compared else None)
+        if near is None:
+            others.append(key)
+        else:
+            text = f"`{key}` matches no registered task; did you mean `{near}`?"
+            # A glob may well be for the tasks of another application that has the same settings.
+            severity = Severity.NOTE if "*" in key else None
+            yield Found((key,), text, f'task_routes = {{"{near}": ...}}', severity=severity)
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        match = "match" if len(others) > 1 else "matches"
+        yield Found(
+            tuple(others),
+            f"{all_of(others[:SHOWN])}{more} {match} none of the registered tasks",
+            f"take {others[0]!r} out, or import the module of its tasks",
+            severity=Severity.NOTE,
+        )
 
 
-def _entries(routes: Any) -> list[str]:
-    """The names and globs of `task_routes`, in the order in which they're written."""
-    layers = routes if isinstance(routes, list | tuple) else (routes,)
-    return [key for layer in layers for key in _keys(layer)]
+def _layers(routes: Any) -> list[list[str]]:
+    """The names and globs of each router of `task_routes`, in the order in which they're written."""
+    return [_keys(layer) for layer in (routes if isinstance(routes, list | tuple) else (routes,))]
 
 
 def _keys(layer: Any) -> list[str]:
@@ -163,14 +195,16 @@ def _keys(layer: Any) -> list[str]:
     return [pair[0] for pair in pairs if isinstance(pair, tuple | list) and pair and isinstance(pair[0], str)]
 
 
-def _tried(facts: Facts, _task: str) -> Iterator[str]:
-    """The entries as Celery tries them: of each router the exact names first, then the globs in order."""
-    routes = facts.app.conf.task_routes
-    for layer in routes if isinstance(routes, list | tuple) else (routes,):
-        keys = _keys(layer)
-        yield from (key for key in keys if "*" not in key)
-        yield from (key for key in keys if "*" in key)
+def _winner(layers: Iterable[Sequence[str]], task: str) -> str | None:
+    """The entry that Celery takes: of each router the exact name first, then the globs in order."""
+    for keys in layers:
+        won = task if task in keys else next((key for key in keys if "*" in key and _takes(key, task)), None)
+        if won is not None:
+            return won
+    return None
 
 
 def _takes(key: str, task: str) -> bool:
-    return fnmatch.fnmatchcase(task, key) if "*" in key else task == key
+    if "*" not in key:
+        return task == key
+    return task.startswith(_LITERAL.match(key)[0]) and fnmatch.fnmatchcase(task, key)  # type: ignore[index]
