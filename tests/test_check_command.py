@@ -179,6 +179,13 @@ def test_nonsense_is_one_line(project: Callable[..., str], arguments: tuple[str,
     assert SECRET not in shown.out + shown.err
 
 
+def test_a_broker_that_kombu_cannot_speak_to(project: Callable[..., str]) -> None:
+    shown = run(project(f"app.conf.broker_url = 'nosuch://guest:{SECRET}@localhost//'"))
+    assert shown.code == 2
+    assert shown.complaint.startswith("error: the application's broker: ")
+    assert SECRET not in shown.err
+
+
 @pytest.mark.parametrize("name", ["nosuch", "waybill_no.such"])
 def test_an_application_that_is_not_there(project: Callable[..., str], name: str) -> None:
     project()

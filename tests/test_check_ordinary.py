@@ -238,7 +238,54 @@ app.conf.task_routes = {'news.reload': {'queue': 'announcements', 'exchange': 'a
 def reload(): ...
 """
 
+MAPPING = """
+from celery import Celery
+
+app = Celery('shop')
+app.conf.task_create_missing_queues = False
+app.conf.task_queues = {
+    'default': {'exchange': 'shop', 'routing_key': 'default'},
+    'high': {'exchange': 'shop', 'exchange_type': 'direct', 'routing_key': 'high'},
+}
+app.conf.task_default_queue = 'default'
+app.conf.beat_schedule = {'often': {'task': 'shop.count', 'schedule': 10, 'options': {'queue': 'high', 'expires': 10}}}
+
+@app.task(name='shop.count', queue='high', expires=60, time_limit=300, soft_time_limit=200)
+def count(): ...
+"""
+
+ROUTER = """
+from celery import Celery
+
+app = Celery('shop', broker='amqp://guest:guest@a//;amqp://guest:guest@b//')
+
+def route(name, args, kwargs, options, task=None, **kw):
+    return {'queue': 'special'} if name.startswith('shop.special') else None
+
+class Routed(app.Task):
+    abstract = True
+
+    def apply_async(self, *args, **options):
+        options.setdefault('queue', 'mine')
+        return super().apply_async(*args, **options)
+
+app.conf.task_routes = (route,)
+app.conf.task_annotations = {'*': {'rate_limit': '10/s'}}
+
+@app.task(base=Routed, name='shop.mine')
+def mine(): ...
+
+@app.task(name='shop.special.offer', acks_late=True)
+def offer(): ...
+
+def later(name):
+    offer.apply_async(queue='queue_' + name, priority=3)
+    offer.apply_async(**{'queue': name})
+"""
+
 ORDINARY = {
+    "queues as a mapping": MAPPING,
+    "a router": ROUTER,
     "first steps": FIRST_STEPS,
     "next steps": NEXT_STEPS,
     "Redis": REDIS,

@@ -126,6 +126,18 @@ for name in ("proj.mail.send", "proj.mail.sort", "proj.clean"):
     assert all(how == severity and said.startswith(text) for how, said in found)
 
 
+def test_what_beat_sends_is_checked(tmp_path: Path) -> None:
+    example = """
+app.conf.task_queues = [Queue("celery"), Queue("reports")]
+app.conf.beat_schedule = {"nightly": {"task": "proj.report", "schedule": 60, "options": {"queue": "report"}}}
+
+@app.task(name="proj.report")
+def report(): ...
+"""
+    (found,) = findings(example, tmp_path)
+    assert (found.rule.code, found.found.where) == ("WB111", "beat_schedule 'nightly'")
+
+
 def test_the_page_is_what_the_rules_say() -> None:
     assert check_page.PAGE.read_text(encoding="utf-8") == check_page.page(), "run python -m tests.check_page"
     assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)

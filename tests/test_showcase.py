@@ -16,7 +16,6 @@ from tests.programs import call
 from waybill.delivery import Delivery, Watch
 from waybill.fleet import Fleet
 from waybill.management import LiveConsumer, Management
-from waybill.provision import Address
 from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import from_definitions, to_definitions
 
@@ -237,7 +236,7 @@ def test_rabbitmq_imports_what_we_export(waybill_app: Celery, waybill_management
     assert all(name.startswith(("bcast.", "celeryev.")) or "pidbox" in name for name in missing)
 
 
-def test_a_check_finds_nothing(waybill_vhost: Address, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_finds_nothing(waybill_vhost: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the fleet up: what is meant to be is ignored in pyproject.toml, by name and with a reason."""
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
     live = waybill_vhost.management_url

@@ -46,6 +46,20 @@ def read_calls(app: Celery) -> tuple[tuple[Call, ...], Mapping[str, str]]:
     return tuple(calls), mentions
 
 
+def scheduled_calls(app: Celery) -> tuple[Call, ...]:
+    """The calls that `celery beat` makes, with their options."""
+    return tuple(
+        Call(f"beat_schedule {name!r}", "apply_async", str(entry["task"]), _routing(entry.get("options")))
+        for name, entry in (app.conf.beat_schedule or {}).items()
+        if isinstance(entry, Mapping) and "task" in entry
+    )
+
+
+def _routing(options: Any) -> dict[str, Any]:
+    given = options if isinstance(options, Mapping) else {}
+    return {name: value for name, value in given.items() if name in OPTIONS}
+
+
 def _own_modules(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)

@@ -57,7 +57,7 @@ class Sent:
 
     Attributes:
         call: the options of the call; empty for `delay()`.
-        where: `file:line` of the call in the code; empty where no call was read.
+        where: `file:line` of the call in the code, or the entry of `beat_schedule`; empty where no call was read.
         publication: None when Celery's own code fails on it, as `refusal` says.
         options: what decided, and who said so.
         created: queues that come to be only with it.

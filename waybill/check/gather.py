@@ -15,7 +15,7 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.entity import Queue as KombuQueue
 
 from waybill import publication
-from waybill.check.calls import read_calls
+from waybill.check.calls import read_calls, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
 from waybill.errors import InputError, TopologyError
 from waybill.options import no_new_queues, options_of
@@ -40,9 +40,10 @@ def _facts(app: Celery) -> AppFacts:
     with no_new_queues(app):
         recorder = record(app)
         declared = dict(app.amqp.queues)
-    connection = app.connection_for_write()  # lazy: nobody is connected to
+    connection = _broker(app)
     router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
     calls, mentions = read_calls(app)
+    calls = (*calls, *scheduled_calls(app))
     with no_new_queues(app):
         sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
         is_native = detect_quorum_queues(app, "amqp")[0]
@@ -55,7 +56,7 @@ def _facts(app: Celery) -> AppFacts:
         given={name: value for layer in reversed(app.conf.maps[:-1]) for name, value in layer.items()},
         prefix=app.conf.prefix or "",
         transport=str(connection.transport_cls or "amqp"),
-        listed=_listed(app),
+        listed=_listed(app, declared),
         declared=declared,
         exchanges=tuple(recorder.exchanges),
         queues=tuple(recorder.queues),
@@ -71,9 +72,22 @@ def _facts(app: Celery) -> AppFacts:
     )
 
 
-def _listed(app: Celery) -> tuple[Any, ...]:
+def _broker(app: Celery) -> Any:
+    """The application's broker; Kombu imports the code for it, and nobody is connected to.
+
+    Raises:
+        InputError: there is no such kind of broker, or the package for it isn't installed.
+    """
+    try:
+        return app.connection_for_write()
+    except Exception as error:
+        raise InputError(f"the application's broker: {type(error).__name__}: {error}") from error
+
+
+def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
     queues = app.conf.task_queues or ()
-    return tuple(queues.values() if isinstance(queues, Mapping) else queues)
+    # In a mapping a queue may stand as the options that Celery makes it of.
+    return tuple(declared[name] for name in queues) if isinstance(queues, Mapping) else tuple(queues)
 
 
 def _accepted(recorder: Recorder, vhost: str) -> tuple[Router, tuple[tuple[Any, TopologyError], ...]]:

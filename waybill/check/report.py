@@ -79,7 +79,7 @@ def workflow(report: Report) -> str:
 
 def _annotation(finding: Finding) -> str:
     path, _, line = finding.found.where.rpartition(":")
-    place = f"file={_property(path)},line={line}," if path else ""
+    place = f"file={_property(path)},line={line}," if line.isdecimal() else ""
     message = f"{', '.join(finding.found.objects)}: {finding.found.text}\nfix: {finding.found.fix}"
     return f"::{WORKFLOW_LEVEL[finding.severity]} {place}title={finding.rule.code}::{_data(message)}"
 
