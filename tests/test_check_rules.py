@@ -126,6 +126,29 @@ for name in ("proj.mail.send", "proj.mail.sort", "proj.clean"):
     assert all(how == severity and said.startswith(text) for how, said in found)
 
 
+# how a task is retried -> whether it waits for it in a worker
+RETRIES = (
+    ("raise self.retry()", True),
+    ("raise self.retry(countdown=0)", False),
+    ("raise self.retry(countdown=2 ** self.request.retries)", True),
+    ("self.retry(countdown=0) if self else self.retry(countdown=5)", True),
+    ("self.retry(eta=self)", True),
+    ("self.default_retry_delay", False),
+)
+
+
+@pytest.mark.parametrize(("body", "waits"), RETRIES)
+def test_a_retry_that_does_not_wait_stalls_nobody(body: str, waits: bool, tmp_path: Path) -> None:
+    example = f"""
+rabbitmq = "4.3"
+
+@app.task(bind=True)
+def fetch(self):
+    {body}
+"""
+    assert [finding.rule.code for finding in findings(example, tmp_path)] == ["WB102"] * waits
+
+
 def test_what_beat_sends_is_checked(tmp_path: Path) -> None:
     example = """
 app.conf.task_queues = [Queue("celery"), Queue("reports")]

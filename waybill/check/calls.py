@@ -7,8 +7,10 @@ module knows by that name, and options that are literals. A call with a routing 
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,27 @@ def scheduled_calls(app: Celery) -> tuple[Call, ...]:
 def _routing(options: Any) -> dict[str, Any]:
     given = options if isinstance(options, Mapping) else {}
     return {name: value for name, value in given.items() if name in OPTIONS}
+
+
+def retry_delay(task: Any) -> float:
+    """Seconds that the task waits for its retry: the most of its calls of `retry`; its default where none says so."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(task.run))))
+    except (OSError, TypeError, ValueError, SyntaxError):
+        return float(task.default_retry_delay or 0)
+    retries = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "retry"
+    ]
+    delays = [_delay(node.keywords, task.default_retry_delay) for node in retries]
+    return float(max(delays, default=task.default_retry_delay or 0))
+
+
+def _delay(keywords: Iterable[ast.keyword], default: float | None) -> float:
+    options = _options(keywords) or {}
+    given = options.get("countdown", default or 0)
+    return given if isinstance(given, int | float) else DELAY
 
 
 def _own_modules(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:

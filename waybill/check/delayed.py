@@ -48,6 +48,8 @@ def stalled(facts: Facts) -> Iterator[Found]:
     for sent, waiting in _waiting(facts):
         if waiting.publication is None or is_delayed(waiting.published.exchange) or sent.task in seen:
             continue
+        if not waiting.call.get("countdown"):  # nought is no delay at all
+            continue
         seen.add(sent.task)
         processes = _processes(facts, waiting)
         held = f"{processes} x {multiplier} = {processes * multiplier}" if processes else f"processes x {multiplier}"

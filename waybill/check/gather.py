@@ -15,7 +15,7 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.entity import Queue as KombuQueue
 
 from waybill import publication
-from waybill.check.calls import read_calls, scheduled_calls
+from waybill.check.calls import read_calls, retry_delay, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
 from waybill.errors import InputError, TopologyError
 from waybill.options import no_new_queues, options_of
@@ -42,13 +42,14 @@ def _facts(app: Celery) -> AppFacts:
         declared = dict(app.amqp.queues)
     connection = _broker(app)
     router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
+    tasks = {name: _task(app, name) for name in sorted(app.tasks)}
     calls, mentions = read_calls(app)
     calls = (*calls, *scheduled_calls(app))
     with no_new_queues(app):
         sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
         is_native = detect_quorum_queues(app, "amqp")[0]
         delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
-        retried = tuple(_retried(app, declared, sent))
+        retried = tuple(_retried(app, declared, sent, tasks))
     app.conf.finalize()
     return AppFacts(
         name=app.main or "the application",
@@ -63,7 +64,7 @@ def _facts(app: Celery) -> AppFacts:
         bindings=tuple(recorder.bindings),
         refused=refused,
         router=router,
-        tasks={name: _task(app, name) for name in sorted(app.tasks)},
+        tasks=tasks,
         sent=sent,
         delayed={task: _ended(router, one) for task, one in delayed.items()},
         retried=tuple((first, _ended(router, again)) for first, again in retried),
@@ -124,11 +125,13 @@ def _delayed(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> 
             yield _sent(app, declared, one.task, {"countdown": DELAY})
 
 
-def _retried(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> Iterator[tuple[Sent, Sent]]:
+def _retried(
+    app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent], tasks: Mapping[str, TaskFacts]
+) -> Iterator[tuple[Sent, Sent]]:
     """How `retry` publishes again what came by these publications."""
     for one in sent:
-        task = app.tasks.get(one.task)
-        if one.publication is None or task is None or not _retries(task):
+        known = tasks.get(one.task)
+        if one.publication is None or known is None or not known.retries:
             continue
         info = {
             "exchange": one.publication.exchange,
@@ -137,7 +140,7 @@ def _retried(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> 
             "redelivered": False,
         }
         request = Context(id="waybill", args=[], kwargs={}, headers=dict(one.publication.headers), delivery_info=info)
-        again = task.signature_from_request(request, (), {}, countdown=task.default_retry_delay, retries=1)
+        again = app.tasks[one.task].signature_from_request(request, (), {}, countdown=known.retry_delay, retries=1)
         yield one, _sent(app, declared, one.task, dict(again.options), one.where)
 
 
@@ -192,12 +195,13 @@ def _task(app: Celery, name: str) -> TaskFacts:
     task = app.tasks[name]
     conf = app.conf
     limit = task.time_limit or conf.task_time_limit
+    retries = _retries(task)
     return TaskFacts(
         name=name,
         options={option: value for option, value in task._get_exec_options().items() if value is not None},
-        retries=_retries(task),
+        retries=retries,
         max_retries=task.max_retries,
-        retry_delay=float(task.default_retry_delay or 0),
+        retry_delay=retry_delay(task) if retries else 0.0,
         acks_late=bool(conf.task_acks_late if task.acks_late is None else task.acks_late),
         reject_on_worker_lost=bool(
             conf.task_reject_on_worker_lost if task.reject_on_worker_lost is None else task.reject_on_worker_lost
