@@ -103,8 +103,9 @@ class Rig:
         heard: list[Any] = []
 
         def hear(word: Any, message: Any) -> None:
-            heard.append(word)
-            message.ack()
+            if len(heard) < count:  # the one after the last goes back when the channel is closed
+                heard.append(word)
+                message.ack()
 
         with (
             self.connection.channel() as channel,

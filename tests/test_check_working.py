@@ -86,14 +86,14 @@ def now(): ...
 """
 
 
-@pytest.mark.parametrize(("example", "first"), [("failing", "fetch"), ("fixed", "now")])
-def test_delayed_tasks_stall_a_worker(rig: Any, example: str, first: str) -> None:
+@pytest.mark.parametrize(("example", "countdown", "first"), [("failing", 2, "fetch"), ("fixed", 60, "now")])
+def test_delayed_tasks_stall_a_worker(rig: Any, example: str, countdown: int, first: str) -> None:
     """WB102: a task that could run at once runs only after the delayed ones, which fill the prefetch."""
     with rig(getattr(RULES["WB102"], example) + TELLING + RUNS + STALLING) as made:
         made.declare()
         with working(made, "-P", "threads"):
             for _ in range(made.app.conf.worker_prefetch_multiplier):
-                made.send("fetch", countdown=2)
+                made.send("fetch", countdown=countdown)
             made.send("now")
             assert made.told(1) == [first]
 
