@@ -18,6 +18,7 @@ from tests.hostile_api import HOSTILE, SECRET, Hostile
 from tests.programs import TIMEOUT, Result, call
 from waybill import management
 from waybill.check import NEEDS, RULES
+from waybill.check.testing import ANY_BROKER
 from waybill.provision import Address
 
 # An error, a warning and a note.
@@ -179,8 +180,9 @@ def test_nonsense_is_one_line(project: Callable[..., str], arguments: tuple[str,
     assert SECRET not in shown.out + shown.err
 
 
-def test_a_broker_that_kombu_cannot_speak_to(project: Callable[..., str]) -> None:
-    shown = run(project(f"app.conf.broker_url = 'nosuch://guest:{SECRET}@localhost//'"))
+@pytest.mark.parametrize("url", [f"nosuch://guest:{SECRET}@localhost//", f"amqp://guest:{SECRET}/x@localhost//"])
+def test_a_broker_that_kombu_cannot_speak_to(project: Callable[..., str], url: str) -> None:
+    shown = run(project(f"app.conf.broker_url = {url!r}"))
     assert shown.code == 2
     assert shown.complaint.startswith("error: the application's broker: ")
     assert SECRET not in shown.err
@@ -199,6 +201,13 @@ def test_no_application_is_named(project: Callable[..., str]) -> None:
     shown = run(None)
     assert shown.code == 2
     assert "which application?" in shown.complaint
+
+
+def test_on_another_broker_fewer_rules_hold(project: Callable[..., str]) -> None:
+    shown = run(project(f"{CLEAN}\napp.conf.broker_url = 'redis://localhost'\n"))
+    assert shown.code == 0
+    assert "WB403 note  broker_url" in shown.out
+    assert shown.out.endswith(f"1 finding; {len(ANY_BROKER)} rules checked\n")
 
 
 # --- [tool.waybill] in pyproject.toml

@@ -73,15 +73,13 @@ def check(
         UnknownName: a code that no rule has.
         InputError: an accepted code without a reason.
     """
-    chosen = _chosen(select, ignore)
+    holds = is_rabbitmq(facts.app.transport) or facts.app.transport == MEMORY
+    chosen = [rule for rule in _chosen(select, ignore) if holds or rule.code in ANY_BROKER]
     accepted = _reasoned(accepted or {})
     findings: list[Finding] = []
     left_out: list[tuple[Finding, str]] = []
     unchecked: dict[Need, tuple[str, ...]] = {}
-    holds = is_rabbitmq(facts.app.transport) or facts.app.transport == MEMORY
     for rule in chosen:
-        if not holds and rule.code not in ANY_BROKER:
-            continue
         missing = [need for need in rule.needs if not facts.has(need)]
         if missing:
             for need in missing:

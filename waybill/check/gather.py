@@ -82,7 +82,9 @@ def _broker(app: Celery) -> Any:
     try:
         return app.connection_for_write()
     except Exception as error:
-        raise InputError(f"the application's broker: {type(error).__name__}: {error}") from error
+        # Behind ` as ` stands what is no port: a part of a password, perhaps.
+        text = str(error).partition(" as ")[0]
+        raise InputError(f"the application's broker: {type(error).__name__}: {text}") from error
 
 
 def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
