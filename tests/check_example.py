@@ -75,9 +75,11 @@ def load(code: str, folder: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
-    module.app.finalize()
-    _state._on_app_finalizers = shared
+    try:
+        spec.loader.exec_module(module)
+        module.app.finalize()
+    finally:
+        _state._on_app_finalizers = shared
     return module
 
 

@@ -33,8 +33,10 @@ def own_vhost(broker: Address) -> Iterator[Address]:
         return
     with Management(address.management_url, address.vhost) as management:
         management.create_vhost()
-        yield address
-        management.delete_vhost()
+        try:
+            yield address
+        finally:
+            management.delete_vhost()
 
 
 class Rig:
