@@ -24,6 +24,7 @@ class Hostile:
     name: str
     answer: Answer
     said: str
+    is_slow: bool = False
 
 
 def whole(status: str, body: str = "{}", *headers: str) -> Answer:
@@ -74,8 +75,8 @@ HOSTILE = (
     Hostile("half", raw(HALF), "does not answer"),
     Hostile("no HTTP", raw(b"SSH-2.0-OpenSSH_9.6\r\n"), "does not answer"),
     Hostile("closed", raw(b""), "does not answer"),
-    Hostile("slow", silent, "does not answer"),
-    Hostile("dribbling", dribbling, "does not answer"),
+    Hostile("slow", silent, "does not answer", is_slow=True),
+    Hostile("dribbling", dribbling, "does not answer", is_slow=True),
 )
 
 

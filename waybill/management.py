@@ -60,7 +60,7 @@ class LiveBinding:
 class LiveConsumer:
     """A consumer as GET /api/consumers tells it; `connection_name` is `address:port -> address:port`.
 
-    It is empty while its channel is being closed.
+    It is empty while its channel is being closed: of that RabbitMQ tells nothing, which it writes `[]`.
     """
 
     queue: str
@@ -117,7 +117,7 @@ class Management:
                 consumer_tag=row["consumer_tag"],
                 prefetch_count=row["prefetch_count"],
                 ack_required=row["ack_required"],
-                connection_name=_connection_name(row["channel_details"]),
+                connection_name=str(dict(row["channel_details"] or {}).get("connection_name", "")),
             )
             for row in self._get(f"consumers/{self._vhost}")
         ]
@@ -200,11 +200,6 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise httpx.ReadTimeout(f"the answer is not there after {WHOLE_ANSWER:g} seconds")
     return bytes(body)
-
-
-def _connection_name(channel: Any) -> str:
-    """Empty while the consumer's channel is being closed: then RabbitMQ tells nothing of it, which it writes `[]`."""
-    return str(channel["connection_name"]) if channel and "connection_name" in channel else ""
 
 
 def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
