@@ -12,7 +12,7 @@ from celery import Celery
 from exchanges import lanes, priority
 from publishers.charts import bar, profile
 from publishers.control import ask, looking_away, prefetching
-from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, SLOW, SLOW_TASKS, at_once, require_workers
+from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, at_once, require_workers
 from publishers.runs import Run, send, wait_for
 from publishers.stage import Stage
 from tests.programs import call
@@ -97,17 +97,26 @@ LANES = (
 
 @pytest.mark.parametrize(("arrangement", "expected"), LANES)
 def test_who_runs_the_quick_tasks(lines: dict[str, dict[str, Any]], arrangement: str, expected: set[str]) -> None:
-    assert set(workers(lines[f"isolation · {arrangement}"])) == expected
+    assert {worker for queue, worker in lane(lines, arrangement) if queue == "quick"} == expected
+    assert {worker for queue, worker in lane(lines, arrangement) if queue == "slow"} == {"both"}
 
 
-def test_slow_tasks_delay_quick_ones_where_they_share_a_worker(lines: dict[str, dict[str, Any]]) -> None:
-    shared, beside, own = (lines[f"isolation · {arrangement}"]["seconds"] for arrangement, _ in LANES)
-    assert shared >= SLOW_TASKS * SLOW  # the last quick task comes after every slow one
-    assert own < shared
-    # What the shared worker holds waits for the slow task that it runs, though the other one is free.
-    last = lines["isolation · its own, and the shared one"]["runs"][-1]
-    assert last["worker"].startswith("both@")
-    assert last["done"] - last["published"] == pytest.approx(beside, abs=0.001)
+def lane(lines: Mapping[str, Mapping[str, Any]], arrangement: str) -> list[tuple[str, str]]:
+    """Queue and worker of each task, in the order in which they were done."""
+    line = lines[f"isolation · {arrangement}"]
+    return list(zip((one["queue"] for one in line["runs"]), workers(line), strict=True))
+
+
+def test_quick_tasks_wait_for_every_slow_one_in_a_shared_worker(lines: dict[str, dict[str, Any]]) -> None:
+    shared = lane(lines, "no worker of its own")
+    assert (shared[0][0], shared[-1][0]) == ("slow", "quick")
+    waits = [lines[f"isolation · {arrangement}"]["seconds"] for arrangement, _ in LANES]
+    assert waits[0] > waits[-1]
+
+
+def test_what_the_shared_worker_holds_waits_though_the_other_one_is_free(lines: dict[str, dict[str, Any]]) -> None:
+    done = lane(lines, "its own, and the shared one")
+    assert done.index(("quick", "both")) > done.index(("slow", "both"))
 
 
 def test_as_many_tasks_at_once_as_processes(lines: dict[str, dict[str, Any]]) -> None:
