@@ -27,6 +27,7 @@ ROOMS = (
     ("render",),
     ("terminal", "application"),
     ("check",),
+    ("diff",),
     ("route_many",),
     ("cli", "pytest_plugin"),
     ("__init__", "__main__"),

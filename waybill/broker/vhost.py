@@ -22,6 +22,7 @@ from waybill.broker.queue import Queue
 from waybill.errors import ProtocolRefusal
 from waybill.routing import Router
 from waybill.topology import Topology
+from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
 from waybill.topology.values import Binding, Exchange
 from waybill.topology.values import Queue as Declaration
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue of direct reply-to; with a dot and a token it names one channel's reply consumer."""
-
-LOCKED = (
-    "cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the "
-    "exclusive property value does not match that of the original declaration."
-)
 
 FOREIGN_TYPES = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-delayed-message", "x-jms-topic"})
 """Exchange types that the engine knows for what they may reach, and this broker cannot run."""

@@ -2,9 +2,8 @@
 
 A `Declarations` is the register of one vhost's exchanges and queues. Topologies are checked by filling one;
 the router keeps one and adds the bindings. The rules follow rabbit_channel.erl (names, the default exchange),
-rabbit_exchange.erl and rabbit_amqqueue.erl (`assert_equivalence`), rabbit_misc.erl (the wording),
 rabbit_exchange_type_topic.erl and rabbit_exchange_type_headers.erl (`validate_binding`). What a queue's
-arguments may hold stands in queue_arguments.py.
+arguments may hold stands in queue_arguments.py, when two declarations are the same in equivalence.py.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from waybill.errors import TopologyError
-from waybill.topology.queue_arguments import ARGUMENTS_OF, check_arguments, inequivalent, mismatch, type_name, written
+from waybill.topology.equivalence import check_same_exchange, check_same_queue
+from waybill.topology.queue_arguments import check_arguments, type_name, with_default_type, written
 from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
 
 MAX_SHORTSTR = 255
@@ -36,10 +36,12 @@ class Declarations:
 
     Args:
         vhost: its name, for the refusals' sentences.
+        default_queue_type: the type of queues that name none, where their other properties allow it.
     """
 
-    def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
+    def __init__(self, vhost: str = DEFAULT_VHOST, default_queue_type: str = "classic") -> None:
         self.vhost = vhost
+        self.default_queue_type = default_queue_type
         self.exchanges: dict[str, Exchange] = dict(PREDECLARED)
         self.queues: dict[str, Queue] = {}
 
@@ -62,7 +64,7 @@ class Declarations:
         check_shortstr("exchange name", exchange.name)
         current = self.exchanges.get(exchange.name)
         if current is not None:
-            self._check_same_exchange(current, exchange)
+            check_same_exchange(current, exchange, self.named("exchange", exchange.name))
             return False
         if not is_restored:
             _refuse_reserved("exchange", exchange.name)
@@ -76,9 +78,11 @@ class Declarations:
         check_shortstr("queue name", queue.name)
         if not is_restored:
             _refuse_reserved("queue", queue.name)
+        if self.default_queue_type != "classic":
+            queue = with_default_type(queue, self.default_queue_type)
         current = self.queues.get(queue.name)
         if current is not None:
-            self._check_same_queue(current, queue)
+            check_same_queue(current, queue, self.named("queue", queue.name))
             return False
         where = self.named("queue", queue.name)
         _check_name_argument(queue.arguments, "x-dead-letter-exchange", where)
@@ -118,28 +122,6 @@ class Declarations:
     def named(self, kind: str, name: str) -> str:
         """`queue 'q' in vhost '/'`, as RabbitMQ names a thing."""
         return f"{kind} '{name}' in vhost '{self.vhost}'"
-
-    def _check_same_exchange(self, current: Exchange, new: Exchange) -> None:
-        where = self.named("exchange", new.name)
-        for field in ("type", "durable", "auto_delete", "internal"):
-            inequivalent(field, where, getattr(current, field), getattr(new, field))
-        mismatch("alternate-exchange", where, current.arguments, new.arguments)
-
-    def _check_same_queue(self, current: Queue, new: Queue) -> None:
-        where = self.named("queue", new.name)
-        if current.exclusive != new.exclusive:
-            raise TopologyError(405, _LOCKED.format(where))
-        # An exclusive queue is never durable, whatever its declaration says (rabbit_channel.erl).
-        inequivalent("durable", where, _is_kept(current), _is_kept(new))
-        inequivalent("auto_delete", where, current.auto_delete, new.auto_delete)
-        for argument in ARGUMENTS_OF[current.type]:
-            mismatch(argument, where, _typed(current), _typed(new))
-
-
-_LOCKED = (
-    "cannot obtain exclusive access to locked {}. It could be originally declared on another connection "
-    "or the exclusive property value does not match that of the original declaration."
-)
 
 
 def effective_type(exchange: Exchange) -> str:
@@ -224,12 +206,3 @@ _BINDING_CHECKS = {
     "headers": _check_headers_binding,
     "x-consistent-hash": _check_hash_binding,
 }
-
-
-def _is_kept(queue: Queue) -> bool:
-    return queue.durable and not queue.exclusive
-
-
-def _typed(queue: Queue) -> Mapping[str, Any]:
-    # The broker writes the default type into the arguments before it compares (`augment_declare_args`).
-    return {"x-queue-type": "classic", **queue.arguments}

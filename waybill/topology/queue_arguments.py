@@ -1,19 +1,19 @@
 """A queue's arguments: which ones its type knows, what values they take, and RabbitMQ's sentences when not.
 
-After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`, `assert_args_equivalence`),
-rabbit_misc.erl (`assert_field_equivalence`) and each queue type's `capabilities`, as of RabbitMQ 4.3. An
-argument that no type knows (`x-max-prioritty`) is accepted and ignored, there as here.
+After rabbit_amqqueue.erl (`declare_args`, `check_declare_arguments`) and each queue type's `capabilities`, as of
+RabbitMQ 4.3. An argument that no type knows (`x-max-prioritty`) is accepted and ignored, there as here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from waybill.errors import TopologyError
-from waybill.topology.fields import field_key, is_timestamp, seconds
+from waybill.topology.fields import is_timestamp, seconds
 from waybill.topology.values import Queue
 
 MAX_PRIORITY = 255
@@ -45,6 +45,17 @@ ARGUMENTS_OF: Mapping[str, tuple[str, ...]] = {
 """The arguments each type knows, in the order in which RabbitMQ compares them on a second declaration."""
 
 _KNOWN = frozenset(argument for arguments in ARGUMENTS_OF.values() for argument in arguments)
+
+
+def with_default_type(queue: Queue, default: str) -> Queue:
+    """The queue as the broker reads it in a vhost whose default queue type is `default`.
+
+    A queue that names no type is of that type, unless it is transient, exclusive or auto-delete, which none but
+    classic queues can be (rabbit_amqqueue.erl, `augment_declare_args`).
+    """
+    if "x-queue-type" in queue.arguments or queue.exclusive or queue.auto_delete or not queue.durable:
+        return queue
+    return replace(queue, arguments={**queue.arguments, "x-queue-type": default})
 
 
 def check_arguments(queue: Queue, where: str) -> None:
@@ -183,42 +194,6 @@ _CHECKS: Mapping[str, Check] = {
     "x-initial-cluster-size": _positive,
     "x-queue-leader-locator": _one_of(_LOCATORS, "invalid_queue_locator_arg"),
 }
-
-
-def inequivalent(argument: str, where: str, current: Any, new: Any) -> None:
-    """Refuse a second declaration whose property differs from the first.
-
-    Raises:
-        TopologyError: 406, `inequivalent arg 'durable' for queue 'q' in vhost '/': received ... `.
-    """
-    if current != new or type(current) is not type(new):
-        _refuse(argument, where, _plain(current), _plain(new))
-
-
-def mismatch(argument: str, where: str, current: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuse a second declaration whose argument differs; the widths of integers are no difference."""
-    if argument not in current and argument not in new:
-        return
-    if argument in current and argument in new:
-        if field_key(current[argument]) != field_key(new[argument]):
-            _refuse(argument, where, _plain(current[argument]), _plain(new[argument]))
-        return
-    _refuse(argument, where, _typed(argument, current), _typed(argument, new))
-
-
-def _refuse(argument: str, where: str, current: str, new: str) -> None:
-    raise TopologyError(406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}")
-
-
-def _plain(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else f"'{written(value)}'"
-
-
-def _typed(argument: str, arguments: Mapping[str, Any]) -> str:
-    if argument not in arguments:
-        return "none"
-    value = arguments[argument]
-    return f"the value {_plain(value)} of type '{type_name(value)}'"
 
 
 def type_name(value: Any) -> str:
