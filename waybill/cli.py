@@ -13,6 +13,7 @@ from waybill import render, terminal
 from waybill.application import NAME, load
 from waybill.broker.command import broker
 from waybill.check.command import check
+from waybill.diff.command import declare, diff
 from waybill.errors import EXIT_FAILED, EXIT_OK, UnknownName, WaybillError
 from waybill.explain import explain as explain_task
 from waybill.fleet import Fleet, read_fleet
@@ -164,6 +165,8 @@ def _consumers(declared: Topology, fleet: Fleet | None) -> Mapping[str, Sequence
 
 waybill.add_command(broker)
 waybill.add_command(check)
+waybill.add_command(diff)
+waybill.add_command(declare)
 celery_command = waybill
 
 

@@ -59,12 +59,14 @@ class TopologyError(WaybillError):
     Args:
         reply_code: the AMQP reply code that RabbitMQ would answer with (403, 404, 406, ...).
         text: RabbitMQ's own sentence, without the leading `PRECONDITION_FAILED - `.
+        argument: the argument or property in which two declarations of one name differ; None for other refusals.
     """
 
-    def __init__(self, reply_code: int, text: str) -> None:
+    def __init__(self, reply_code: int, text: str, argument: str | None = None) -> None:
         super().__init__(text)
         self.reply_code = reply_code
         self.text = text
+        self.argument = argument
 
 
 class BrokerUnavailable(WaybillError):

@@ -47,13 +47,20 @@ class LiveQueue:
 
 @dataclass(frozen=True, slots=True)
 class LiveBinding:
-    """A binding as GET /api/bindings tells it."""
+    """A binding as GET /api/bindings tells it; `properties_key` is what that page calls it in its own addresses."""
 
     source: str
     destination: str
     destination_type: str
     routing_key: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    properties_key: str = ""
+
+    @property
+    def path(self) -> tuple[str, str, str, str]:
+        """What tells it from every other binding of the vhost: its ends, and `properties_key`."""
+        kind = "e" if self.destination_type == "exchange" else "q"
+        return self.source, kind, self.destination, self.properties_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,16 @@ class Management:
             )
             for row in self._get(f"consumers/{self._vhost}")
         ]
+
+    def unbind(self, binding: LiveBinding) -> bool:
+        """Take away one binding, as `bindings` told it; False where it was gone already."""
+        # A dot is left alone by `quote`, and a path of `.` or `..` would lead elsewhere.
+        path = "/".join(quote(name, safe="").replace(".", "%2E") for name in binding.path)
+        try:
+            self._send("DELETE", f"bindings/{self._vhost}/e/{path}")
+        except NotFound:
+            return False
+        return True
 
     def definitions(self) -> dict[str, Any]:
         """The vhost's exchanges, queues and bindings as RabbitMQ exports them."""

@@ -130,7 +130,7 @@ def topology_node(topology: Topology, workers: Mapping[str, Iterable[str]] | Non
         f"vhost {topology.vhost}",
         tuple(
             Node(
-                f"{exchange.name} ({exchange.type}){_arguments(exchange.arguments)}",
+                f"{exchange.name} ({exchange.type}){arguments_label(exchange.arguments)}",
                 tuple(
                     Node(_binding_line(binding, topology, workers or {}))
                     for binding in topology.bindings_from(exchange.name)
@@ -147,7 +147,7 @@ def _binding_line(binding: Binding, topology: Topology, workers: Mapping[str, It
         return f"{line} (exchange)"
     queue = topology.queue(binding.destination)
     consumers = ", ".join(workers.get(binding.destination, ()))
-    return f"{line}{_arguments(queue.arguments if queue else {})}{f'  ⇒ {consumers}' if consumers else ''}"
+    return f"{line}{arguments_label(queue.arguments if queue else {})}{f'  ⇒ {consumers}' if consumers else ''}"
 
 
 def _source_type(binding: Binding, topology: Topology) -> str:
@@ -155,7 +155,8 @@ def _source_type(binding: Binding, topology: Topology) -> str:
     return "" if source is None else effective_type(source)
 
 
-def _arguments(arguments: Mapping[str, object]) -> str:
+def arguments_label(arguments: Mapping[str, object]) -> str:
+    """A declaration's arguments in brackets; nothing where there are none."""
     return f" [{', '.join(f'{name}={value}' for name, value in sorted(arguments.items()))}]" if arguments else ""
 
 

@@ -115,7 +115,7 @@ class Recorder:
 
         One that Kombu never declares (`no_declare`) is taken to be there, without bindings of ours.
         """
-        unbound: Any = _stable(queue)
+        unbound: Any = stable(queue)
         bound = unbound.bind(self)
         first = len(self.bindings)
         if bound.no_declare:
@@ -194,7 +194,7 @@ class Recorder:
         self.bindings.append(Binding(source, destination, routing_key or "", arguments or {}, "exchange"))
 
 
-def _stable(queue: KombuQueue) -> KombuQueue:
+def stable(queue: KombuQueue) -> KombuQueue:
     """A `Broadcast` queue with a random name as a plain one named `bcast.<alias>`; any other as it is."""
     if not isinstance(queue, Broadcast) or not is_random(queue.name):
         return queue

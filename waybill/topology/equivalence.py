@@ -73,7 +73,8 @@ def _check_same_argument(argument: str, where: str, current: Mapping[str, Any], 
 
 
 def _refuse(argument: str, where: str, current: str, new: str) -> None:
-    raise TopologyError(406, f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}")
+    text = f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}"
+    raise TopologyError(406, text, argument)
 
 
 def _plain(value: Any) -> str:

@@ -147,3 +147,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode("utf-8", "backslashreplace")
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether JSON holds an AMQP field as it is: `plain` changes nothing, and there is a value."""
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(is_plain, value))
+    return isinstance(value, (str, int, float))

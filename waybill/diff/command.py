@@ -1,0 +1,146 @@
+"""`waybill diff` and `waybill declare`: ask, compare, say; and the two that change something on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from celery import Celery
+
+from waybill import provision, terminal
+from waybill.application import NAME, load
+from waybill.check.live import live_facts
+from waybill.diff import Declared, Failure, Place, declared_by, difference, text
+from waybill.diff.declaring import Outcome
+from waybill.diff.declaring import declare as declare_on
+from waybill.diff.plan import described, living
+from waybill.diff.unbinding import unbind, unbinding
+from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
+from waybill.management import LiveBinding, Management
+from waybill.topology import DEFAULT_VHOST
+
+STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
+BINDINGS = "bindings"
+
+
+def _management(*, is_required: bool, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        "--management",
+        metavar="URL",
+        envvar="WAYBILL_MANAGEMENT_URL",
+        required=is_required,
+        help=f"http://user:password@host:15672: {what}; also from $WAYBILL_MANAGEMENT_URL.",
+    )
+
+
+@click.command()
+@_management(is_required=True, what="where to look at what lives")
+@click.option("--vhost", help="The vhost to look at; that of the application's broker by default.")
+@click.option("--json", "is_json", is_flag=True, help="The answer as one JSON object.")
+@click.option("--fix", type=click.Choice([BINDINGS]), help="Unbind the stale bindings, after a question.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_context
+def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: bool, fix: str | None, yes: bool) -> int:
+    """Hold what the application declares against what lives: + would be created, ! refused, - is not declared.
+
+    The broker is asked by GET only, and nothing is changed but what --fix names. Exit code 1 on differences.
+    """
+    if yes and fix is None:
+        raise click.UsageError("--yes answers the question of --fix bindings, which isn't there")
+    app = load(ctx)
+    with Management(management, vhost or vhost_of(app)) as asked:
+        live = live_facts(asked, vhost or vhost_of(app))
+        plan = difference(declared_by(app), live, Place(_name(ctx), asked.address))
+        if not is_json:
+            _show(text.text(plan))
+        unbound: list[LiveBinding] = []
+        if fix:
+            chosen = unbinding(plan, live)
+            for binding in chosen.kept:
+                terminal.err.print(_left_alone(binding), markup=False)
+            if chosen.bindings and (yes or _agreed(len(chosen.bindings))):
+                unbind(asked, chosen.bindings, lambda binding, was: _unbound(unbound, binding, was))
+    if is_json:
+        found = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
+        click.echo(json.dumps(plan.to_json() | found))
+    return EXIT_OK if plan.without(tuple(unbound)).is_empty else EXIT_FINDINGS
+
+
+def vhost_of(app: Celery) -> str:
+    """The vhost of the application's broker; nobody is connected to."""
+    return app.connection_for_write().virtual_host or DEFAULT_VHOST
+
+
+def _name(ctx: click.Context) -> str:
+    return str(ctx.meta.get(NAME) or "proj")
+
+
+def _show(plan: str) -> None:
+    for line in plan.splitlines():
+        terminal.out.print(line, style=STYLES.get(line[:1], ""), markup=False)
+
+
+def _agreed(count: int) -> bool:
+    """The answer of whoever sits there.
+
+    Raises:
+        InputError: nobody does.
+    """
+    question = f"unbind {count} stale binding{'s' if count != 1 else ''}? [y/N] "
+    terminal.err.print(question, end="", markup=False)
+    answer = sys.stdin.readline()
+    if not answer:
+        raise InputError("--fix bindings asks before it unbinds and nobody answers: expected --yes")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _left_alone(binding: LiveBinding) -> str:
+    return text.printable(
+        f"left: {text.bound(binding)}: {binding.source} is auto-delete, and would go with its last binding"
+    )
+
+
+def _unbound(unbound: list[LiveBinding], binding: LiveBinding, was_there: bool) -> None:
+    unbound.append(binding)
+    word = "unbound" if was_there else "gone already"
+    terminal.err.print(text.printable(f"{word}: {text.bound(binding)}"), markup=False)
+
+
+@click.command()
+@_management(is_required=False, what="ask there first what would be refused")
+@click.option("--json", "is_json", is_flag=True, help="The answer as one JSON object.")
+@click.pass_context
+def declare(ctx: click.Context, /, management: str | None, is_json: bool) -> int:
+    """Declare the application's exchanges, queues and bindings on its broker, as its workers would; or nothing.
+
+    What lives there already stays as it is. Exit code 1 where the broker refuses something.
+    """
+    app = load(ctx)
+    declared, vhost = declared_by(app), vhost_of(app)
+    refused = _predicted(management, declared, vhost, _name(ctx)) if management else ()
+    if refused:
+        outcome = Outcome(refused)
+    else:
+        with provision.connect(app) as connection:
+            outcome = declare_on(connection, declared, vhost)
+    if is_json:
+        click.echo(json.dumps(outcome.to_json() | {"vhost": vhost}))
+    else:
+        _tell(outcome, vhost)
+    return EXIT_FINDINGS if outcome.failures else EXIT_OK
+
+
+def _predicted(url: str, declared: Declared, vhost: str, name: str) -> tuple[Failure, ...]:
+    with Management(url, vhost) as asked:
+        return difference(declared, live_facts(asked, vhost), Place(name, asked.address)).failures
+
+
+def _tell(outcome: Outcome, vhost: str) -> None:
+    for item in outcome.made:
+        terminal.out.print(text.printable(f"{text.CREATE} {text.named(item)}"), style="green", markup=False)
+    for failure in outcome.failures:
+        terminal.out.print(text.printable(text.failed(failure)), style="red", markup=False)
+    terminal.out.print(text.printable(outcome.summary(vhost)), markup=False)

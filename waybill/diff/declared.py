@@ -1,0 +1,87 @@
+"""What an application's workers declare at their start, and the names of what Celery declares beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+
+from waybill.check.facts import is_delayed
+from waybill.options import no_new_queues
+from waybill.topology import Binding, Exchange, Queue
+from waybill.topology.celery_app import record, stable
+from waybill.topology.fields import is_plain
+
+
+@dataclass(frozen=True, slots=True)
+class CelerysNames:
+    """What the application's settings call the things that Celery makes for itself.
+
+    Attributes:
+        events, event_queues: the exchange of worker events, and what the names of its queues begin with.
+        control: what the exchanges and queues of remote control are named after.
+    """
+
+    events: str = "celeryev"
+    event_queues: str = "celeryev"
+    control: str = "celery"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The declarations of one application, in Celery's order, checked by nobody yet.
+
+    Attributes:
+        awaited: queues with `no_declare`: a worker consumes them and declares nothing.
+        per_worker: `Broadcast` queues, of which each worker makes one under a name of its own; here `bcast.<alias>`.
+    """
+
+    exchanges: tuple[Exchange, ...] = ()
+    queues: tuple[Queue, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    awaited: frozenset[str] = frozenset()
+    per_worker: frozenset[str] = frozenset()
+    names: CelerysNames = CelerysNames()
+
+    @property
+    def is_delaying(self) -> bool:
+        """Whether the workers declare Celery's native delay, and bind the queues to it."""
+        return any(is_delayed(exchange.name) for exchange in self.exchanges)
+
+    def shared(self) -> tuple[Queue, ...]:
+        """The queues that every worker declares, under one name."""
+        left_out = self.awaited | self.per_worker
+        return tuple(queue for queue in self.queues if queue.name not in left_out)
+
+
+def declared_by(app: Celery) -> Declared:
+    """What the application's workers declare; nobody is connected to."""
+    with no_new_queues(app):
+        recorder = record(app)
+        queues = list(app.amqp.queues.values())
+    conf = app.conf
+    return Declared(
+        tuple(dict.fromkeys(recorder.exchanges)),
+        tuple(dict.fromkeys(recorder.queues)),
+        tuple(dict.fromkeys(recorder.bindings)),
+        awaited=frozenset(queue.name for queue in queues if queue.no_declare),
+        per_worker=frozenset(one.name for queue in queues if (one := stable(queue)) is not queue),
+        names=CelerysNames(conf.event_exchange, conf.event_queue_prefix, conf.control_exchange or "celery"),
+    )
+
+
+def likeness(binding: Binding) -> tuple[object, ...]:
+    """What two bindings have in common that JSON cannot tell apart.
+
+    The management API writes timestamps as numbers and bytes as text. A declared binding with such an argument is
+    recognized by the arguments' names.
+    """
+    ends = (binding.source, binding.destination_type, binding.destination, binding.binding_key)
+    return (*ends, frozenset(binding.arguments))
+
+
+def is_told_by_json(arguments: Mapping[str, Any]) -> bool:
+    """Whether the management API can tell these arguments as they are."""
+    return all(is_plain(value) for value in arguments.values())

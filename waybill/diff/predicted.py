@@ -1,0 +1,115 @@
+"""What RabbitMQ would answer to each declaration, one after the other, in a vhost where other things live already.
+
+The rules and sentences are those of `waybill.topology`. What is added is what depends on the broker: exchange types
+of plugins, deprecated features that it denies, and queues that belong to another connection. A policy changes no
+answer: RabbitMQ compares declarations with declarations. The order of checks is rabbit_channel.erl's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from waybill.check.facts import LiveFacts
+from waybill.diff.declared import Declared, is_told_by_json, likeness
+from waybill.diff.plan import Failure, Item, living
+from waybill.errors import TopologyError
+from waybill.topology import Binding, Exchange, Queue
+from waybill.topology.declarations import EXCHANGE_TYPES, Declarations
+from waybill.topology.equivalence import LOCKED
+
+ATOMS = frozenset({"x-random", "x-jms-topic"})
+"""Types of plugins that RabbitMQ calls invalid instead of unknown: words that its VM has read somewhere (4.3.6)."""
+
+TRANSIENT = "transient_nonexcl_queues"
+
+Answer = tuple[Item, TopologyError | None]
+"""A declaration that changes something, or the refusal."""
+
+
+def answers(declared: Declared, live: LiveFacts) -> Iterator[Answer]:
+    """What would be new, and what refused; what is there already as it is declared is passed over."""
+    held = Declarations(live.vhost, live.default_queue_type)
+    held.exchanges.update(live.exchanges)
+    held.queues.update(live.queues)
+    refused: set[tuple[str, str]] = set()
+    for exchange in declared.exchanges:
+        yield from _answer(exchange, lambda one: _exchange(held, live, one), refused)
+    for queue in declared.shared():
+        for item, error in _answer(queue, lambda one: _queue(held, live, one), refused):
+            yield (item if error else held.queues[queue.name]), error
+    for name in sorted(declared.awaited - live.queues.keys()):
+        yield Queue(name), TopologyError(404, f"no {held.named('queue', name)}")
+    yield from _bindings(declared, live, held, refused)
+
+
+def _answer(item: Any, declare: Callable[[Any], bool], refused: set[tuple[str, str]]) -> Iterator[Answer]:
+    try:
+        if declare(item):
+            yield item, None
+    except TopologyError as error:
+        refused.add((_kind(item), item.name))
+        yield item, error
+
+
+def _kind(item: Exchange | Queue) -> str:
+    return "exchange" if isinstance(item, Exchange) else "queue"
+
+
+def _exchange(held: Declarations, live: LiveFacts, exchange: Exchange) -> bool:
+    if exchange.type in EXCHANGE_TYPES and exchange.type not in live.exchange_types:
+        word = "invalid" if exchange.type in ATOMS else "unknown"
+        raise TopologyError(406, f"{word} exchange type '{exchange.type}'")
+    return held.declare_exchange(exchange)
+
+
+def _queue(held: Declarations, live: LiveFacts, queue: Queue) -> bool:
+    lives = live.queues.get(queue.name)
+    if lives is not None and lives.exclusive:
+        raise TopologyError(405, LOCKED.format(held.named("queue", queue.name)))
+    if lives is None and TRANSIENT in live.denied and not queue.durable and not queue.exclusive:
+        raise TopologyError(541, f"Feature `{TRANSIENT}` is deprecated.")
+    return held.declare_queue(queue)
+
+
+def _bindings(
+    declared: Declared, live: LiveFacts, held: Declarations, refused: set[tuple[str, str]]
+) -> Iterator[Answer]:
+    """A worker doesn't come to the bindings of what is refused, and those of `Broadcast` queues it makes each time."""
+    known = {living(binding) for binding in live.bindings}
+    alike = {likeness(binding) for binding in known}
+    for binding in declared.bindings:
+        ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
+        if ends & refused or binding in known or binding.destination in declared.per_worker:
+            continue
+        if not is_told_by_json(binding.arguments) and likeness(binding) in alike:
+            continue
+        yield binding, _refusal(held, binding)
+
+
+def _refusal(held: Declarations, binding: Binding) -> TopologyError | None:
+    try:
+        held.check_binding(binding)
+    except TopologyError as error:
+        return error
+    return None
+
+
+def failure(item: Item, error: TopologyError, live: LiveFacts) -> Failure:
+    """The refusal with the two values that differ."""
+    mine, theirs = _values(item, error.argument, live) if error.argument else (None, None)
+    return Failure(item, error.reply_code, error.text, error.argument, mine, theirs)
+
+
+def _values(item: Item, argument: str, live: LiveFacts) -> tuple[Any, Any]:
+    assert not isinstance(item, Binding)
+    lives = live.exchanges.get(item.name) if isinstance(item, Exchange) else live.queues.get(item.name)
+    default = live.default_queue_type if isinstance(item, Queue) and item.durable else "classic"
+    return _value(item, argument, default), _value(lives, argument, "classic")
+
+
+def _value(item: Item | None, argument: str, default_type: str) -> Any:
+    if argument in ("type", "durable", "auto_delete", "internal"):
+        return getattr(item, argument, None)
+    given = getattr(item, "arguments", {})
+    return given.get(argument, default_type if argument == "x-queue-type" else None)

@@ -1,0 +1,92 @@
+"""A plan as text: `+` what would come, `!` what would fail and the ways out, `-` what is left. Pure strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan, living
+from waybill.management import LiveBinding
+from waybill.render import arguments_label
+from waybill.topology import Binding, Exchange
+
+CREATE, FAIL, LEFT = "+", "!", "-"
+
+
+def text(plan: Plan) -> str:
+    """The whole plan, a thing a line, then the sum of it."""
+    return "\n".join(map(printable, [*_created(plan), *_failed(plan), *_left(plan), summary(plan)]))
+
+
+def printable(line: str) -> str:
+    """A line that stays one on any terminal: names and keys may hold anything."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+
+
+def _created(plan: Plan) -> Iterator[str]:
+    yield from (f"{CREATE} {named(item)}" for item in plan.create)
+
+
+def _failed(plan: Plan) -> Iterator[str]:
+    for failure in plan.failures:
+        yield failed(failure)
+        for title, *lines in failure.ways_out:
+            yield f"    {title}{':' if lines else ''}"
+            yield from (f"        {line}" for line in lines)
+
+
+def failed(failure: Failure) -> str:
+    """A failure in one line; a sentence of RabbitMQ's may have several."""
+    return f"{FAIL} {named(failure.item)}: {' '.join(failure.sentence.split())}"
+
+
+def _left(plan: Plan) -> Iterator[str]:
+    yield from (f"{LEFT} {bound(binding)}" for binding in plan.stale)
+    yield from (f"{LEFT} {_orphan(queue)}" for queue in plan.queues)
+    yield from (f"{LEFT} {_alone(exchange)}" for exchange in plan.exchanges)
+
+
+def named(item: Item) -> str:
+    """A declaration in a few words."""
+    if isinstance(item, Binding):
+        kind = " (exchange)" if item.destination_type == "exchange" else ""
+        return f"binding {item.source} {_asked(item)} → {item.destination}{kind}"
+    kind = "exchange" if isinstance(item, Exchange) else "queue"
+    flags = "".join(
+        f", {word}" for word, is_so in (("transient", not item.durable), ("auto-delete", item.auto_delete)) if is_so
+    )
+    arguments = {name: value for name, value in item.arguments.items() if name != "x-queue-type"}
+    return f"{kind} {item.name} ({item.type}{flags}){arguments_label(arguments)}"
+
+
+def _asked(binding: Binding) -> str:
+    return f"`{binding.binding_key}`{arguments_label(binding.arguments)}"
+
+
+def bound(binding: LiveBinding) -> str:
+    """A live binding in a few words."""
+    return named(living(binding))
+
+
+def _orphan(orphan: OrphanQueue) -> str:
+    sources = ", ".join(f"{one.source} {_asked(living(one))}" for one in orphan.bindings)
+    fed = f"; bound to {sources}" if sources else ""
+    return f"{named(orphan.queue)}: {_count(orphan.messages, 'message')}, {_count(orphan.consumers, 'consumer')}{fed}"
+
+
+def _alone(orphan: OrphanExchange) -> str:
+    return f"{named(orphan.exchange)}: {_count(orphan.bindings, 'binding')}"
+
+
+def summary(plan: Plan) -> str:
+    """The last line."""
+    if plan.is_empty:
+        return f"vhost {plan.vhost}: declared and live are the same"
+    left = len(plan.stale) + len(plan.queues) + len(plan.exchanges)
+    return (
+        f"vhost {plan.vhost}: {len(plan.create)} to create, {len(plan.failures)} refused, "
+        f"{left} that the application doesn't declare"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

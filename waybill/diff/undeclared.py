@@ -1,0 +1,110 @@
+"""What lives and isn't declared: bindings into what is declared, queues and exchanges that nobody here knows.
+
+Left out is what Celery makes for itself (worker events, remote control, replies of the `rpc://` backend, native
+delay), what RabbitMQ makes (`amq.`), and the exchanges that a declaration only names (alternates, dead letters).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from uuid import UUID
+
+from waybill.check.facts import LiveFacts, is_delayed
+from waybill.diff.declared import CelerysNames, Declared, is_told_by_json, likeness
+from waybill.diff.plan import OrphanExchange, OrphanQueue, living
+from waybill.management import LiveBinding
+from waybill.topology import Binding
+from waybill.topology.celery_app import is_random
+
+DELIVERY = "celery_delayed_delivery"
+"""The last exchange of Celery's native delay: it hands on what has waited long enough."""
+
+SERVERS = "amq."
+"""How the names of what RabbitMQ makes begin."""
+
+
+def stale_bindings(declared: Declared, live: LiveFacts) -> Iterator[LiveBinding]:
+    """The live bindings into declared queues and exchanges that no declaration makes."""
+    known = set(declared.bindings)
+    alike = {likeness(binding) for binding in known if not is_told_by_json(binding.arguments)}
+    ours = {("queue", queue.name) for queue in declared.shared()}
+    ours |= {("exchange", exchange.name) for exchange in declared.exchanges if not is_delayed(exchange.name)}
+    delayed = frozenset() if declared.is_delaying else frozenset(_delayed(declared))
+    for one in live.bindings:
+        binding = living(one)
+        if (binding.destination_type, binding.destination) not in ours or binding in known:
+            continue
+        if likeness(binding) not in alike and binding not in delayed:
+            yield one
+
+
+def _delayed(declared: Declared) -> Iterator[Binding]:
+    """The bindings that Celery's native delay would make for those that are declared, here by another application.
+
+    Where the application itself delays, they are among its declarations.
+    """
+    for binding in declared.bindings:
+        key = f"#.{binding.binding_key}"
+        yield Binding(DELIVERY, binding.source, key, destination_type="exchange")
+        yield Binding(binding.source, binding.destination, key, destination_type=binding.destination_type)
+
+
+def orphan_queues(declared: Declared, live: LiveFacts) -> Iterator[OrphanQueue]:
+    """The queues that live and that neither the application nor Celery declares."""
+    consumers = Counter(consumer.queue for consumer in live.consumers)
+    into: dict[str, list[LiveBinding]] = defaultdict(list)
+    for binding in live.bindings:
+        if binding.destination_type == "queue":
+            into[binding.destination].append(binding)
+    names = {queue.name for queue in declared.queues} | declared.awaited
+    broadcast = {binding.source for binding in declared.bindings if binding.destination in declared.per_worker}
+    for name, queue in live.queues.items():
+        if name in names or is_celerys_queue(name, declared.names):
+            continue
+        sources = {binding.source for binding in into[name]}
+        is_reply, is_workers = _is_uuid(name) and not sources, is_random(name) and bool(sources & broadcast)
+        if not (is_reply or is_workers):
+            yield OrphanQueue(queue, live.messages.get(name) or 0, consumers[name], tuple(into[name]))
+
+
+def is_celerys_queue(name: str, names: CelerysNames) -> bool:
+    """Whether a queue is one of Celery's own, or of RabbitMQ's."""
+    return (
+        is_delayed(name)
+        or name.startswith((SERVERS, f"{names.event_queues}."))
+        or name.endswith(f".{names.control}.pidbox")
+    )
+
+
+def _is_uuid(name: str) -> bool:
+    """Whether a name is a UUID and nothing else, as that of a reply queue of `rpc://`."""
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def orphan_exchanges(declared: Declared, live: LiveFacts) -> Iterator[OrphanExchange]:
+    """The exchanges that live, and that neither the application, Celery nor RabbitMQ declares or names."""
+    out = Counter(binding.source for binding in live.bindings)
+    known = {exchange.name for exchange in declared.exchanges} | set(_named(declared)) | {""}
+    for name, exchange in live.exchanges.items():
+        if name not in known and not is_celerys_exchange(name, declared.names):
+            yield OrphanExchange(exchange, out[name])
+
+
+def _named(declared: Declared) -> Iterator[str]:
+    yield from (binding.source for binding in declared.bindings)
+    for exchange in declared.exchanges:
+        if exchange.alternate is not None:
+            yield exchange.alternate
+    for queue in declared.queues:
+        if queue.dead_letter_exchange is not None:
+            yield queue.dead_letter_exchange
+
+
+def is_celerys_exchange(name: str, names: CelerysNames) -> bool:
+    """Whether an exchange is one of Celery's own, or of RabbitMQ's."""
+    control = f"{names.control}.pidbox"
+    return is_delayed(name) or name.startswith(SERVERS) or name in (names.events, control, f"reply.{control}")

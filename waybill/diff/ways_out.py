@@ -1,0 +1,139 @@
+"""What to do about a declaration that the broker refuses, as code and commands.
+
+Nothing that lives can be declared otherwise. So either the code says what lives, or what is wanted gets another name
+and the old one is drained and deleted; a queue that is empty may be deleted at once.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from waybill.check.facts import LiveFacts
+from waybill.diff.plan import Failure
+from waybill.topology import Binding, Exchange, Queue
+from waybill.topology.queue_arguments import with_default_type
+
+Way = tuple[str, ...]
+"""What it is, then lines of code and commands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where commands are given.
+
+    Attributes:
+        app: as `celery -A` takes it.
+        management: the management API's address, without user and password.
+    """
+
+    app: str
+    management: str
+
+
+def ways_out(failure: Failure, live: LiveFacts, place: Place) -> tuple[Way, ...]:
+    """The ways out of a failure, the gentlest first."""
+    item = failure.item
+    if isinstance(item, Queue) and item.name in live.queues:
+        return tuple(_of_queue(failure, item, live, place))
+    if isinstance(item, Exchange) and item.name in live.exchanges and failure.argument:
+        return tuple(_of_exchange(item, live, place))
+    if isinstance(item, Binding) or failure.reply_code == 406:
+        return (("change the declaration: the sentence says what is wrong with it",),)
+    if failure.reply_code == 541:
+        return (("keep it, or let it expire", f"Queue({_literal(item.name)}, ..., durable=True, expires=3600)"),)
+    return ((f"let somebody declare it: take no_declare from `{item.name}`",),)
+
+
+def _of_queue(failure: Failure, queue: Queue, live: LiveFacts, place: Place) -> Iterator[Way]:
+    lives = live.queues[queue.name]
+    if lives.exclusive:
+        yield ("end the worker that holds it: an exclusive queue belongs to one connection",)
+        return
+    policy = policy_for(lives, failure.argument, live)
+    note = f"; the policy `{policy[0]}` gives it {policy[1]} anyway" if policy else ""
+    yield f"match it{note}", queue_code(lives, live.default_queue_type)
+    messages = live.messages.get(queue.name) or 0
+    delete = _delete("queues", lives.name, live.vhost, place, lives.type != "quorum")
+    look = f"rabbitmqctl list_queues -p {shlex.quote(live.vhost)} name messages"
+    if not messages:
+        yield "or delete it while it is empty: the next worker creates it anew", look, delete
+    new, name = f"{queue.name}.v2", shlex.quote(queue.name)
+    yield (
+        "or declare another, drain the old one and delete it",
+        f"Queue({_literal(new)}, ...), and beside it Queue({_literal(queue.name)}, no_declare=True) until it is empty",
+        f"celery -A {shlex.quote(place.app)} worker -Q {name}",
+        *((look,) if messages else ()),
+        delete,
+    )
+
+
+def _of_exchange(exchange: Exchange, live: LiveFacts, place: Place) -> Iterator[Way]:
+    lives = live.exchanges[exchange.name]
+    if not lives.internal:
+        yield "match it", exchange_code(lives)
+    yield (
+        "or declare another, and delete the old one when nobody publishes to it",
+        f"Exchange({_literal(exchange.name + '.v2')}, {_literal(exchange.type)}, ...)",
+        _delete("exchanges", exchange.name, live.vhost, place, False),
+    )
+
+
+def _delete(kind: str, name: str, vhost: str, place: Place, is_conditional: bool) -> str:
+    """RabbitMQ checks the conditions itself, except for quorum queues, which know none."""
+    path = f"{place.management}/api/{kind}/{quote(vhost, safe='')}/{quote(name, safe='')}"
+    return f"curl -u USER -X DELETE {shlex.quote(path + ('?if-empty=true&if-unused=true' if is_conditional else ''))}"
+
+
+def queue_code(queue: Queue, default_type: str) -> str:
+    """The queue that lives, as code; its exchange and binding keys are left to `...`."""
+    arguments = dict(queue.arguments)
+    plain = Queue(queue.name, queue.durable, False, queue.auto_delete)
+    if arguments.get("x-queue-type") == with_default_type(plain, default_type).type:
+        del arguments["x-queue-type"]  # it becomes that without being told
+    return f"Queue({_called(queue, ('...',), arguments, 'queue_arguments')})"
+
+
+def exchange_code(exchange: Exchange) -> str:
+    """The exchange that lives, as code."""
+    return f"Exchange({_called(exchange, (_literal(exchange.type),), exchange.arguments, 'arguments')})"
+
+
+def _called(item: Exchange | Queue, given: tuple[str, ...], arguments: Mapping[str, Any], option: str) -> str:
+    flags = [] if item.durable else ["durable=False"]
+    flags += ["auto_delete=True"] if item.auto_delete else []
+    table = ", ".join(f"{_literal(name)}: {_literal(value)}" for name, value in arguments.items())
+    flags += [f"{option}={{{table}}}"] if table else []
+    return ", ".join([_literal(item.name), *given, *flags])
+
+
+def _literal(value: Any) -> str:
+    return (
+        f'"{value}"' if isinstance(value, str) and value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
+    )
+
+
+def policy_for(queue: Queue, argument: str | None, live: LiveFacts) -> tuple[str, str] | None:
+    """The policy that sets such an argument for the queue, and what it sets, `message-ttl=5`.
+
+    Of several that fit RabbitMQ applies the one of the highest priority, and that one alone (rabbit_policy.erl).
+    """
+    fitting = [policy for policy in live.policies if _fits(policy, queue)]
+    best = max(fitting, key=lambda policy: policy.get("priority", 0), default=None)
+    key = (argument or "").removeprefix("x-")
+    if best is None or key not in best.get("definition", {}):
+        return None
+    return str(best["name"]), f"{key}={best['definition'][key]}"
+
+
+def _fits(policy: Mapping[str, Any], queue: Queue) -> bool:
+    if policy.get("apply-to", "all") not in ("all", "queues", f"{queue.type}_queues", f"{queue.type}s"):
+        return False
+    try:
+        return re.search(policy["pattern"], queue.name) is not None
+    except re.error:
+        return False  # a pattern that Erlang's PCRE reads and Python doesn't: nothing is said of it
