@@ -105,9 +105,22 @@ class Declarations:
         kind = binding.destination_type
         if binding.destination not in (self.queues if kind == "queue" else self.exchanges):
             self.refuse_missing(kind, binding.destination)
+        if source.type == "x-local-random":
+            self._check_local_binding(binding)
         check = _BINDING_CHECKS.get(effective_type(source))
         if check is not None:
             check(binding)
+
+    def _check_local_binding(self, binding: Binding) -> None:
+        """What is kept on the node of the publisher: classic queues, bound without a key."""
+        if binding.binding_key:
+            key = binding.binding_key.encode().decode("latin-1")  # RabbitMQ writes the bytes one by one
+            raise TopologyError(406, f"Non empty binding '{key}' key not permitted")
+        queue = self.queues.get(binding.destination) if binding.destination_type == "queue" else None
+        if queue is None:
+            raise TopologyError(406, "Destination not found")
+        if queue.type != "classic":
+            raise TopologyError(406, f"Queue type rabbit_{queue.type}_queue not valid for this exchange type")
 
     def check_ends(self, binding: Binding) -> None:
         """Refuse a binding, or an unbinding, that names the default exchange."""
