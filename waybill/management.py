@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -67,7 +67,7 @@ class LiveBinding:
 class LiveConsumer:
     """A consumer as GET /api/consumers tells it; `connection_name` is `address:port -> address:port`.
 
-    It is empty while its channel is being closed: of that RabbitMQ tells nothing, which it writes `[]`.
+    It is empty while its channel is being closed.
     """
 
     queue: str
@@ -119,13 +119,7 @@ class Management:
 
     def consumers(self) -> list[LiveConsumer]:
         return [
-            LiveConsumer(
-                queue=row["queue"]["name"],
-                consumer_tag=row["consumer_tag"],
-                prefetch_count=row["prefetch_count"],
-                ack_required=row["ack_required"],
-                connection_name=str(dict(row["channel_details"] or {}).get("connection_name", "")),
-            )
+            LiveConsumer(**_only(LiveConsumer, {**row, "queue": row["queue"]["name"], **_channel(row)}))
             for row in self._get(f"consumers/{self._vhost}")
         ]
 
@@ -219,6 +213,24 @@ def _read(response: httpx.Response, deadline: float) -> bytes:
     return bytes(body)
 
 
+def _channel(row: Mapping[str, Any]) -> dict[str, str]:
+    """Of a channel that isn't counted yet, or is being closed, RabbitMQ tells nothing, which it writes `[]`."""
+    details = row["channel_details"] or {}
+    return {"connection_name": details.get("connection_name", "")}
+
+
 def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that this type knows; the API gives many more, and others in each version."""
-    return {name: row[name] for name in kind.__dataclass_fields__ if name in row}  # type: ignore[attr-defined]
+    """The columns that this type knows; the API gives many more, and others in each version.
+
+    Raises:
+        TypeError: a column holds something else than RabbitMQ would put there.
+    """
+    known = {field.name: KINDS[str(field.type)] for field in fields(kind)}
+    for name, expected in known.items():
+        if name in row and not isinstance(row[name], expected):
+            raise TypeError(f"{name} {row[name]!r}: expected {expected.__name__}, got {type(row[name]).__name__}")
+    return {name: row[name] for name in known if name in row}
+
+
+KINDS: Mapping[str, type] = {"str": str, "bool": bool, "int": int, "Mapping[str, Any]": dict}
+"""What the columns' annotations stand for in JSON."""

@@ -123,17 +123,22 @@ def policy_for(queue: Queue, argument: str | None, live: LiveFacts) -> tuple[str
     Of several that fit RabbitMQ applies the one of the highest priority, and that one alone (rabbit_policy.erl).
     """
     fitting = [policy for policy in live.policies if _fits(policy, queue)]
-    best = max(fitting, key=lambda policy: policy.get("priority", 0), default=None)
-    key = (argument or "").removeprefix("x-")
-    if best is None or key not in best.get("definition", {}):
+    best = max(fitting, key=_priority, default={})
+    key, definition = (argument or "").removeprefix("x-"), best.get("definition")
+    if not isinstance(definition, Mapping) or key not in definition:
         return None
-    return str(best["name"]), f"{key}={best['definition'][key]}"
+    return str(best.get("name")), f"{key}={definition[key]}"
+
+
+def _priority(policy: Mapping[str, Any]) -> int:
+    given = policy.get("priority")
+    return given if isinstance(given, int) else 0
 
 
 def _fits(policy: Mapping[str, Any], queue: Queue) -> bool:
-    if policy.get("apply-to", "all") not in ("all", "queues", f"{queue.type}_queues", f"{queue.type}s"):
+    if not isinstance(policy, Mapping) or policy.get("apply-to", "all") not in ("all", "queues", f"{queue.type}_queues", f"{queue.type}s"):
         return False
     try:
-        return re.search(policy["pattern"], queue.name) is not None
+        return re.search(str(policy.get("pattern")), queue.name) is not None
     except re.error:
         return False  # a pattern that Erlang's PCRE reads and Python doesn't: nothing is said of it

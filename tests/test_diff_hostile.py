@@ -1,0 +1,101 @@
+"""A management API that is broken, or is none: one clear line, exit code 2, and never the password."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hostile_api import HOSTILE, SECRET, Answer, Hostile, raw, standing, whole
+from tests.programs import Result, call
+from waybill import management
+from waybill.management import Management
+
+PACKED = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(SECRET)}\r\n\r\n{SECRET}".encode()
+MORE = (
+    Hostile("to itself", whole("301 Moved Permanently", "", "Location: /api/overview"), "with 301 Moved Permanently"),
+    Hostile("overloaded", whole("503 Service Unavailable", SECRET), "with 503 Service Unavailable"),
+    Hostile("half of the JSON", whole("200 OK", '{"rabbitmq_version": "4.3'), "with something that is not JSON"),
+    Hostile("packed badly", raw(PACKED), "does not answer"),
+    Hostile("AMQP", raw(b"AMQP\x00\x00\x09\x01"), "does not answer"),
+)
+ALL = (*HOSTILE, *MORE)
+LOOK, FIX = (), ("--json", "--fix", "bindings", "--yes")
+
+
+def diff(*arguments: str) -> Result:
+    return call("waybill.cli", "-A", "tests.diff_app", "diff", *arguments)
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For those that are slow: the time that they get is over soon."""
+    monkeypatch.setattr(management, "TIMEOUT", 0.5)
+    monkeypatch.setattr(management, "WHOLE_ANSWER", 0.5)
+
+
+@pytest.mark.usefixtures("impatience")
+@pytest.mark.parametrize("arguments", [LOOK, FIX], ids=["look", "fix"])
+@pytest.mark.parametrize("one", ALL, ids=[one.name for one in ALL])
+def test_a_broken_api(one: Hostile, arguments: tuple[str, ...]) -> None:
+    with standing(one.answer) as url:
+        result = diff("--management", url, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert result.complaint.startswith("error: ")
+    assert one.said in result.complaint
+    assert SECRET not in result.err
+
+
+@pytest.mark.parametrize("one", HOSTILE[:3], ids=[one.name for one in HOSTILE[:3]])
+def test_declare_says_the_same(one: Hostile) -> None:
+    with standing(one.answer) as url:
+        result = call("waybill.cli", "-A", "tests.diff_app", "declare", "--management", url)
+    assert (result.code, result.out) == (2, "")
+    assert one.said in result.complaint
+    assert SECRET not in result.err
+
+
+# What a page of queues may hold instead of RabbitMQ's rows.
+ROWS: tuple[tuple[Answer, str], ...] = (
+    (whole("200 OK", '[{"name": 5}]'), "name 5: expected str, got int"),
+    (whole("200 OK", '[{"durable": "yes"}]'), "durable 'yes': expected bool, got str"),
+    (whole("200 OK", '[{"arguments": []}]'), r"arguments \[\]: expected dict, got list"),
+    (whole("200 OK", '[{"messages": null}]'), "messages None: expected int, got NoneType"),
+)
+
+
+@pytest.mark.parametrize(("answer", "said"), ROWS)
+def test_a_row_of_another_kind(answer: Answer, said: str) -> None:
+    """`live_facts` makes one line of it."""
+    with standing(answer) as url, Management(url) as asked, pytest.raises(TypeError, match=said):
+        asked.queues()
+
+
+# Arguments -> what the line says
+UNUSABLE: tuple[tuple[tuple[str, ...], str], ...] = (
+    ((), "Missing option '--management'"),
+    (("--management", f"guest:{SECRET}@localhost"), "the management API's URL cannot be read"),
+    (("--management", f"http://guest:{SECRET}@"), "the management API's URL cannot be read"),
+    (("--management", f"http://guest:{SECRET}@h:port"), "the management API's URL cannot be read"),
+    (("--management", f"ftp://guest:{SECRET}@h"), "the management API's URL cannot be read"),
+    (("--management", f"http://guest:{SECRET}@127.0.0.1:1"), "at http://127.0.0.1:1 does not answer"),
+    (("--management", "http://127.0.0.1:1", "--fix", "queues"), "'queues' is not 'bindings'"),
+    (("--management", "http://127.0.0.1:1", "--yes"), "--yes answers the question of --fix bindings"),
+)
+
+
+@pytest.mark.parametrize(("arguments", "said"), UNUSABLE)
+def test_bad_input(arguments: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
+    result = diff(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert said in result.complaint
+    assert SECRET not in result.err
+
+
+@pytest.mark.parametrize("command", ["diff", "declare"])
+@pytest.mark.parametrize(
+    ("app", "said"), [((), "which application?"), (("-A", "tests.no_such"), "cannot load the application")]
+)
+def test_no_application(command: str, app: tuple[str, ...], said: str) -> None:
+    result = call("waybill.cli", *app, command, "--management", "http://127.0.0.1:1")
+    assert (result.code, result.out) == (2, "")
+    assert said in result.complaint
