@@ -136,7 +136,8 @@ def _priority(policy: Mapping[str, Any]) -> int:
 
 
 def _fits(policy: Mapping[str, Any], queue: Queue) -> bool:
-    if not isinstance(policy, Mapping) or policy.get("apply-to", "all") not in ("all", "queues", f"{queue.type}_queues", f"{queue.type}s"):
+    kinds = ("all", "queues", "streams" if queue.type == "stream" else f"{queue.type}_queues")
+    if not isinstance(policy, Mapping) or policy.get("apply-to", "all") not in kinds:
         return False
     try:
         return re.search(str(policy.get("pattern")), queue.name) is not None
