@@ -124,9 +124,11 @@ class Management:
         ]
 
     def unbind(self, binding: LiveBinding) -> bool:
-        """Take away one binding, as `bindings` told it; False where it was gone already."""
-        # A dot is left alone by `quote`, and a path of `.` or `..` would lead elsewhere.
-        path = "/".join(quote(name, safe="").replace(".", "%2E") for name in binding.path)
+        """Take away one binding, as `bindings` told it; False where it was gone already.
+
+        RabbitMQ's web server takes the key `.` or `..` for a folder, however it is written.
+        """
+        path = "/".join(quote(name, safe="") for name in binding.path)
         try:
             self._send("DELETE", f"bindings/{self._vhost}/e/{path}")
         except NotFound:

@@ -59,8 +59,8 @@ def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: boo
         unbound: list[LiveBinding] = []
         if fix:
             chosen = unbinding(plan, live)
-            for binding in chosen.kept:
-                terminal.err.print(_left_alone(binding), markup=False)
+            for binding, reason in chosen.left:
+                terminal.err.print(text.printable(f"left: {text.bound(binding)}: {reason}"), markup=False)
             if chosen.bindings and (yes or _agreed(len(chosen.bindings))):
                 unbind(asked, chosen.bindings, lambda binding, was: _unbound(unbound, binding, was))
     if is_json:
@@ -95,12 +95,6 @@ def _agreed(count: int) -> bool:
     if not answer:
         raise InputError("--fix bindings asks before it unbinds and nobody answers: expected --yes")
     return answer.strip().lower() in ("y", "yes")
-
-
-def _left_alone(binding: LiveBinding) -> str:
-    return text.printable(
-        f"left: {text.bound(binding)}: {binding.source} is auto-delete, and would go with its last binding"
-    )
 
 
 def _unbound(unbound: list[LiveBinding], binding: LiveBinding, was_there: bool) -> None:

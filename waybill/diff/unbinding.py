@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from waybill.check.facts import LiveFacts
@@ -12,25 +12,30 @@ from waybill.management import LiveBinding, Management
 
 @dataclass(frozen=True, slots=True)
 class Unbinding:
-    """What may be unbound, and what is better left.
-
-    Attributes:
-        kept: bindings whose end would end their exchange: an auto-delete exchange goes with its last binding.
-    """
+    """What may be unbound, and what is left, each with the reason."""
 
     bindings: tuple[LiveBinding, ...]
-    kept: tuple[LiveBinding, ...]
+    left: tuple[tuple[LiveBinding, str], ...]
 
 
 def unbinding(plan: Plan, live: LiveFacts) -> Unbinding:
-    """The stale bindings, without those that would take an exchange with them."""
+    """The stale bindings, without those that would take an exchange with them or that can't be named."""
     stale = {binding.path for binding in plan.stale}
     stay = {binding.source for binding in live.bindings if binding.path not in stale}
     ends = {name for name, exchange in live.exchanges.items() if exchange.auto_delete} - stay
+    reasons = [(binding, _reason(binding, ends)) for binding in plan.stale]
     return Unbinding(
-        tuple(binding for binding in plan.stale if binding.source not in ends),
-        tuple(binding for binding in plan.stale if binding.source in ends),
+        tuple(binding for binding, reason in reasons if reason is None),
+        tuple((binding, reason) for binding, reason in reasons if reason is not None),
     )
+
+
+def _reason(binding: LiveBinding, ends: Collection[str]) -> str | None:
+    if binding.source in ends:
+        return f"{binding.source} is auto-delete, and would go with its last binding"
+    if {".", ".."} & set(binding.path):
+        return "the management API has no address for such a name or key"
+    return None
 
 
 def unbind(
