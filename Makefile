@@ -30,6 +30,7 @@ bench: $(VENV)/installed
 	@$(BIN)/python -m benchmarks.broker
 	@$(BIN)/python -m benchmarks.receipts
 	@$(BIN)/python -m benchmarks.check
+	@$(BIN)/python -m benchmarks.diff
 
 # The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
 conformance: $(VENV)/installed

@@ -77,12 +77,13 @@ def _bindings(
 ) -> Iterator[Answer]:
     """A worker doesn't come to the bindings of what is refused, and those of `Broadcast` queues it makes each time."""
     known = {living(binding) for binding in live.bindings}
-    alike = {likeness(binding) for binding in known}
+    untold = {likeness(binding) for binding in declared.bindings if not is_told_by_json(binding.arguments)}
+    alike = untold & {likeness(binding) for binding in known} if untold else untold
     for binding in declared.bindings:
         ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
         if ends & refused or binding in known or binding.destination in declared.per_worker:
             continue
-        if not is_told_by_json(binding.arguments) and likeness(binding) in alike:
+        if alike and likeness(binding) in alike:
             continue
         yield binding, _refusal(held, binding)
 
