@@ -22,3 +22,14 @@ app.conf.update(
 def resize(name: str) -> str:
     """Give back the name."""
     return name
+
+
+# Its exchanges and queues, as `diff` and `declare` write them where none is there.
+NEW = (
+    "+ exchange celery (direct)",
+    "+ exchange news (topic)",
+    "+ exchange pictures (direct)",
+    "+ queue celery (classic)",
+    "+ queue usa (classic)",
+    "+ queue resize (classic) [x-max-priority=10]",
+)

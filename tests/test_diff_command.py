@@ -14,7 +14,7 @@ import pytest
 from amqp import Channel
 from kombu import Connection, Exchange, Queue, binding
 
-from tests.diff_app import app
+from tests.diff_app import NEW, app
 from tests.diff_support import Site, site, until
 from tests.programs import Result, call
 from waybill import provision
@@ -58,12 +58,7 @@ def test_an_empty_vhost(at: Site) -> None:
     result = diff()
     assert (result.code, result.err) == (1, "")
     assert result.out.splitlines() == [
-        "+ exchange celery (direct)",
-        "+ exchange news (topic)",
-        "+ exchange pictures (direct)",
-        "+ queue celery (classic)",
-        "+ queue usa (classic)",
-        "+ queue resize (classic) [x-max-priority=10]",
+        *NEW,
         "+ binding celery `celery` → celery",
         "+ binding news `usa.#` → usa",
         "+ binding pictures `resize` → resize",
@@ -205,6 +200,15 @@ def test_fix_asks(at: Site, channel: Any, monkeypatch: pytest.MonkeyPatch) -> No
     (answered,) = diff("--fix", "bindings", "--json").objects
     assert len(answered["unbound"]) == len(STALE)
     assert undeclared() == ["old"]
+
+
+def test_fix_may_leave_no_difference(at: Site, channel: Any) -> None:
+    for queue in AS_DECLARED:
+        assert at.declare(queue) is None
+    for key in ("one", "two"):
+        channel.queue_bind("usa", "news", key)
+    assert diff("--fix", "bindings", "--yes").code == 0
+    assert diff().code == 0
 
 
 def test_fix_with_nothing_to_unbind_asks_nothing(at: Site) -> None:

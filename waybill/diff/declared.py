@@ -8,7 +8,6 @@ from typing import Any
 
 from celery import Celery
 
-from waybill.check.facts import is_delayed
 from waybill.options import no_new_queues
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.celery_app import record, stable
@@ -44,11 +43,6 @@ class Declared:
     awaited: frozenset[str] = frozenset()
     per_worker: frozenset[str] = frozenset()
     names: CelerysNames = CelerysNames()
-
-    @property
-    def is_delaying(self) -> bool:
-        """Whether the workers declare Celery's native delay, and bind the queues to it."""
-        return any(is_delayed(exchange.name) for exchange in self.exchanges)
 
     def shared(self) -> tuple[Queue, ...]:
         """The queues that every worker declares, under one name."""

@@ -30,7 +30,7 @@ def stale_bindings(declared: Declared, live: LiveFacts) -> Iterator[LiveBinding]
     alike = {likeness(binding) for binding in known if not is_told_by_json(binding.arguments)}
     ours = {("queue", queue.name) for queue in declared.shared()}
     ours |= {("exchange", exchange.name) for exchange in declared.exchanges if not is_delayed(exchange.name)}
-    delayed = frozenset() if declared.is_delaying else frozenset(_delayed(declared))
+    delayed = frozenset(_delayed(declared))
     for one in live.bindings:
         binding = living(one)
         if (binding.destination_type, binding.destination) not in ours or binding in known:
@@ -40,10 +40,7 @@ def stale_bindings(declared: Declared, live: LiveFacts) -> Iterator[LiveBinding]
 
 
 def _delayed(declared: Declared) -> Iterator[Binding]:
-    """The bindings that Celery's native delay would make for those that are declared, here by another application.
-
-    Where the application itself delays, they are among its declarations.
-    """
+    """The bindings that Celery's native delay makes for those that are declared, be it for another application."""
     for binding in declared.bindings:
         key = f"#.{binding.binding_key}"
         yield Binding(DELIVERY, binding.source, key, destination_type="exchange")
