@@ -3,7 +3,8 @@
     declared.py     what the workers declare at their start
     predicted.py    what the broker would answer: new, the same, refused        plan.py
     undeclared.py   what lives and isn't declared                               ways_out.py  text.py
-    unbinding.py  declaring.py   the two that change something: `--fix bindings`, `declare`
+    unbinding.py    which bindings `--fix bindings` may take away
+    declaring.py    `declare`, over AMQP
 
 `difference` is a pure function of the two sides; `waybill.check.live` asks the management API, and only with GET.
 """

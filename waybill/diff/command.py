@@ -17,7 +17,7 @@ from waybill.diff import Declared, Failure, Place, declared_by, difference, text
 from waybill.diff.declaring import Outcome
 from waybill.diff.declaring import declare as declare_on
 from waybill.diff.plan import described, living
-from waybill.diff.unbinding import unbind, unbinding
+from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.management import LiveBinding, Management
 from waybill.topology import DEFAULT_VHOST
@@ -51,22 +51,32 @@ def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: boo
     if yes and fix is None:
         raise click.UsageError("--yes answers the question of --fix bindings, which isn't there")
     app = load(ctx)
-    with Management(management, vhost or vhost_of(app)) as asked:
-        live = live_facts(asked, vhost or vhost_of(app))
+    vhost = vhost or vhost_of(app)
+    with Management(management, vhost) as asked:
+        live = live_facts(asked, vhost)
         plan = difference(declared_by(app), live, Place(_name(ctx), asked.address))
         if not is_json:
             _show(text.text(plan))
-        unbound: list[LiveBinding] = []
-        if fix:
-            chosen = unbinding(plan, live)
-            for binding, reason in chosen.left:
-                terminal.err.print(text.printable(f"left: {text.bound(binding)}: {reason}"), markup=False)
-            if chosen.bindings and (yes or _agreed(len(chosen.bindings))):
-                unbind(asked, chosen.bindings, lambda binding, was: _unbound(unbound, binding, was))
+        unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
     if is_json:
-        found = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
-        click.echo(json.dumps(plan.to_json() | found))
-    return EXIT_OK if plan.without(tuple(unbound)).is_empty else EXIT_FINDINGS
+        fixed = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
+        click.echo(json.dumps(plan.to_json() | fixed))
+    return EXIT_OK if plan.without(unbound).is_empty else EXIT_FINDINGS
+
+
+def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple[LiveBinding, ...]:
+    """Unbind what may be, if it's agreed to; what is unbound."""
+    for binding, reason in chosen.left:
+        _note("left", binding, f": {reason}")
+    if not chosen.bindings or not (is_agreed or _agreed(len(chosen.bindings))):
+        return ()
+    for binding in chosen.bindings:
+        _note("unbound" if management.unbind(binding) else "gone already", binding)
+    return chosen.bindings
+
+
+def _note(word: str, binding: LiveBinding, reason: str = "") -> None:
+    terminal.err.print(text.printable(f"{word}: {text.bound(binding)}{reason}"), markup=False)
 
 
 def vhost_of(app: Celery) -> str:
@@ -95,12 +105,6 @@ def _agreed(count: int) -> bool:
     if not answer:
         raise InputError("--fix bindings asks before it unbinds and nobody answers: expected --yes")
     return answer.strip().lower() in ("y", "yes")
-
-
-def _unbound(unbound: list[LiveBinding], binding: LiveBinding, was_there: bool) -> None:
-    unbound.append(binding)
-    word = "unbound" if was_there else "gone already"
-    terminal.err.print(text.printable(f"{word}: {text.bound(binding)}"), markup=False)
 
 
 @click.command()

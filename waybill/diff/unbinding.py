@@ -1,13 +1,13 @@
-"""`--fix bindings`: take away the stale bindings of a plan, and nothing else."""
+"""`--fix bindings`: which stale bindings of a plan may be taken away so that nothing else goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Plan
-from waybill.management import LiveBinding, Management
+from waybill.management import LiveBinding
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,3 @@ def _reason(binding: LiveBinding, ends: Collection[str]) -> str | None:
     if {".", ".."} & set(binding.path):
         return "the management API has no address for such a name or key"
     return None
-
-
-def unbind(
-    management: Management, bindings: tuple[LiveBinding, ...], said: Callable[[LiveBinding, bool], None]
-) -> None:
-    """Unbind one after the other.
-
-    Args:
-        said: called after each, with whether it was still there.
-
-    Raises:
-        BrokerUnavailable: the management API refuses, or is gone; those that were said are unbound.
-    """
-    for binding in bindings:
-        said(binding, management.unbind(binding))
