@@ -7,7 +7,7 @@ import pytest
 from tests.hostile_api import HOSTILE, SECRET, Answer, Hostile, raw, standing, whole
 from tests.programs import Result, call
 from waybill import management
-from waybill.management import Management
+from waybill.management import LiveConsumer, Management
 
 PACKED = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(SECRET)}\r\n\r\n{SECRET}".encode()
 MORE = (
@@ -57,7 +57,7 @@ def test_declare_says_the_same(one: Hostile) -> None:
 ROWS: tuple[tuple[Answer, str], ...] = (
     (whole("200 OK", '[{"name": 5}]'), "name 5: expected str, got int"),
     (whole("200 OK", '[{"durable": "yes"}]'), "durable 'yes': expected bool, got str"),
-    (whole("200 OK", '[{"arguments": []}]'), r"arguments \[\]: expected dict, got list"),
+    (whole("200 OK", '[{"arguments": [1]}]'), r"arguments \[1\]: expected dict, got list"),
     (whole("200 OK", '[{"messages": null}]'), "messages None: expected int, got NoneType"),
 )
 
@@ -67,6 +67,13 @@ def test_a_row_of_another_kind(answer: Answer, said: str) -> None:
     """`live_facts` makes one line of it."""
     with standing(answer) as url, Management(url) as asked, pytest.raises(TypeError, match=said):
         asked.queues()
+
+
+def test_a_consumer_that_was_not_counted_yet() -> None:
+    """RabbitMQ 4.3.6 says this of a consumer for its first seconds."""
+    row = '{"queue": {"name": "q"}, "consumer_tag": "t", "prefetch_count": 4, "ack_required": true, "arguments": [], '
+    with standing(whole("200 OK", f'[{row} "channel_details": []}}]')) as url, Management(url) as asked:
+        assert asked.consumers() == [LiveConsumer("q", "t", 4, True)]
 
 
 # Arguments -> what the line says

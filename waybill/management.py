@@ -67,14 +67,14 @@ class LiveBinding:
 class LiveConsumer:
     """A consumer as GET /api/consumers tells it; `connection_name` is `address:port -> address:port`.
 
-    It is empty while its channel is being closed.
+    It is empty until the broker has counted its channel, and while that is being closed.
     """
 
     queue: str
     consumer_tag: str
     prefetch_count: int
     ack_required: bool
-    connection_name: str
+    connection_name: str = ""
 
 
 class Management:
@@ -228,10 +228,12 @@ def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
         TypeError: a column holds something else than RabbitMQ would put there.
     """
     known = {field.name: KINDS[str(field.type)] for field in fields(kind)}
-    for name, expected in known.items():
-        if name in row and not isinstance(row[name], expected):
-            raise TypeError(f"{name} {row[name]!r}: expected {expected.__name__}, got {type(row[name]).__name__}")
-    return {name: row[name] for name in known if name in row}
+    # Erlang's empty list may stand for an empty table.
+    found = {name: row[name] for name, expected in known.items() if name in row and (expected, row[name]) != (dict, [])}
+    for name, value in found.items():
+        if not isinstance(value, known[name]):
+            raise TypeError(f"{name} {value!r}: expected {known[name].__name__}, got {type(value).__name__}")
+    return found
 
 
 KINDS: Mapping[str, type] = {"str": str, "bool": bool, "int": int, "Mapping[str, Any]": dict}
