@@ -233,7 +233,7 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
-    if _is_refused_to(channel, queue, is_exclusive=method.exclusive):
+    if _is_refused(queue, is_exclusive=method.exclusive):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
     consumer = channel.consumers[tag] = Consumer(
         tag,
@@ -247,10 +247,10 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     queue.subscribe(consumer)
 
 
-def _is_refused_to(channel: Channel, queue: Queue, *, is_exclusive: bool) -> bool:
-    """Whether exclusive consumption keeps a new consumer out, as each type of queue sees it."""
-    if queue.is_quorum:  # it looks no further than the channel, and only at one who wants to be alone
-        return is_exclusive and any(one.channel is channel for one in queue.consumers.listed)
+def _is_refused(queue: Queue, *, is_exclusive: bool) -> bool:
+    """Whether exclusive consumption keeps a new consumer out: rabbit_amqqueue_process.erl, check_exclusive_access."""
+    if queue.is_quorum:  # rabbit_quorum_queue.erl only notes the flag
+        return False
     if is_exclusive:
         return queue.is_single_active or len(queue.consumers) > 0
     return queue.consumers.is_exclusively_held()
