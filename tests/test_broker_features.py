@@ -233,6 +233,22 @@ def test_exclusive_consumers_of_a_quorum_queue_take_turns(wire: Wire) -> None:
         assert {wire.wait_for("Basic.Deliver").method.consumer_tag for _ in range(2)} == {"a", "b"}
 
 
+@pytest.mark.parametrize(("kind", "deliveries"), [("classic", [False]), ("quorum", [False, True])])
+def test_what_comes_back_to_a_full_queue_may_find_a_consumer_first(
+    wire: Wire, kind: str, deliveries: list[bool]
+) -> None:
+    with lasting(wire, {"x-queue-type": kind, "x-max-length": 0}) as queue:
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        publish(wire, queue, b"m")
+        for is_redelivered in deliveries:
+            delivered = wire.wait_for("Basic.Deliver").method
+            assert delivered.redelivered is is_redelivered
+            wire.send(1, Basic.Nack(delivered.delivery_tag))
+        if kind == "classic":
+            publish(wire, queue, b"later")
+            assert wire.wait_for("Basic.Deliver").body == b"later"
+
+
 def test_a_direct_reply_that_comes_too_late_is_lost_and_one_to_nobody_returned(wire: Wire) -> None:
     pseudo = "amq.rabbitmq.reply-to"
     queue = declare(wire)

@@ -166,6 +166,7 @@ class Deliveries:
         for _, _, consumer in settled:
             queue.free(consumer)
         queue.dispatch()
+        queue.trim()
 
     def take_all(self) -> dict[int, Unacked]:
         """Take everything that has not been settled."""

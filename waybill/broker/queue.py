@@ -9,6 +9,7 @@ The laws are RabbitMQ 4.3's, measured, where no other source is named:
   keeps its time.
 - `x-max-length` counts waiting messages. `drop-head` drops the one that would leave next, so with priorities a
   high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
+  What comes back is counted before a consumer may have it, in a quorum queue afterwards (rabbit_fifo.erl, checkout).
 - A quorum queue counts a return as failed after `basic.reject` and after a lost channel, not after `basic.nack`
   or `basic.recover`; above the delivery limit the message is dead-lettered.
 """
@@ -103,8 +104,7 @@ class Queue:
         self.ready.add(entry)
         if entry.expires_at is not None:
             self.expire()
-        if self._is_bounded:
-            self._trim()
+        self.trim()
         return True
 
     def _entry(self, message: Message) -> Entry:
@@ -133,7 +133,10 @@ class Queue:
             return _is_above(count, self._max_length) or _is_above(size, self._max_bytes)
         return _is_above(count + 1, self._max_length) or _is_above(size + self.ready.size_of(message), self._max_bytes)
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
+        """Drop what waits above the bounds of a queue that drops."""
+        if not self._is_bounded:
+            return
         if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
             return
         ready = self.ready
@@ -261,8 +264,8 @@ class Queue:
             self.ready.put_back(entry)
         if not self.is_deleted:
             self.expire()
-            if self._is_bounded:
-                self._trim()
+            if not self.is_quorum:
+                self.trim()
 
     def purge(self) -> int:
         """Drop what waits; returns how many that were."""
