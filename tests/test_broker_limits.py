@@ -245,6 +245,48 @@ def test_a_closed_connection_leaves_nothing_behind() -> None:
     )
 
 
+def test_a_headers_table_that_cannot_be_read_harms_no_other() -> None:
+    node = Node()
+    guilty, other = logged_in(node), logged_in(node)
+    letters = {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
+    for method in (
+        commands.Queue.Declare(queue="letters"),
+        commands.Queue.Declare(queue="dying", arguments=letters),
+        commands.Queue.Declare(queue="quorum", durable=True, arguments={"x-queue-type": "quorum"}),
+        commands.Basic.Consume(queue="letters"),
+        commands.Basic.Consume(queue="quorum"),
+    ):
+        other.receive(frame.marshal(method, 1))
+    table = b"\x01a\x00"  # a field of a type that AMQP does not have
+    content = pack(">HHQHI", 60, 0, 1, 0x2000, len(table)) + table
+    for queue in ("dying", "quorum"):
+        publish = frame.marshal(PUBLISH(routing_key=queue), 1)
+        guilty.receive(publish + pack(">BHI", 2, 1, len(content)) + content + b"\xce\x03\0\1\0\0\0\1m\xce")
+    assert guilty.state is State.RUNNING
+    guilty.lost()
+    node.now = 1.0
+    node.on_time()
+    assert b"x-death" in other.take_out()
+    other.receive(frame.marshal(commands.Basic.Nack(0, multiple=True), 1))
+    assert b"x-acquired-count" in other.take_out()
+    assert other.state is State.RUNNING
+    assert not other.channels[1].is_closing
+
+
+def test_a_fault_in_a_timer_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    arguments = {"x-message-ttl": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
+    with Broker() as broker, Wire(broker.url) as wire:
+        wire.open_channel()
+        wire.call(1, commands.Queue.Declare(queue="letters"))
+        wire.call(1, commands.Queue.Declare(queue="dying", arguments=arguments))
+        wire.call(1, commands.Basic.Consume(queue="letters", no_ack=True))
+        assert broker._loop is not None
+        broker._loop.call_soon_threadsafe(broker.node.wake_at, "fault", 0.0, {}.popitem)
+        wire.publish(1, PUBLISH(routing_key="dying"), b"m")
+        assert wire.wait_for("Basic.Deliver").body == b"m"
+    assert "a timer has met a fault" in caplog.text
+
+
 def test_queues_that_come_and_go_leave_no_timers() -> None:
     node = Node()
     connection = logged_in(node)

@@ -158,9 +158,15 @@ def _split(payload: bytes) -> dict[int, bytes | None]:
 
 
 def headers_of(payload: bytes) -> dict[str, tables.Field]:
-    """The fields of the headers table, empty where there is none."""
+    """The fields of the headers table, empty where there is none or none that can be read.
+
+    Whoever sent such a table may be gone: what becomes of its message is not to be an error of others.
+    """
     part = _split(payload).get(HEADERS)
-    return {} if part is None else tables.fields(part[4:])
+    try:
+        return {} if part is None else tables.fields(part[4:])
+    except (tables.TableError, IndexError):
+        return {}
 
 
 def with_headers(payload: bytes, entries: list[tuple[str, bytes]], **also: bytes | None) -> bytes:

@@ -222,7 +222,10 @@ class Broker:
     def _on_time(self) -> None:
         self._timer = None
         self._tick()
-        self.node.on_time()
+        try:
+            self.node.on_time()
+        except Exception:
+            LOG.exception("a timer has met a fault of the embedded broker; the others go on")
         self.flush()
 
     def opened(self, one: _Socket) -> Connection | None:
