@@ -1,4 +1,4 @@
-"""Broken frames, as many as fit into half a minute; `python -m tests.fuzz` sends more."""
+"""A million broken and whole frames in every run; `python -m tests.fuzz` sends more."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 from tests.fuzz import fuzz
 
-FRAMES = 1_000_000
-SECONDS = 15.0
+FRAMES = 500_000
+"""For each seed; ten seconds of one core."""
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_broken_frames_never_break_the_broker(seed: int) -> None:
-    assert fuzz(FRAMES, seed, SECONDS) > 1000
+    assert fuzz(FRAMES, seed) >= FRAMES

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from enum import Enum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from struct import Struct
 
@@ -52,8 +53,9 @@ CAPABILITIES = (
 _LONG = Struct(">I")
 
 
+@cache  # the version is read from the installed package's files: far slower than all the rest of a handshake
 def start_frame() -> bytes:
-    """`connection.start`."""
+    """`connection.start`, the same for everyone."""
     capabilities = tables.table((name, tables.boolean(True)) for name in CAPABILITIES)
     properties = tables.join(
         [
