@@ -6,7 +6,6 @@ Each case runs on the embedded broker and on RabbitMQ, where its plugins are ena
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -153,100 +152,6 @@ def test_an_exclusive_queue_ends_with_its_connection(wire: Wire) -> None:
         queue = declare(other)
         other.call(0, commands.Connection.Close(200, "", 0, 0))
     assert wire.call(1, Queue.Declare(queue=queue, passive=True)).method.reply_code == 404
-
-
-EXCLUSIVE_CONSUMERS = [
-    # type, single active consumer, is the first exclusive, is the second, what they are answered
-    ("classic", False, False, False, "taken taken"),
-    ("classic", False, False, True, "taken refused"),
-    ("classic", False, True, False, "taken refused"),
-    ("classic", False, True, True, "taken refused"),
-    ("classic", True, False, False, "taken taken"),
-    ("classic", True, False, True, "taken refused"),
-    ("classic", True, True, False, "refused taken"),
-    ("classic", True, True, True, "refused refused"),
-    ("quorum", False, False, True, "taken taken"),
-    ("quorum", False, True, False, "taken taken"),
-    ("quorum", False, True, True, "taken taken"),
-    ("quorum", True, False, True, "taken taken"),
-    ("quorum", True, True, False, "taken taken"),
-    ("quorum", True, True, True, "taken taken"),
-]
-"""Measured on RabbitMQ 4.3.6: it asks neither which channel or connection the first is on, nor for acknowledgements."""
-
-
-@pytest.mark.parametrize(("first_no_ack", "second_no_ack"), [(False, False), (True, True), (False, True)])
-@pytest.mark.parametrize("other", ["same channel", "other channel", "other connection"])
-@pytest.mark.parametrize(("kind", "is_single", "first", "second", "answers"), EXCLUSIVE_CONSUMERS)
-def test_an_exclusive_consumer_is_alone_on_a_classic_queue_only(
-    wire: Wire,
-    kind: str,
-    is_single: bool,
-    first: bool,
-    second: bool,
-    answers: str,
-    other: str,
-    first_no_ack: bool,
-    second_no_ack: bool,
-) -> None:
-    with lasting(wire, {"x-queue-type": kind, "x-single-active-consumer": is_single}) as queue, Wire(wire.url) as apart:
-        wire.open_channel(2)
-        apart.open_channel(1)
-        at, channel = (apart, 1) if other == "other connection" else (wire, 2 if other == "other channel" else 1)
-        one = consume(wire, 1, queue, exclusive=first, no_ack=first_no_ack)
-        assert f"{one} {consume(at, channel, queue, exclusive=second, no_ack=second_no_ack)}" == answers
-
-
-def consume(wire: Wire, channel: int, queue: str, **options: Any) -> str:
-    """Whether a consumer is taken or refused; a channel that was closed for it is opened again."""
-    answer = wire.call(channel, Basic.Consume(queue=queue, **options))
-    if answer.name == "Basic.ConsumeOk":
-        return "taken"
-    assert answer.method.reply_code == 403
-    assert (
-        answer.method.reply_text == f"ACCESS_REFUSED - queue '{queue}' in vhost '{wire.address.vhost}' in exclusive use"
-    )
-    wire.send(channel, commands.Channel.CloseOk())
-    wire.open_channel(channel)
-    return "refused"
-
-
-@contextmanager
-def lasting(wire: Wire, arguments: dict[str, Any]) -> Iterator[str]:
-    """A durable queue, as quorum queues are; deleted at the end."""
-    name = fresh()
-    assert wire.call(1, Queue.Declare(queue=name, durable=True, arguments=arguments)).name == "Queue.DeclareOk"
-    try:
-        yield name
-    finally:
-        with Wire(wire.url) as last:
-            last.open_channel()
-            last.call(1, Queue.Delete(queue=name))
-
-
-def test_exclusive_consumers_of_a_quorum_queue_take_turns(wire: Wire) -> None:
-    with lasting(wire, {"x-queue-type": "quorum"}) as queue:
-        for tag in ("a", "b"):
-            wire.call(1, Basic.Consume(queue=queue, consumer_tag=tag, exclusive=True, no_ack=True))
-        for body in (b"1", b"2"):
-            publish(wire, queue, body)
-        assert {wire.wait_for("Basic.Deliver").method.consumer_tag for _ in range(2)} == {"a", "b"}
-
-
-@pytest.mark.parametrize(("kind", "deliveries"), [("classic", [False]), ("quorum", [False, True])])
-def test_what_comes_back_to_a_full_queue_may_find_a_consumer_first(
-    wire: Wire, kind: str, deliveries: list[bool]
-) -> None:
-    with lasting(wire, {"x-queue-type": kind, "x-max-length": 0}) as queue:
-        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
-        publish(wire, queue, b"m")
-        for is_redelivered in deliveries:
-            delivered = wire.wait_for("Basic.Deliver").method
-            assert delivered.redelivered is is_redelivered
-            wire.send(1, Basic.Nack(delivered.delivery_tag))
-        if kind == "classic":
-            publish(wire, queue, b"later")
-            assert wire.wait_for("Basic.Deliver").body == b"later"
 
 
 def test_a_direct_reply_that_comes_too_late_is_lost_and_one_to_nobody_returned(wire: Wire) -> None:

@@ -27,8 +27,8 @@ class Home:
     wakes: list[float] = field(default_factory=list)
     bytes_held: int = 0
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
-        del queue, was_delivered
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
+        del queue, failures
         self.letters.append((message.body, reason))
 
     def wake_at(self, queue: Queue, when: float) -> None:

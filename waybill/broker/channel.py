@@ -12,6 +12,7 @@ from waybill.broker.publisher import Publisher
 
 if TYPE_CHECKING:
     from waybill.broker.connection import Connection
+    from waybill.broker.queue import Queue
     from waybill.broker.vhost import VHost
 
 
@@ -72,17 +73,24 @@ class Channel:
 
     def end(self) -> None:
         """The channel is over: its consumers leave, what was not settled goes back."""
+        self.give_back(self.leave())
+
+    def leave(self) -> list[Queue]:
+        """The channel's consumers leave; returns the queues that are over with them."""
         self.is_closing = True
         consumers, self.consumers = self.consumers, {}
         for consumer in consumers.values():
             consumer.is_gone = True
-        leaving = [(one.queue, one.queue.unsubscribe(one)) for one in consumers.values()]
+        return [one.queue for one in consumers.values() if one.queue.unsubscribe(one)]
+
+    def give_back(self, over: list[Queue]) -> None:
+        """What was not settled goes back, and the queues that are over go."""
         unsettled = self.deliveries.take_all()
         for _, taken in self.deliveries.held or ():
             unsettled |= taken
         self.deliveries.apply("fail", dict(sorted(unsettled.items())))
-        for queue, is_over in leaving:
-            if is_over and not queue.is_deleted:
+        for queue in over:
+            if not queue.is_deleted:
                 self.vhost.delete_queue(queue)
         self.drop_reply_consumer()
 

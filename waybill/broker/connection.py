@@ -337,10 +337,13 @@ class Connection:
         self.node.wake_at(self, self.node.now + self.node.limits.silent_close, self.finish)
 
     def _end(self) -> None:
-        """Leave everything that was open: channels first, then the exclusive queues."""
-        for channel in tuple(self.channels.values()):
-            if not channel.is_closing:
-                channel.end()
+        """Leave everything that was open: channels first, then the exclusive queues.
+
+        All of its consumers leave before anything goes back, or one that is about to leave would be given it.
+        """
+        left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
+        for channel, over in left:
+            channel.give_back(over)
         self.channels.clear()
         for queue in tuple(self.owned):
             queue_home = self._vhost()

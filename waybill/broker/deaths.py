@@ -29,7 +29,7 @@ def bury(
     key: str | None,
     wall: float,
     *,
-    was_delivered: bool,
+    failures: int,
 ) -> Message:
     """The message as it goes to the dead-letter exchange.
 
@@ -38,7 +38,7 @@ def bury(
         exchange: the dead-letter exchange.
         key: the dead-letter routing key, or None where the message keeps its own.
         wall: seconds since 1970.
-        was_delivered: a consumer has had it.
+        failures: of its deliveries so far.
     """
     deaths = record(message, queue, reason, wall)
     keys = (key,) if key is not None else message.all_keys
@@ -55,7 +55,7 @@ def bury(
         keys if len(keys) > 1 else None,
         message.hidden,
         deaths,
-        message.is_redelivered or was_delivered,
+        failures,
     )
 
 
@@ -86,7 +86,9 @@ def _rewritten(message: Message, deaths: tuple[Death, ...]) -> bytes:
     first = message.deaths[-1] if message.deaths else deaths[0]
     if message.deaths:
         first = _first(message)
-    entries = [*kept, ("x-death", history), *_ends("first", first), *_ends("last", deaths[0])]
+    # A death that happens again keeps its first exchange in the history, and names the latest here.
+    ends = (*_ends("first", first, first.exchange), *_ends("last", deaths[0], message.exchange))
+    entries = [*kept, ("x-death", history), *ends]
     return with_headers(message.header, entries, expiration=None)
 
 
@@ -97,9 +99,9 @@ def _first(message: Message) -> Death:
     return next(death for death in message.deaths if death.queue == queue and death.reason == reason)
 
 
-def _ends(which: str, death: Death) -> list[tuple[str, bytes]]:
+def _ends(which: str, death: Death, exchange: str) -> list[tuple[str, bytes]]:
     return [
-        (f"x-{which}-death-exchange", tables.long_string(death.exchange)),
+        (f"x-{which}-death-exchange", tables.long_string(exchange)),
         (f"x-{which}-death-queue", tables.long_string(death.queue)),
         (f"x-{which}-death-reason", tables.long_string(death.reason)),
     ]

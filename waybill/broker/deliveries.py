@@ -22,8 +22,9 @@ Unacked = tuple[Entry, "Queue", Consumer | None]
 """A delivery that has not been settled; without a consumer it was a `basic.get`."""
 
 Settlement = tuple[str, dict[int, Unacked]]
-"""What has become of deliveries: `ack`; `discard`; `return` and `fail`, which put back, see `Deliveries.apply`."""
+"""What has become of deliveries: `ack`, `discard`, `reject`, `return` or `fail`, see `Deliveries.apply`."""
 
+_OUTCOMES = {(NACK, True): "return", (NACK, False): "discard", (REJECT, True): "fail", (REJECT, False): "reject"}
 _TAG = Struct(">QB")
 _DELIVER = b"\x00\x3c\x00\x3c"
 _GET_OK = b"\x00\x3c\x00\x47"
@@ -57,7 +58,7 @@ class Deliveries:
             self.unacked[tag] = (entry, queue, consumer)
         message = entry.message
         if entry.acquired or entry.was_seen:
-            header = counted(entry) if queue.is_quorum and entry.acquired else message.header
+            header = counted(entry) if queue.is_quorum else message.header
             self._send(consumer.tag_bytes, tag, True, message, header)
         else:
             self._send(consumer.tag_bytes, tag, False, message, message.header)
@@ -92,7 +93,7 @@ class Deliveries:
         if not no_ack:
             self.unacked[tag] = (entry, queue, None)
         message, channel = entry.message, self._channel
-        header = counted(entry) if entry.acquired and queue.is_quorum else message.header
+        header = counted(entry) if entry.is_redelivered and queue.is_quorum else message.header
         method = b"".join(
             (_GET_OK, _TAG.pack(tag, entry.is_redelivered), message.address, queue.ready.count.to_bytes(4, "big"))
         )
@@ -121,7 +122,7 @@ class Deliveries:
         outcome = "ack"
         if index != ACK:
             is_requeued = bits & 1 if index == REJECT else bits & 2
-            outcome = ("return" if index == NACK else "fail") if is_requeued else "discard"
+            outcome = _OUTCOMES[index, bool(is_requeued)]
         taken = self._collect(tag, index, is_multiple=index != REJECT and bool(bits & 1))
         if self.held is not None:
             self.held.append((outcome, taken))
@@ -143,7 +144,7 @@ class Deliveries:
         """Tell the queues what has become of deliveries.
 
         Args:
-            outcome: `ack`; `discard`; `return` and `fail` put back, the second counts against a delivery limit.
+            outcome: `ack`; `discard` and `reject` end, `return` and `fail` put back, the second of each is a failure.
         """
         if outcome == "ack":
             for entry, queue, consumer in taken.values():
@@ -159,14 +160,20 @@ class Deliveries:
     @staticmethod
     def _put_back(queue: Queue, settled: list[Unacked], outcome: str) -> None:
         entries = [entry for entry, _, _ in settled]
-        if outcome == "discard":
-            queue.discard(entries)
+        if outcome in ("discard", "reject"):
+            queue.discard(entries, is_failure=outcome == "reject")
         else:
             queue.requeue(entries, is_failure=outcome == "fail")
         for _, _, consumer in settled:
             queue.free(consumer)
         queue.dispatch()
         queue.trim()
+
+    def pass_on(self, former: Consumer, consumer: Consumer) -> int:
+        """What a former consumer has out is another's now; returns how many deliveries."""
+        found = {tag: (entry, queue, consumer) for tag, (entry, queue, one) in self.unacked.items() if one is former}
+        self.unacked |= found
+        return len(found)
 
     def take_all(self) -> dict[int, Unacked]:
         """Take everything that has not been settled."""
@@ -180,7 +187,7 @@ class Deliveries:
 
 def counted(entry: Entry) -> bytes:
     """The header of a message that a quorum queue delivers again."""
-    counts = [("x-acquired-count", long_integer(entry.acquired))]
+    counts = [("x-acquired-count", long_integer(entry.acquired or entry.failures))]
     if entry.failures:
         counts.append(("x-delivery-count", long_integer(entry.failures)))
     return with_counts(entry.message.header, tuple(counts))

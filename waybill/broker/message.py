@@ -21,7 +21,7 @@ class Message:
         expiration: milliseconds, None where it has none of its own.
         keys: every routing key, those in CC and BCC included, where there is more than one.
         hidden: the keys that came from BCC, which nobody is shown.
-        is_redelivered: a consumer of another queue has had it before; RabbitMQ does not forget it.
+        failures: of its deliveries from the queues that it was dead-lettered from; RabbitMQ does not forget them.
         deaths: what dead-lettering has recorded, newest first.
     """
 
@@ -31,10 +31,10 @@ class Message:
         "deaths",
         "exchange",
         "expiration",
+        "failures",
         "header",
         "hidden",
         "is_persistent",
-        "is_redelivered",
         "keys",
         "priority",
         "routing_key",
@@ -53,7 +53,7 @@ class Message:
         keys: tuple[str, ...] | None = None,
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
-        is_redelivered: bool = False,
+        failures: int = 0,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -66,7 +66,7 @@ class Message:
         self.keys = keys
         self.hidden = hidden
         self.deaths = deaths
-        self.is_redelivered = is_redelivered
+        self.failures = failures
 
     @property
     def all_keys(self) -> tuple[str, ...]:

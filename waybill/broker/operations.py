@@ -100,7 +100,6 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
         declaration = Declaration(name, method.durable, method.exclusive, method.auto_delete, method.arguments)
         queue = vhost.declare_queue(declaration, channel.connection)
     channel.last_queue = queue.name
-    queue.expire()
     return None if method.nowait else _declared(queue.name, queue.ready.count, queue.active_consumers)
 
 
@@ -150,7 +149,6 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
     if queue is None:
         return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
     vhost.check_access(queue, channel.connection)
-    queue.expire()
     if queue.is_quorum and (method.if_empty or method.if_unused):
         flag = "if-unused" if method.if_unused else "if-empty"
         raise ProtocolRefusal(

@@ -170,8 +170,8 @@ def headers_of(payload: bytes) -> dict[str, tables.Field]:
 
 
 def with_headers(payload: bytes, entries: list[tuple[str, bytes]], **also: bytes | None) -> bytes:
-    """The same header with this headers table; `expiration=None` takes the expiration away as well."""
-    data = tables.join(entries)
+    """The same header with this headers table, sorted; `expiration=None` takes the expiration away as well."""
+    data = tables.join(sorted(entries))
     changes: dict[int, bytes | None] = {HEADERS: _LONG.pack(len(data)) + data}
     if "expiration" in also:
         changes[EXPIRATION] = also["expiration"]

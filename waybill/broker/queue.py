@@ -6,12 +6,14 @@ its `Home`, to dead-letter a message, to be called again at a time, and to accou
 The laws are RabbitMQ 4.3's, measured, where no other source is named:
 
 - A message expires only as the head of its queue, in a quorum queue as the head of its priority; a requeued one
-  keeps its time.
+  keeps its time. A classic queue looks at its head when it comes to be one by another's leaving, or alone, and not
+  when it comes by a higher priority (rabbit_amqqueue_process.erl, deliver_or_enqueue).
 - `x-max-length` counts waiting messages. `drop-head` drops the one that would leave next, so with priorities a
   high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
   What comes back is counted before a consumer may have it, in a quorum queue afterwards (rabbit_fifo.erl, checkout).
-- A quorum queue counts a return as failed after `basic.reject` and after a lost channel, not after `basic.nack`
-  or `basic.recover`; above the delivery limit the message is dead-lettered.
+- A delivery has failed after `basic.reject` and after a lost channel, not after `basic.nack` or `basic.recover`. A
+  quorum queue dead-letters a message with more failures than its delivery limit, those before a dead-lettering
+  included, and shows their number; a classic queue hands the number on.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Home(Protocol):
     def now(self) -> float:
         """The clock, in seconds that only grow."""
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
         """Take a message that left the queue for no consumer."""
 
     def wake_at(self, queue: Queue, when: float) -> None:
@@ -67,6 +69,8 @@ class Queue:
         self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
         self._gets_out = 0
+        self._leaving: list[Consumer] = []
+        """Cancelled consumers whose deliveries are not settled yet."""
         self.is_deleted = False
         self.dead_letter_exchange = declaration.dead_letter_exchange
         self.dead_letter_key = declaration.dead_letter_routing_key
@@ -90,21 +94,23 @@ class Queue:
         """Take a message; False where the queue is full and says so to the publisher."""
         if self._is_bounded and self._overflow != "drop-head" and self._is_full_for(message):
             if self._overflow == "reject-publish-dlx":
-                self.home.dead_letter(self, message, deaths.MAXLEN, was_delivered=False)
+                self.home.dead_letter(self, message, deaths.MAXLEN, failures=message.failures)
             return False
         entry = self._entry(message)
+        entry.was_seen = self.is_quorum and entry.failures > 0  # a classic queue looks when the message has waited
         self.home.account(len(message.body))
         if not self.ready.count:
             consumer = self.consumers.next()
             if consumer is not None:
                 self._hand_over(consumer, entry)
                 return True
-        # RabbitMQ remembers earlier deliveries of a dead letter only once it has waited in the queue.
-        entry.was_seen = message.is_redelivered
+        entry.was_seen = entry.failures > 0
         self.ready.add(entry)
-        if entry.expires_at is not None:
+        if self.is_quorum:
             self.expire()
-        self.trim()
+            self.trim()
+        elif self.trim() or self.ready.count == 1:
+            self.expire()
         return True
 
     def _entry(self, message: Message) -> Entry:
@@ -133,15 +139,17 @@ class Queue:
             return _is_above(count, self._max_length) or _is_above(size, self._max_bytes)
         return _is_above(count + 1, self._max_length) or _is_above(size + self.ready.size_of(message), self._max_bytes)
 
-    def trim(self) -> None:
-        """Drop what waits above the bounds of a queue that drops."""
+    def trim(self) -> bool:
+        """Drop what waits above the bounds of a queue that drops; whether there was something."""
         if not self._is_bounded:
-            return
+            return False
         if self._overflow != "drop-head" and not (self.is_quorum and self._overflow == "reject-publish-dlx"):
-            return
+            return False
         ready = self.ready
+        before = ready.count
         while ready.count and (_is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)):
             self._lose(ready.pop(), deaths.MAXLEN)
+        return ready.count < before
 
     # deliver
 
@@ -187,7 +195,15 @@ class Queue:
         entry.acquired += 1
 
     def subscribe(self, consumer: Consumer) -> None:
-        """A consumer joins; its first deliveries follow with `dispatch`."""
+        """A consumer joins; its first deliveries follow with `dispatch`.
+
+        A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same.
+        """
+        for former in self._leaving if self.is_quorum else ():
+            if former.channel is consumer.channel and former.tag == consumer.tag:
+                self._leaving.remove(former)
+                consumer.unacked = consumer.channel.deliveries.pass_on(former, consumer)
+                break
         self.consumers.add(consumer)
 
     def unsubscribe(self, consumer: Consumer) -> bool:
@@ -197,6 +213,8 @@ class Queue:
             Whether the queue, being auto-delete and now without consumers, is to be deleted.
         """
         self.consumers.remove(consumer)
+        if consumer.unacked:
+            self._leaving.append(consumer)
         if self.is_single_active:
             self.dispatch()
         if len(self.consumers):
@@ -214,11 +232,13 @@ class Queue:
     def active_consumers(self) -> int:
         """How many consumers `queue.declare-ok` counts.
 
-        On a quorum queue a `basic.get` is one until it is settled; those that wait for a single active one are none.
+        On a quorum queue a `basic.get` is one until it is settled, and a cancelled one until its deliveries are; those
+        that wait for a single active one are none.
         """
         if not self.is_quorum:
             return len(self.consumers)
-        return min(len(self.consumers), 1) if self.is_single_active else len(self.consumers) + self._gets_out
+        active = min(len(self.consumers), 1) if self.is_single_active else len(self.consumers)
+        return active + len(self._leaving) + self._gets_out
 
     # settle
 
@@ -234,33 +254,37 @@ class Queue:
             self._gets_out -= 1
             return
         consumer.unacked -= 1
+        if consumer.is_gone:
+            if not consumer.unacked and consumer in self._leaving:
+                self._leaving.remove(consumer)
+            return
         if self.is_single_active:
             self.consumers.settled()
         if not consumer.is_in_turn:
             self.wake(consumer)
 
-    def discard(self, entries: Iterable[Entry]) -> None:
+    def discard(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
         """Deliveries are rejected for good."""
         for entry in entries:
             self.unacked -= 1
+            entry.failures += is_failure
             self._lose(entry, deaths.REJECTED)
 
     def requeue(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
         """Deliveries come back, in the order in which they are given.
 
         Args:
-            is_failure: a quorum queue counts it against the delivery limit.
+            is_failure: it counts, in a quorum queue against the delivery limit.
         """
         for entry in entries:
             self.unacked -= 1
             if self.is_deleted:
                 self.home.account(-len(entry.message.body))
                 continue
-            if self.is_quorum and is_failure:
-                entry.failures += 1
-                if 0 <= self._delivery_limit < entry.failures:
-                    self._lose(entry, deaths.DELIVERY_LIMIT)
-                    continue
+            entry.failures += is_failure
+            if self.is_quorum and is_failure and 0 <= self._delivery_limit < entry.failures:
+                self._lose(entry, deaths.DELIVERY_LIMIT)
+                continue
             self.ready.put_back(entry)
         if not self.is_deleted:
             self.expire()
@@ -277,7 +301,7 @@ class Queue:
     def _lose(self, entry: Entry, reason: str) -> None:
         self.home.account(-len(entry.message.body))
         if self.dead_letter_exchange is not None and not self.is_deleted:
-            self.home.dead_letter(self, entry.message, reason, was_delivered=entry.is_redelivered)
+            self.home.dead_letter(self, entry.message, reason, failures=entry.failures)
 
     # time
 

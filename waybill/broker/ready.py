@@ -28,8 +28,8 @@ class Entry:
 
     Attributes:
         acquired: deliveries from this queue so far.
-        failures: those that count against a delivery limit.
-        was_seen: it is a dead letter that a consumer of another queue has had.
+        failures: those that count against a delivery limit, and those in the queues it was dead-lettered from.
+        was_seen: it is a dead letter whose deliveries have failed before, and this queue looks at that.
     """
 
     __slots__ = ("acquired", "expires_at", "failures", "message", "position", "priority", "was_seen")
@@ -40,7 +40,7 @@ class Entry:
         self.priority = priority
         self.expires_at = expires_at
         self.acquired = 0
-        self.failures = 0
+        self.failures = message.failures
         self.was_seen = False
 
     @property

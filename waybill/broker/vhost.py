@@ -11,7 +11,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from waybill.broker import deaths
@@ -39,6 +39,8 @@ FOREIGN_TYPES = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-de
 """Exchange types that the engine knows for what they may reach, and this broker cannot run."""
 
 NO_STREAMS = "queue type stream is not part of waybill's embedded broker, use RabbitMQ"
+
+_AT_ONCE = nullcontext()
 
 
 class VHost:
@@ -260,19 +262,20 @@ class VHost:
             self.histories.passed(message, self.router)
         is_taken = True
         queues = self.queues
-        for name in names:
-            queue = queues.get(name)
-            if queue is not None and not queue.publish(message):
-                is_taken = False
+        with _AT_ONCE if len(names) < 2 else self.letters_wait():  # a letter never comes before the message itself
+            for name in names:
+                queue = queues.get(name)
+                if queue is not None and not queue.publish(message):
+                    is_taken = False
         return is_taken
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, was_delivered: bool) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
         """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""
         exchange = queue.dead_letter_exchange
         if exchange is None:
             return
         key = queue.dead_letter_key
-        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, was_delivered=was_delivered)
+        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, failures=failures)
         self._letters.append((letter, reason))
         with self.letters_wait():
             pass

@@ -1,0 +1,292 @@
+"""Classic and quorum queues beside each other: exclusive consumers, full queues, deliveries that failed.
+
+Every row was measured on RabbitMQ 4.3.6 and is asked of it again, where it's at hand, and of the embedded broker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pamqp import commands
+
+from tests.broker_support import BROKERS, broker_url, embedded_url, fresh
+from tests.wire import Arrived, Wire
+
+PATIENCE = 10.0
+Basic, Queue = commands.Basic, commands.Queue
+
+
+@pytest.fixture(params=BROKERS)
+def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    for url in broker_url(request):
+        with Wire(url) as made:
+            made.open_channel()
+            yield made
+
+
+def publish(wire: Wire, key: str, body: bytes, **properties: Any) -> None:
+    wire.publish(1, Basic.Publish(routing_key=key), body, **properties)
+
+
+@contextmanager
+def lasting(wire: Wire, arguments: dict[str, Any]) -> Iterator[str]:
+    """A durable queue, as quorum queues are; deleted at the end."""
+    name = fresh()
+    assert wire.call(1, Queue.Declare(queue=name, durable=True, arguments=arguments)).name == "Queue.DeclareOk"
+    try:
+        yield name
+    finally:
+        with Wire(wire.url) as last:
+            last.open_channel()
+            last.call(1, Queue.Delete(queue=name))
+
+
+EXCLUSIVE_CONSUMERS = [
+    # type, single active consumer, is the first exclusive, is the second, what they are answered
+    ("classic", False, False, False, "taken taken"),
+    ("classic", False, False, True, "taken refused"),
+    ("classic", False, True, False, "taken refused"),
+    ("classic", False, True, True, "taken refused"),
+    ("classic", True, False, False, "taken taken"),
+    ("classic", True, False, True, "taken refused"),
+    ("classic", True, True, False, "refused taken"),
+    ("classic", True, True, True, "refused refused"),
+    ("quorum", False, False, True, "taken taken"),
+    ("quorum", False, True, False, "taken taken"),
+    ("quorum", False, True, True, "taken taken"),
+    ("quorum", True, False, True, "taken taken"),
+    ("quorum", True, True, False, "taken taken"),
+    ("quorum", True, True, True, "taken taken"),
+]
+"""Measured on RabbitMQ 4.3.6: it asks neither which channel or connection the first is on, nor for acknowledgements."""
+
+
+@pytest.mark.parametrize(("first_no_ack", "second_no_ack"), [(False, False), (True, True), (False, True)])
+@pytest.mark.parametrize("other", ["same channel", "other channel", "other connection"])
+@pytest.mark.parametrize(("kind", "is_single", "first", "second", "answers"), EXCLUSIVE_CONSUMERS)
+def test_an_exclusive_consumer_is_alone_on_a_classic_queue_only(
+    wire: Wire,
+    kind: str,
+    is_single: bool,
+    first: bool,
+    second: bool,
+    answers: str,
+    other: str,
+    first_no_ack: bool,
+    second_no_ack: bool,
+) -> None:
+    with lasting(wire, {"x-queue-type": kind, "x-single-active-consumer": is_single}) as queue, Wire(wire.url) as apart:
+        wire.open_channel(2)
+        apart.open_channel(1)
+        at, channel = (apart, 1) if other == "other connection" else (wire, 2 if other == "other channel" else 1)
+        one = consume(wire, 1, queue, exclusive=first, no_ack=first_no_ack)
+        assert f"{one} {consume(at, channel, queue, exclusive=second, no_ack=second_no_ack)}" == answers
+
+
+def consume(wire: Wire, channel: int, queue: str, **options: Any) -> str:
+    """Whether a consumer is taken or refused; a channel that was closed for it is opened again."""
+    answer = wire.call(channel, Basic.Consume(queue=queue, **options))
+    if answer.name == "Basic.ConsumeOk":
+        return "taken"
+    assert answer.method.reply_code == 403
+    assert (
+        answer.method.reply_text == f"ACCESS_REFUSED - queue '{queue}' in vhost '{wire.address.vhost}' in exclusive use"
+    )
+    wire.send(channel, commands.Channel.CloseOk())
+    wire.open_channel(channel)
+    return "refused"
+
+
+def test_exclusive_consumers_of_a_quorum_queue_take_turns(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum"}) as queue:
+        for tag in ("a", "b"):
+            wire.call(1, Basic.Consume(queue=queue, consumer_tag=tag, exclusive=True, no_ack=True))
+        for body in (b"1", b"2"):
+            publish(wire, queue, body)
+        assert {wire.wait_for("Basic.Deliver").method.consumer_tag for _ in range(2)} == {"a", "b"}
+
+
+@pytest.mark.parametrize(("kind", "deliveries"), [("classic", [False]), ("quorum", [False, True])])
+def test_what_comes_back_to_a_full_queue_may_find_a_consumer_first(
+    wire: Wire, kind: str, deliveries: list[bool]
+) -> None:
+    with lasting(wire, {"x-queue-type": kind, "x-max-length": 0}) as queue:
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        publish(wire, queue, b"m")
+        for is_redelivered in deliveries:
+            delivered = wire.wait_for("Basic.Deliver").method
+            assert delivered.redelivered is is_redelivered
+            wire.send(1, Basic.Nack(delivered.delivery_tag))
+        if kind == "classic":
+            publish(wire, queue, b"later")
+            assert wire.wait_for("Basic.Deliver").body == b"later"
+
+
+FAILED_DELIVERIES = [
+    # from, to, how it was refused, whether it waited for its consumer, is it redelivered, acquired, failed
+    ("classic", "classic", "nack", False, False, None, None),
+    ("classic", "classic", "nack", True, False, None, None),
+    ("classic", "classic", "reject", False, False, None, None),
+    ("classic", "classic", "reject", True, True, None, None),
+    ("classic", "quorum", "nack", True, False, None, None),
+    ("classic", "quorum", "reject", False, True, 1, 1),
+    ("classic", "quorum", "reject", True, True, 1, 1),
+    ("quorum", "classic", "reject", False, False, None, None),
+    ("quorum", "classic", "reject", True, True, None, None),
+    ("quorum", "quorum", "nack", False, False, None, None),
+    ("quorum", "quorum", "reject", False, True, 1, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "how", "waits", "is_redelivered", "acquired", "failed"), FAILED_DELIVERIES
+)
+def test_a_dead_letter_takes_its_failures_with_it(
+    wire: Wire,
+    source: str,
+    target: str,
+    how: str,
+    waits: bool,
+    is_redelivered: bool,
+    acquired: int | None,
+    failed: int | None,
+) -> None:
+    with lasting(wire, {"x-queue-type": target}) as letters:
+        arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": letters}
+        with lasting(wire, {"x-queue-type": source, **arguments}) as queue:
+            publish(wire, queue, b"m")
+            if not waits:
+                wire.call(1, Basic.Consume(queue=letters))
+            refuse(wire, taken_by_consumer(wire, queue), how)
+            if waits:
+                until(wire, letters, 1)
+                wire.call(1, Basic.Consume(queue=letters))
+            letter = wire.wait_for("Basic.Deliver")
+            assert letter.properties is not None
+            headers = letter.properties.headers
+            assert (letter.method.redelivered, headers.get("x-acquired-count"), headers.get("x-delivery-count")) == (
+                is_redelivered,
+                acquired,
+                failed,
+            )
+            assert list(headers) == sorted(headers)
+
+
+def taken_by_consumer(wire: Wire, queue: str) -> int:
+    """The tag of the delivery to a consumer of this queue."""
+    wire.call(1, Basic.Consume(queue=queue))
+    tag: int = wire.wait_for("Basic.Deliver").method.delivery_tag
+    return tag
+
+
+def refuse(wire: Wire, tag: int, how: str) -> None:
+    """Refuse a delivery for good."""
+    wire.send(1, Basic.Nack(tag, requeue=False) if how == "nack" else Basic.Reject(tag, requeue=False))
+
+
+def until(wire: Wire, queue: str, count: int) -> None:
+    """Return when so many messages wait: the broker is asked, and each question waits for its answer."""
+    deadline = time.monotonic() + PATIENCE
+    while asked(wire, queue).method.message_count != count:
+        assert time.monotonic() < deadline, f"{queue} never held {count} messages"
+
+
+def asked(wire: Wire, queue: str) -> Arrived:
+    """What a passive declaration says."""
+    return wire.call(1, Queue.Declare(queue=queue, passive=True))
+
+
+def test_failures_before_a_dead_letter_count_against_the_delivery_limit(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "classic"}) as lost:
+        limited = {"x-delivery-limit": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": lost}
+        with lasting(wire, {"x-queue-type": "quorum", **limited}) as letters:
+            arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": letters}
+            with lasting(wire, {"x-queue-type": "classic", **arguments}) as queue:
+                publish(wire, queue, b"m")
+                refuse(wire, taken_by_consumer(wire, queue), "reject")
+                wire.send(1, Basic.Reject(taken_by_consumer(wire, letters), requeue=True))
+                until(wire, lost, 1)
+                got = wire.call(1, Basic.Get(queue=lost, no_ack=True))
+                assert got.properties is not None
+                assert got.properties.headers["x-last-death-reason"] == "delivery_limit"
+
+
+def test_a_second_death_names_the_exchange_that_it_came_by(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "classic", "x-dead-letter-exchange": "amq.fanout"}) as queue:
+        wire.call(1, Queue.Bind(queue=queue, exchange="amq.fanout"))
+        publish(wire, queue, b"m")
+        refuse(wire, taken_by_consumer(wire, queue), "reject")
+        refuse(wire, wire.wait_for("Basic.Deliver").method.delivery_tag, "reject")
+        letter = wire.wait_for("Basic.Deliver").properties
+        assert letter is not None
+        exchanges = [letter.headers[f"x-{which}-death-exchange"] for which in ("first", "last")]
+        assert [*exchanges, letter.headers["x-death"][0]["exchange"]] == ["", "amq.fanout", ""]
+
+
+@pytest.mark.parametrize(("kind", "counted"), [("classic", 0), ("quorum", 1)])
+def test_a_cancelled_consumer_counts_while_its_deliveries_are_out(wire: Wire, kind: str, counted: int) -> None:
+    with lasting(wire, {"x-queue-type": kind}) as queue:
+        publish(wire, queue, b"m")
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        tag = wire.wait_for("Basic.Deliver").method.delivery_tag
+        wire.call(1, Basic.Cancel("c"))
+        assert asked(wire, queue).method.consumer_count == counted
+        wire.send(1, Basic.Ack(tag))
+        deadline = time.monotonic() + PATIENCE
+        while asked(wire, queue).method.consumer_count:
+            assert time.monotonic() < deadline, "the consumer never went"
+
+
+def test_a_cancelled_consumer_that_comes_back_to_a_quorum_queue_is_the_same(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum"}) as queue:
+        publish(wire, queue, b"m")
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        tag = wire.wait_for("Basic.Deliver").method.delivery_tag
+        wire.call(1, Basic.Cancel("c"))
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        assert asked(wire, queue).method.consumer_count == 1
+        wire.send(1, Basic.Ack(tag))
+        assert wire.call(1, Basic.Qos()).name == "Basic.QosOk"
+        assert asked(wire, queue).method.consumer_count == 1
+
+
+def test_a_classic_queue_keeps_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "classic", "x-max-priority": 1}) as queue:
+        publish(wire, queue, b"low")
+        publish(wire, queue, b"high", priority=1, expiration="0")
+        until(wire, queue, 2)
+
+
+# RabbitMQ's queues are processes of their own: these two it does most of the time, the embedded broker always.
+
+
+def test_a_copy_comes_before_the_dead_letter_of_another() -> None:
+    for url in embedded_url():
+        with Wire(url) as wire:
+            wire.open_channel()
+            wire.call(1, Queue.Declare(queue="copies"))
+            arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "copies"}
+            wire.call(1, Queue.Declare(queue="dying", arguments=arguments))
+            wire.call(1, Basic.Consume(queue="copies", no_ack=True))
+            publish(wire, "dying", b"m", headers={"CC": ["copies"]})
+            copies = [wire.wait_for("Basic.Deliver").properties for _ in range(2)]
+            assert ["x-death" in copy.headers for copy in copies if copy is not None] == [False, True]
+
+
+def test_nothing_is_given_to_a_consumer_whose_connection_ends() -> None:
+    for url in embedded_url():
+        with Wire(url) as wire, Wire(url) as other:
+            other.open_channel()
+            for channel in (1, 2):
+                wire.open_channel(channel)
+            wire.call(1, Queue.Declare(queue="q"))
+            publish(wire, "q", b"m")
+            wire.call(1, Basic.Consume(queue="q"))
+            wire.wait_for("Basic.Deliver")
+            wire.call(2, Basic.Consume(queue="q", no_ack=True))
+            wire.call(0, commands.Connection.Close(200, "", 0, 0))
+            assert asked(other, "q").method.message_count == 1
