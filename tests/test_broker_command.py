@@ -23,7 +23,12 @@ def started(*options: str, **environment: str) -> tuple[subprocess.Popen[str], s
     """The command in a process of its own, and its first line."""
     command = [sys.executable, "-u", "-c", RUN, "--port", "0", *options]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
     )
     assert process.stdout is not None
     return process, process.stdout.readline()
@@ -82,6 +87,24 @@ def test_definitions_are_there_from_the_beginning(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_every_vhost_of_the_definitions_is_made_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    queues = [{"name": f"q-{name}", "vhost": name} for name in ("one", "two")]
+    policies = [{"vhost": "one", "name": "p", "pattern": ".*", "definition": {"max-length": 1}}]
+    file.write_text(json.dumps({"queues": queues, "policies": policies, "parameters": []}))
+    process, said = started("--definitions", str(file))
+    assert said == f"waybill broker: {file}: left out, this broker has none: policies (1)\n"
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    for name in ("one", "two"):
+        with Wire(url_in(line).removesuffix("/") + name) as wire:
+            wire.open_channel()
+            assert wire.call(1, commands.Queue.Declare(queue=f"q-{name}", passive=True)).name == "Queue.DeclareOk"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
     process.stdout.close()
 
 

@@ -261,6 +261,14 @@ def test_a_classic_queue_keeps_what_has_expired_and_came_first_by_its_priority(w
         until(wire, queue, 2)
 
 
+def test_a_message_without_time_takes_its_place_in_a_full_quorum_queue_before_it_goes(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum", "x-max-length": 1}) as queue:
+        publish(wire, queue, b"first")
+        until(wire, queue, 1)
+        publish(wire, queue, b"second", expiration="0")
+        until(wire, queue, 0)
+
+
 # RabbitMQ's queues are processes of their own: these two it does most of the time, the embedded broker always.
 
 

@@ -11,7 +11,7 @@ import click
 
 from waybill.broker.server import Broker, is_loopback
 from waybill.errors import EXIT_FAILED, InputError, WaybillError
-from waybill.topology.definitions import read_definitions
+from waybill.topology.definitions import all_topologies, left_out, read_document
 
 PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 """Where the password of `--user` is read from: a command line is seen by every user of the machine."""
@@ -37,12 +37,19 @@ def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
     try:
         embedded = Broker(host, port, users={user: _password(user, host)})
         if definitions is not None:
-            topology = read_definitions(definitions)
-            embedded.node.vhost(topology.vhost).load(topology)
+            _load(embedded, definitions)
         asyncio.run(_serve(embedded, user))
     except WaybillError as error:
         click.echo(f"waybill broker: {error}", err=True)
         raise SystemExit(EXIT_FAILED) from None
+
+
+def _load(embedded: Broker, path: Path) -> None:
+    document = read_document(path)
+    for topology in all_topologies(document, where=str(path)):
+        embedded.node.vhost(topology.vhost).load(topology)
+    if missing := left_out(document):
+        click.echo(f"waybill broker: {path}: left out, this broker has none: {', '.join(missing)}", err=True)
 
 
 def _password(user: str, host: str) -> str:

@@ -106,10 +106,7 @@ class Queue:
                 return True
         entry.was_seen = entry.failures > 0
         self.ready.add(entry)
-        if self.is_quorum:
-            self.expire()
-            self.trim()
-        elif self.trim() or self.ready.count == 1:
+        if self.trim() or self.is_quorum or self.ready.count == 1:
             self.expire()
         return True
 

@@ -30,6 +30,15 @@ def read_definitions(path: str | Path, vhost: str | None = None) -> Topology:
         InputError: the file can't be read, isn't JSON, or isn't of the shape; in one line with its name.
         TopologyError: RabbitMQ would refuse what stands in it.
     """
+    return from_definitions(read_document(path), vhost, where=str(path))
+
+
+def read_document(path: str | Path) -> object:
+    """The parsed JSON of a definitions file.
+
+    Raises:
+        InputError: the file can't be read or isn't JSON; in one line with its name.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -37,10 +46,10 @@ def read_definitions(path: str | Path, vhost: str | None = None) -> Topology:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
     try:
-        data = json.loads(text)
+        document: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
-    return from_definitions(data, vhost, where=str(path))
+    return document
 
 
 def from_definitions(data: object, vhost: str | None = None, *, where: str = "definitions") -> Topology:
@@ -66,6 +75,19 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
         _refuse_internal(exchanges, bindings, where)
         queues += _exclusive(queues, bindings)
     return Topology(exchanges, queues, bindings, chosen)
+
+
+def all_topologies(data: object, *, where: str = "definitions") -> list[Topology]:
+    """The topologies of all vhosts in a definitions document; errors as of `from_definitions`."""
+    names: list[str] = sorted(_used_vhosts(data, where)) if isinstance(data, Mapping) else []
+    return [from_definitions(data, name, where=where) for name in names] or [from_definitions(data, where=where)]
+
+
+def left_out(data: object) -> list[str]:
+    """What a definitions document holds that would change a message's way and is no part of a topology, in words."""
+    sections = ("policies", "parameters")  # federation upstreams and shovels are parameters
+    held = data if isinstance(data, Mapping) else {}
+    return [f"{name} ({len(held[name])})" for name in sections if isinstance(held.get(name), list) and held[name]]
 
 
 def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:
@@ -111,7 +133,7 @@ def to_definitions(topology: Topology) -> dict[str, Any]:
 
 def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str:
     """The vhost that is meant; entries without one belong to any."""
-    names: set[str] = {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
+    names = _used_vhosts(data, where)
     listed = data.get("vhosts", [])
     if isinstance(listed, list):
         names |= {each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)}
@@ -126,6 +148,10 @@ def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str
         raise InputError(f"{where}: holds several vhosts, say which: {', '.join(sorted(names))}")
     (only,) = names
     return only
+
+
+def _used_vhosts(data: Mapping[str, Any], where: str) -> set[str]:
+    return {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
 
 
 def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
