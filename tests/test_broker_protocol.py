@@ -145,6 +145,14 @@ def test_names_a_version_to_those_who_speak_another(url: str, sent: bytes, answe
         assert wire.read_to_end() == answer
 
 
+@pytest.mark.parametrize("sent", [b"AMQP\3\1\0\0", b"AMQP\0\1\0\0", b"AMQP\2\1\0\0", b"\x16\3\1\2\0\1\0\1"], ids=repr)
+def test_names_a_version_to_those_who_speak_amqp_1_0_or_tls(sent: bytes) -> None:
+    for url in embedded_url():  # RabbitMQ speaks AMQP 1.0
+        with Wire(url, login=False) as wire:
+            wire.send_bytes(sent)
+            assert wire.read_to_end() == b"AMQP\3\1\0\0"
+
+
 def test_takes_the_header_of_0_9(url: str) -> None:
     with Wire(url, login=False) as wire:
         wire.send_bytes(b"AMQP\1\1\0\x09")

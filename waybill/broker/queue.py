@@ -157,7 +157,10 @@ class Queue:
         if not self.ready.count:
             return None
         entry = self.ready.pop()
-        self.expire()  # the next one may be due: RabbitMQ does not count it in this answer any more
+        if self.is_quorum:  # the next one may be due: a quorum queue counts it in this answer, a classic one does not
+            self._watch()
+        else:
+            self.expire()
         return entry
 
     def taken(self, entry: Entry, *, no_ack: bool) -> None:
@@ -321,6 +324,9 @@ class Queue:
         now = self.home.now
         while (entry := self.ready.pop_due(now)) is not None:
             self._lose(entry, deaths.EXPIRED)
+        self._watch()
+
+    def _watch(self) -> None:
         when = self.ready.next_due()
         if when is not None:
             self.home.wake_at(self, when)
