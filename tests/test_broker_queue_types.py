@@ -261,13 +261,16 @@ def test_a_classic_queue_keeps_what_has_expired_and_came_first_by_its_priority(w
         until(wire, queue, 2)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("classic", 0), ("quorum", 1)])
-def test_an_expired_message_behind_the_head_is_counted_by_a_quorum_queue(wire: Wire, kind: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "no_ack", "count"),
+    [("classic", False, 0), ("classic", True, 0), ("quorum", False, 1), ("quorum", True, 0)],
+)
+def test_an_expired_message_behind_the_head_is_counted_or_not(wire: Wire, kind: str, no_ack: bool, count: int) -> None:
     with lasting(wire, {"x-queue-type": kind}) as queue:
         publish(wire, queue, b"head")
         publish(wire, queue, b"expired", expiration="0")
         until(wire, queue, 2)
-        assert wire.call(1, Basic.Get(queue=queue, no_ack=True)).method.message_count == count
+        assert wire.call(1, Basic.Get(queue=queue, no_ack=no_ack)).method.message_count == count
         until(wire, queue, 0)
 
 

@@ -191,7 +191,7 @@ def get(channel: Channel, method: Any) -> Answer:
             f"cannot obtain access to locked {channel.vhost.named(queue)}. basic.get operations are not "
             'supported by <<"quorum">> queues with single active consumer',
         )
-    entry = queue.get()
+    entry = queue.get(no_ack=method.no_ack)
     if entry is None:
         return answer(commands.Basic.GetEmpty)
     channel.deliveries.send_get(entry, queue, no_ack=method.no_ack)

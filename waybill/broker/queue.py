@@ -150,14 +150,14 @@ class Queue:
 
     # deliver
 
-    def get(self) -> Entry | None:
+    def get(self, *, no_ack: bool = False) -> Entry | None:
         """Take the head for `basic.get`."""
         self.touch()
         self.expire()
         if not self.ready.count:
             return None
         entry = self.ready.pop()
-        if self.is_quorum:  # the next one may be due: a quorum queue counts it in this answer, a classic one does not
+        if self.is_quorum and not no_ack:  # the next one may be due: only then it's still counted in this answer
             self._watch()
         else:
             self.expire()
