@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.wire import Wire
 from waybill.broker import Broker
 
 BROKERS = ("embedded", "RabbitMQ")
@@ -18,6 +19,14 @@ def broker_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield from embedded_url()
     else:
         yield request.getfixturevalue("rabbitmq_url")
+
+
+def broker_wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
+    """A client of either broker, its channel 1 open."""
+    for url in broker_url(request):
+        with Wire(url) as made:
+            made.open_channel()
+            yield made
 
 
 def embedded_url() -> Iterator[str]:

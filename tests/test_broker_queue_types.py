@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pamqp import commands
 
-from tests.broker_support import BROKERS, broker_url, embedded_url, fresh
+from tests.broker_support import BROKERS, broker_wire, embedded_url, fresh
 from tests.wire import Arrived, Wire
 
 PATIENCE = 10.0
@@ -22,10 +22,7 @@ Basic, Queue = commands.Basic, commands.Queue
 
 @pytest.fixture(params=BROKERS)
 def wire(request: pytest.FixtureRequest) -> Iterator[Wire]:
-    for url in broker_url(request):
-        with Wire(url) as made:
-            made.open_channel()
-            yield made
+    yield from broker_wire(request)
 
 
 def publish(wire: Wire, key: str, body: bytes, **properties: Any) -> None:
