@@ -30,7 +30,7 @@ from waybill.broker import Broker
 PATIENCE = 1.5
 """Seconds in which RabbitMQ must have done what the embedded broker did."""
 
-WAIT = 0.12
+WAIT = 0.45
 """Seconds of a `wait` step: three times the short time to live of scripts.py."""
 
 

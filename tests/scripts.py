@@ -18,7 +18,7 @@ KEYS = ("a", "b", "a.b", "a.b.c", "", "q0", "q1", "q2")
 BINDING_KEYS = (*KEYS, "#", "*", "a.#", "*.b", "#.c", "a.*")
 TAGS = ("c0", "c1", "c2")
 TYPES = ("direct", "fanout", "topic", "headers")
-SHORT_TTL = 40
+SHORT_TTL = 150
 """Milliseconds. A message with it is waited for at once, so that no step races with its end."""
 
 

@@ -279,6 +279,39 @@ def test_a_message_without_time_takes_its_place_in_a_full_quorum_queue_before_it
         until(wire, queue, 0)
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_what_goes_back_together_goes_back_consumer_by_consumer_in_the_order_of_their_tags(
+    wire: Wire, kind: str
+) -> None:
+    with lasting(wire, {"x-queue-type": kind}) as queue:
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="z"))
+        publish(wire, queue, b"1")
+        wire.wait_for("Basic.Deliver")
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="a"))
+        for body, tag in ((b"2", "z"), (b"3", "a")):
+            publish(wire, queue, body)
+            assert wire.wait_for("Basic.Deliver").method.consumer_tag == tag
+        wire.send(1, Basic.Nack(0, multiple=True))
+        again = [wire.wait_for("Basic.Deliver") for _ in range(3)]
+        assert {one.body: one.method.consumer_tag for one in again} == {b"3": "z", b"1": "a", b"2": "z"}
+
+
+def test_a_channel_that_ends_gives_back_to_a_quorum_queue_consumer_by_consumer(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum"}) as queue, Wire(wire.url) as other:
+        other.open_channel()
+        for tag in ("a", "b"):
+            wire.call(1, Basic.Consume(queue=queue, consumer_tag=tag))
+        publish(wire, queue, b"1")
+        first = wire.wait_for("Basic.Deliver").method
+        publish(wire, queue, b"2", expiration="0")
+        assert (first.consumer_tag, wire.wait_for("Basic.Deliver").method.consumer_tag) == ("a", "b")
+        wire.send(1, Basic.Nack(first.delivery_tag))
+        assert wire.wait_for("Basic.Deliver").method.consumer_tag == "a"
+        wire.call(1, commands.Channel.Close(200, "", 0, 0))
+        until(other, queue, 2)  # the expired one is behind the first again, though it was delivered before it
+        wire.open_channel()
+
+
 # RabbitMQ's queues are processes of their own: these two it does most of the time, the embedded broker always.
 
 

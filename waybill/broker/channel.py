@@ -88,7 +88,7 @@ class Channel:
         unsettled = self.deliveries.take_all()
         for _, taken in self.deliveries.held or ():
             unsettled |= taken
-        self.deliveries.apply("fail", dict(sorted(unsettled.items())))
+        self.deliveries.give_up(dict(sorted(unsettled.items())))
         for queue in over:
             if not queue.is_deleted:
                 self.vhost.delete_queue(queue)

@@ -23,6 +23,9 @@ class Consumer:
     Args:
         prefetch: deliveries that may be unacknowledged at once, 0 for any number.
         priority: the argument `x-priority`.
+
+    Attributes:
+        number: how many its queue had before it.
     """
 
     __slots__ = (
@@ -31,6 +34,7 @@ class Consumer:
         "is_gone",
         "is_in_turn",
         "no_ack",
+        "number",
         "prefetch",
         "priority",
         "queue",
@@ -59,6 +63,7 @@ class Consumer:
         self.prefetch = 0 if no_ack else prefetch
         self.priority = priority
         self.unacked = 0
+        self.number = 0
         self.is_in_turn = False
         self.is_gone = False
 

@@ -150,24 +150,35 @@ class Deliveries:
             for entry, queue, consumer in taken.values():
                 queue.ack(entry, consumer)
             return
+        groups: dict[tuple[str, bool, str | int], list[Unacked]] = {}
+        for tag, unacked in taken.items():
+            consumer = unacked[2]
+            key = (unacked[1].name, consumer is not None, tag if consumer is None else consumer.tag)
+            groups.setdefault(key, []).append(unacked)
+        for _, settled in sorted(groups.items()):  # each consumer's by itself: rabbit_channel.erl, foreach_per_queue
+            self._put_back(settled[0][1], settled, outcome)
+
+    def give_up(self, taken: dict[int, Unacked]) -> None:
+        """Tell the queues that the channel is over: to each, everything comes back at once."""
         by_queue: dict[Queue, list[Unacked]] = {}
         for unacked in taken.values():
             by_queue.setdefault(unacked[1], []).append(unacked)
-        for queue, settled in by_queue.items():
-            with self._channel.vhost.letters_wait():  # for consumers to be free when they come
-                self._put_back(queue, settled, outcome)
+        for queue, unsettled in by_queue.items():
+            if queue.is_quorum:  # which gives up consumer by consumer, and answers to `basic.get` last
+                unsettled.sort(key=lambda one: (one[2] is None, one[2].number if one[2] is not None else 0))
+            self._put_back(queue, unsettled, "fail")
 
-    @staticmethod
-    def _put_back(queue: Queue, settled: list[Unacked], outcome: str) -> None:
+    def _put_back(self, queue: Queue, settled: list[Unacked], outcome: str) -> None:
         entries = [entry for entry, _, _ in settled]
-        if outcome in ("discard", "reject"):
-            queue.discard(entries, is_failure=outcome == "reject")
-        else:
-            queue.requeue(entries, is_failure=outcome == "fail")
-        for _, _, consumer in settled:
-            queue.free(consumer)
-        queue.dispatch()
-        queue.trim()
+        with self._channel.vhost.letters_wait():  # for consumers to be free when they come
+            if outcome in ("discard", "reject"):
+                queue.discard(entries, is_failure=outcome == "reject")
+            else:
+                queue.requeue(entries, is_failure=outcome == "fail")
+            for _, _, consumer in settled:
+                queue.free(consumer)
+            queue.dispatch()
+            queue.trim()
 
     def pass_on(self, former: Consumer, consumer: Consumer) -> int:
         """What a former consumer has out is another's now; returns how many deliveries."""

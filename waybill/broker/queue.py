@@ -84,6 +84,7 @@ class Queue:
         self._default_priority = QUORUM_DEFAULT_PRIORITY if self.is_quorum else 0
         self._delivery_limit: int = arguments.get("x-delivery-limit", DELIVERY_LIMIT)
         self._next_position = 0
+        self._next_consumer = 0
         self._can_expire = False
         self._last_used = home.now
         self.touch()
@@ -199,9 +200,11 @@ class Queue:
 
         A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same.
         """
+        consumer.number = self._next_consumer = self._next_consumer + 1
         for former in self._leaving if self.is_quorum else ():
             if former.channel is consumer.channel and former.tag == consumer.tag:
                 self._leaving.remove(former)
+                consumer.number = former.number
                 consumer.unacked = consumer.channel.deliveries.pass_on(former, consumer)
                 break
         self.consumers.add(consumer)
