@@ -312,7 +312,16 @@ def test_a_channel_that_ends_gives_back_to_a_quorum_queue_consumer_by_consumer(w
         wire.open_channel()
 
 
-# RabbitMQ's queues are processes of their own: these two it does most of the time, the embedded broker always.
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_cancels_come_in_the_order_of_their_tags(wire: Wire, kind: str) -> None:
+    with lasting(wire, {"x-queue-type": kind}) as queue:
+        for tag in ("z", "a", "m"):
+            wire.call(1, Basic.Consume(queue=queue, consumer_tag=tag))
+        wire.call(1, Queue.Delete(queue=queue))
+        assert [wire.wait_for("Basic.Cancel").method.consumer_tag for _ in range(3)] == ["a", "m", "z"]
+
+
+# RabbitMQ's queues are processes of their own: these three it does most of the time, the embedded broker always.
 
 
 def test_a_copy_comes_before_the_dead_letter_of_another() -> None:
@@ -341,3 +350,18 @@ def test_nothing_is_given_to_a_consumer_whose_connection_ends() -> None:
             wire.call(2, Basic.Consume(queue="q", no_ack=True))
             wire.call(0, commands.Connection.Close(200, "", 0, 0))
             assert asked(other, "q").method.message_count == 1
+
+
+def test_what_the_guilty_channel_had_is_given_to_the_others_of_its_connection() -> None:
+    for url in embedded_url():
+        with Wire(url) as wire:
+            for channel in (1, 2):
+                wire.open_channel(channel)
+            wire.call(1, Queue.Declare(queue="q"))
+            wire.call(1, Basic.Consume(queue="q", consumer_tag="c"))
+            publish(wire, "q", b"m")
+            wire.wait_for("Basic.Deliver")
+            wire.call(2, Basic.Consume(queue="q"))
+            wire.send(1, Basic.Consume(queue="q", consumer_tag="c"))
+            assert wire.wait_for("Basic.Deliver", "Connection.Close").channel == 2
+            assert wire.wait_for("Connection.Close").method.reply_code == 530

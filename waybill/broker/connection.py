@@ -312,6 +312,9 @@ class Connection:
             return
         if self.state in (State.CLOSING, State.CLOSED):
             return
+        guilty = self.channels.get(number)
+        if guilty is not None and not guilty.is_closing:
+            guilty.end()  # before the others, who may still be given what it had
         self._end()
         self.state = State.CLOSING
         self._write_close(commands.Connection.Close, 0, refusal, class_id, method_id)

@@ -219,7 +219,7 @@ class VHost:
         del self.queues[queue.name]
         if queue.owner is not None:
             queue.owner.owned.discard(queue)
-        for consumer in queue.consumers.listed:
+        for consumer in sorted(queue.consumers.listed, key=lambda one: one.tag):  # as RabbitMQ's channels tell of them
             consumer.is_gone = True
             consumer.channel.cancelled(consumer)
         self._forget_exchanges(self.router.delete_queue(queue.name))
