@@ -251,11 +251,13 @@ def test_a_cancelled_consumer_that_comes_back_to_a_quorum_queue_is_the_same(wire
         assert asked(wire, queue).method.consumer_count == 1
 
 
-def test_a_classic_queue_keeps_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
+def test_a_classic_queue_keeps_and_delivers_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
     with lasting(wire, {"x-queue-type": "classic", "x-max-priority": 1}) as queue:
         publish(wire, queue, b"low")
         publish(wire, queue, b"high", priority=1, expiration="0")
         until(wire, queue, 2)
+        wire.call(1, Basic.Consume(queue=queue))
+        assert [wire.wait_for("Basic.Deliver").body for _ in range(2)] == [b"high", b"low"]
 
 
 @pytest.mark.parametrize(

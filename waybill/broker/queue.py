@@ -7,7 +7,7 @@ The laws are RabbitMQ 4.3's, measured, where no other source is named:
 
 - A message expires only as the head of its queue, in a quorum queue as the head of its priority; a requeued one
   keeps its time. A classic queue looks at its head when it comes to be one by another's leaving, or alone, and not
-  when it comes by a higher priority (rabbit_amqqueue_process.erl, deliver_or_enqueue).
+  when it comes by a higher priority, nor before it delivers it (rabbit_amqqueue_process.erl: deliver_or_enqueue).
 - `x-max-length` counts waiting messages. `drop-head` drops the one that would leave next, so with priorities a
   high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
   What comes back is counted before a consumer may have it, in a quorum queue afterwards (rabbit_fifo.erl, checkout).
@@ -154,7 +154,8 @@ class Queue:
     def get(self, *, no_ack: bool = False) -> Entry | None:
         """Take the head for `basic.get`."""
         self.touch()
-        self.expire()
+        if self.is_quorum:
+            self.expire()
         if not self.ready.count:
             return None
         entry = self.ready.pop()
@@ -177,7 +178,7 @@ class Queue:
         """Hand over what waits to those who can take it."""
         ready, consumers = self.ready, self.consumers
         while ready.count:
-            if self._can_expire:
+            if self._can_expire and self.is_quorum:
                 self.expire()
                 if not ready.count:
                     return
@@ -185,6 +186,8 @@ class Queue:
             if consumer is None:
                 return
             self._hand_over(consumer, ready.pop())
+            if self._can_expire and not self.is_quorum:
+                self.expire()
 
     def _hand_over(self, consumer: Consumer, entry: Entry) -> None:
         if consumer.no_ack:
