@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from kombu import Queue as KombuQueue
 
 from tests import check_example, check_page
-from waybill.check import RULES, Finding, Severity, check
+from waybill.check import RULES, Facts, Finding, Severity, check, facts_of
 
 # code -> what the finding of the failing example says, or a piece of it
 SAID = {
@@ -164,3 +167,12 @@ def report(): ...
 def test_the_page_is_what_the_rules_say() -> None:
     assert check_page.PAGE.read_text(encoding="utf-8") == check_page.page(), "run python -m tests.check_page"
     assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)
+
+
+def test_a_default_queue_type_is_not_that_of_a_queue_that_goes_with_its_connection() -> None:
+    """RabbitMQ makes such a queue classic, whatever the vhost's default."""
+    app = Celery("proj", set_as_current=False)
+    app.conf.task_queues = [KombuQueue("celery"), KombuQueue("mine", auto_delete=True)]
+    live = replace(check_example.living(app.conf.task_queues, {}), default_queue_type="quorum")
+    found = check(Facts(facts_of(app), live=live), select=["WB202"]).findings
+    assert [finding.found.objects for finding in found] == [("celery",)]

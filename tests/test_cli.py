@@ -197,6 +197,28 @@ def test_an_application_that_exits_is_one_line(folder: Path) -> None:
     assert (result.code, result.out) == (2, "")
 
 
+ASKING = (
+    ("explain", "shop.add"),
+    ("check",),
+    ("declare",),
+    ("diff", "--management", "http://guest:guest@127.0.0.1:1"),
+)
+
+
+@pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
+def test_a_broker_url_that_cannot_be_read_is_one_line_without_its_password(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    (folder / "shop.py").write_text(
+        "from celery import Celery\napp = Celery('shop', broker='amqp://user:s3/cret@h', set_as_current=False)\n"
+        "@app.task(shared=False)\ndef add(): ...\n"
+    )
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    result = waybill("-A", "shop", *arguments)
+    assert result.complaint == "error: the application's broker: ValueError: Port could not be cast to integer value"
+    assert (result.code, result.out) == (2, "")
+
+
 def test_what_an_application_prints_is_no_result(folder: Path) -> None:
     (folder / "printing_app.py").write_text(
         'from celery import Celery\nprint("hello")\n'

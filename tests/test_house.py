@@ -18,6 +18,7 @@ ROOMS = (
     ("matching",),
     ("routing",),
     ("broker",),
+    ("celery_broker",),
     ("publication", "fleet", "receipts", "management", "options"),
     ("processes",),
     ("provision",),

@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
 from waybill import publication
+from waybill.celery_broker import broker_of
 from waybill.errors import UnknownName
 from waybill.fleet import Fleet
 from waybill.options import Option, no_new_queues, options_of
@@ -157,7 +158,7 @@ def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
 
 
 def _other_broker(app: Celery) -> Iterator[str]:
-    transport = str(app.connection_for_write().transport_cls or "amqp")
+    transport = str(broker_of(app).transport_cls or "amqp")
     if "amqp" not in transport and "rabbit" not in transport:
         yield f"the application's broker is {transport}: what is told here holds for RabbitMQ only"
 

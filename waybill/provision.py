@@ -21,6 +21,7 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from waybill.broker import Broker
+from waybill.celery_broker import broker_of
 from waybill.errors import BrokerUnavailable, InputError
 
 IMAGE = "rabbitmq:4-management"
@@ -196,7 +197,7 @@ def connect(app: Celery) -> Connection:
     Raises:
         BrokerUnavailable: nothing answers there, or it refuses us.
     """
-    connection: Connection = app.connection_for_write(transport_options={"confirm_publish": True})
+    connection: Connection = broker_of(app, transport_options={"confirm_publish": True})
     urls = app.conf.broker_write_url
     open_connection(connection, urls if isinstance(urls, str) else ";".join(urls or ()))
     if isinstance(connection.transport, virtual.Transport):

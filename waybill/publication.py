@@ -22,6 +22,7 @@ from celery.result import denied_join_result
 from kombu import Connection, Exchange, Producer, Queue
 from kombu.transport import virtual
 
+from waybill.celery_broker import broker_of
 from waybill.errors import InputError, UnknownName, WaybillError
 from waybill.topology.declarations import MAX_SHORTSTR
 
@@ -111,7 +112,7 @@ def capture(
     # Routers, signals and task classes are the application's own code: whatever they raise is the answer.
     try:
         with ExitStack() as stack:
-            recorder = _Recorder(app.connection_for_write(), is_live=False)
+            recorder = _Recorder(broker_of(app), is_live=False)
             stack.enter_context(_any_arguments(app, task))
             stack.enter_context(_only_producer(app, recorder))
             warnings = stack.enter_context(_warnings())

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from celery import Celery
 
 from waybill import terminal
 from waybill.application import NAME, load
+from waybill.celery_broker import vhost_of
 from waybill.check import Facts, FleetFacts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
 from waybill.check.configuration import Configuration, read_configuration
@@ -93,7 +93,7 @@ def _facts(
     found = facts_of(app)
     name = ctx.meta.get(NAME) or configuration.app
     workers = _workers(fleet or configuration.fleet, found, name)
-    live = None if management is None else _live(management, vhost or _vhost(app))
+    live = None if management is None else _live(management, vhost or vhost_of(app))
     return Facts(found, workers, live, version or (live.version if live else None))
 
 
@@ -104,10 +104,6 @@ def _workers(path: Path | None, app: AppFacts, name: str | None) -> FleetFacts |
 def _live(url: str, vhost: str) -> LiveFacts:
     with Management(url, vhost) as management:
         return live_facts(management, vhost)
-
-
-def _vhost(app: Celery) -> str:
-    return app.connection_for_write().virtual_host or "/"
 
 
 def _show(found: Report, is_json: bool, is_github: bool) -> None:

@@ -15,6 +15,7 @@ from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.entity import Queue as KombuQueue
 
 from waybill import publication
+from waybill.celery_broker import broker_of
 from waybill.check.calls import read_calls, retry_delay, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
 from waybill.errors import InputError, TopologyError
@@ -40,7 +41,7 @@ def _facts(app: Celery) -> AppFacts:
     with no_new_queues(app):
         recorder = record(app)
         declared = dict(app.amqp.queues)
-    connection = _broker(app)
+    connection = broker_of(app)
     router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
     tasks = {name: _task(app, name) for name in sorted(app.tasks)}
     calls, mentions = read_calls(app)
@@ -71,20 +72,6 @@ def _facts(app: Celery) -> AppFacts:
         calls=calls,
         mentions=mentions,
     )
-
-
-def _broker(app: Celery) -> Any:
-    """The application's broker; Kombu imports the code for it, and nobody is connected to.
-
-    Raises:
-        InputError: there is no such kind of broker, or the package for it isn't installed.
-    """
-    try:
-        return app.connection_for_write()
-    except Exception as error:
-        # Behind ` as ` stands what is no port: a part of a password, perhaps.
-        text = str(error).partition(" as ")[0]
-        raise InputError(f"the application's broker: {type(error).__name__}: {text}") from error
 
 
 def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from waybill.check.facts import Facts, LiveFacts, is_delayed
 from waybill.check.finding import Found, Severity, rule
@@ -131,10 +130,11 @@ lives = [Queue("usa", Exchange("news", "topic"), "usa")]
 )
 def other_exchange(facts: Facts) -> Iterator[Found]:
     live = _live(facts)
+    held = _held(live)
     for exchange in facts.app.router.exchanges.values():
         lives = live.exchanges.get(exchange.name)
         if lives is not None and exchange.name not in PREDECLARED:
-            error = _refusal(live, lives, exchange)
+            error = _refusal(held, exchange)
             if error is not None:
                 yield Found(
                     (exchange.name,),
@@ -204,24 +204,29 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
 def _unequal_queues(facts: Facts) -> Iterator[tuple[Queue, TopologyError]]:
     """The queues whose declaration RabbitMQ would refuse since another of that name lives."""
     live = _live(facts)
+    held = _held(live)
     for queue in facts.app.router.queues.values():
-        lives = live.queues.get(queue.name)
-        if lives is None or queue.name.startswith(BROADCAST_PREFIX):
+        if queue.name not in live.queues or queue.name.startswith(BROADCAST_PREFIX):
             continue
-        default = {"x-queue-type": live.default_queue_type}
-        error = _refusal(live, lives, replace(queue, arguments={**default, **queue.arguments}))
+        error = _refusal(held, queue)
         if error is not None:
             yield queue, error
 
 
-def _refusal(live: LiveFacts, lives: Exchange | Queue, declared: Exchange | Queue) -> TopologyError | None:
-    held = Declarations(live.vhost)
+def _held(live: LiveFacts) -> Declarations:
+    """What lives there, as declarations that others are compared with."""
+    held = Declarations(live.vhost, live.default_queue_type)
+    held.exchanges.update(live.exchanges)
+    held.queues.update(live.queues)
+    return held
+
+
+def _refusal(held: Declarations, declared: Exchange | Queue) -> TopologyError | None:
     try:
-        for item in (lives, declared):
-            if isinstance(item, Queue):
-                held.declare_queue(item, is_restored=True)
-            else:
-                held.declare_exchange(item, is_restored=True)
+        if isinstance(declared, Queue):
+            held.declare_queue(declared, is_restored=True)
+        else:
+            held.declare_exchange(declared, is_restored=True)
     except TopologyError as error:
         return error
     return None

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import click
-from celery import Celery
 
 from waybill import provision, terminal
 from waybill.application import NAME, load
+from waybill.celery_broker import vhost_of
 from waybill.check.live import live_facts
 from waybill.diff import Declared, Failure, Place, declared_by, difference, text
 from waybill.diff.declaring import Outcome
@@ -20,7 +20,6 @@ from waybill.diff.plan import described, living
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.management import LiveBinding, Management
-from waybill.topology import DEFAULT_VHOST
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
 BINDINGS = "bindings"
@@ -77,11 +76,6 @@ def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple
 
 def _note(word: str, binding: LiveBinding, reason: str = "") -> None:
     terminal.err.print(text.printable(f"{word}: {text.bound(binding)}{reason}"), markup=False)
-
-
-def vhost_of(app: Celery) -> str:
-    """The vhost of the application's broker; nobody is connected to."""
-    return app.connection_for_write().virtual_host or DEFAULT_VHOST
 
 
 def _name(ctx: click.Context) -> str:
