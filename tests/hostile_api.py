@@ -30,7 +30,9 @@ class Hostile:
 def whole(status: str, body: str = "{}", *headers: str) -> Answer:
     """A complete answer."""
     data = body.encode()
-    head = [f"HTTP/1.1 {status}", f"Content-Length: {len(data)}", "Content-Type: application/json", *headers]
+    # Closed after each answer, as `_serve` does: else the client may ask again where nobody listens any more.
+    always = (f"Content-Length: {len(data)}", "Content-Type: application/json", "Connection: close")
+    head = [f"HTTP/1.1 {status}", *always, *headers]
     return raw("\r\n".join([*head, "", ""]).encode() + data)
 
 
