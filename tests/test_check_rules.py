@@ -133,6 +133,7 @@ for name in ("proj.mail.send", "proj.mail.sort", "proj.clean"):
 RETRIES = (
     ("raise self.retry()", True),
     ("raise self.retry(countdown=0)", False),
+    ("raise self.retry(queue=str(self), countdown=0)", False),
     ("raise self.retry(countdown=2 ** self.request.retries)", True),
     ("self.retry(countdown=0) if self else self.retry(countdown=5)", True),
     ("self.retry(eta=self)", True),

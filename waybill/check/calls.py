@@ -78,7 +78,8 @@ def retry_delay(task: Any) -> float:
 
 
 def _delay(keywords: Iterable[ast.keyword], default: float | None) -> float:
-    options = _options(keywords) or {}
+    # Where it goes may not be told, and how long it waits can.
+    options = _options(keyword for keyword in keywords if keyword.arg in DELAYS) or {}
     given = options.get("countdown", default or 0)
     return given if isinstance(given, int | float) else DELAY
 
