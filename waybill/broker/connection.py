@@ -312,10 +312,7 @@ class Connection:
             return
         if self.state in (State.CLOSING, State.CLOSED):
             return
-        guilty = self.channels.get(number)
-        if guilty is not None and not guilty.is_closing:
-            guilty.end()  # before the others, who may still be given what it had
-        self._end()
+        self._end(self.channels.get(number))
         self.state = State.CLOSING
         self._write_close(commands.Connection.Close, 0, refusal, class_id, method_id)
         self.node.forget(self)
@@ -339,12 +336,17 @@ class Connection:
         self.node.forget(self)
         self.node.wake_at(self, self.node.now + self.node.limits.silent_close, self.finish)
 
-    def _end(self) -> None:
+    def _end(self, guilty: Channel | None = None) -> None:
         """Leave everything that was open: channels first, then the exclusive queues.
 
-        All of its consumers leave before anything goes back, or one that is about to leave would be given it.
+        All of its consumers leave before anything goes back, or one that is about to leave would be given it: but
+        that a guilty channel is over, RabbitMQ's classic queues hear before the connection is.
         """
-        left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
+        left: list[tuple[Channel, list[Queue]]] = []
+        if guilty is not None and not guilty.is_closing:
+            left.append((guilty, guilty.leave()))
+            guilty.deliveries.give_up(guilty.deliveries.take_classic())
+        left += [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
         for channel, over in left:
             channel.give_back(over)
         self.channels.clear()
