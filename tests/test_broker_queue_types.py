@@ -314,6 +314,21 @@ def test_a_channel_that_ends_gives_back_to_a_quorum_queue_consumer_by_consumer(w
         wire.open_channel()
 
 
+@pytest.mark.parametrize(("kind", "channel"), [("classic", 1), ("quorum", 2)])
+def test_who_is_next_when_a_prefetch_was_used_up_and_is_free_again(wire: Wire, kind: str, channel: int) -> None:
+    with lasting(wire, {"x-queue-type": kind}) as queue:
+        wire.open_channel(2)
+        wire.call(1, Basic.Qos(prefetch_count=1))
+        publish(wire, queue, b"1")
+        wire.call(1, Basic.Consume(queue=queue))
+        tag = wire.wait_for("Basic.Deliver").method.delivery_tag
+        wire.call(2, Basic.Consume(queue=queue))
+        wire.send(1, Basic.Ack(tag))
+        wire.call(1, Basic.Qos(prefetch_count=1))
+        publish(wire, queue, b"2")
+        assert wire.wait_for("Basic.Deliver").channel == channel
+
+
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_cancels_come_in_the_order_of_their_tags(wire: Wire, kind: str) -> None:
     with lasting(wire, {"x-queue-type": kind}) as queue:

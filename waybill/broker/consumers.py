@@ -133,7 +133,10 @@ class Consumers:
             while ring:
                 consumer = ring[0]
                 if consumer.can_take():
-                    if len(ring) > 1:
+                    if self.is_preemptive and consumer.unacked + 1 == consumer.prefetch:
+                        ring.popleft()  # a quorum queue sees at once that its prefetch is used up
+                        consumer.is_in_turn = False
+                    elif len(ring) > 1:
                         ring.rotate(-1)
                     return consumer
                 ring.popleft()
