@@ -243,5 +243,6 @@ def test_a_check_finds_nothing(waybill_vhost: Any, monkeypatch: pytest.MonkeyPat
     asked = ("--management", live, "--vhost", waybill_vhost.vhost) if live else ()
     shown = call("waybill.cli", "check", *asked)
     assert (shown.code, shown.err) == (0, "")
-    assert shown.out.startswith("no findings, 2 ignored with a reason; ")
+    # One of them needs RabbitMQ's version, which its management API tells.
+    assert shown.out.startswith(f"no findings, {2 if live else 1} ignored with a reason; ")
     assert ("not checked" in shown.out) == (live is None)
