@@ -28,9 +28,8 @@ DELAY, EXPIRY, PATIENCE = 2, 1.5, 1
 # Seconds that a call from the command line may ask to be waited for.
 LONGEST = 10
 
-HOME, VIDEOS, CLEANUP, TASKS = (
-    queue.name for queue in (default.QUEUES[0], direct.QUEUES[0], lanes.cleanup, priority.QUEUES[0])
-)
+NEEDS = (default.QUEUES[0], direct.QUEUES[0], lanes.cleanup, priority.QUEUES[0])
+HOME, VIDEOS, CLEANUP, TASKS = (queue.name for queue in NEEDS)
 PLACES = {HOME: "default", VIDEOS: "videos", CLEANUP: "clerk", TASKS: "batch"}
 
 
@@ -53,6 +52,8 @@ def lesson(stage: Stage, task: str | None = None, arguments: Sequence[str] = (),
         return
     if _given(**options):
         raise click.UsageError(f"{', '.join(_given(**options))}: expected a TASK to call with it")
+    if not stage.serves(NEEDS):
+        return
     call_here(stage)
     publish_it(stage)
     say_where(stage)
@@ -228,7 +229,7 @@ def _given(header: Sequence[str] = (), **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None} | headers
 
 
-main = publisher((*default.QUEUES, direct.QUEUES[0], lanes.cleanup, *priority.QUEUES), needs_results=True)(lesson)
+main = publisher(NEEDS, needs_results=True)(lesson)
 
 if __name__ == "__main__":
     run(main, name="python -m publishers.calling")

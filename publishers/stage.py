@@ -167,6 +167,13 @@ class Stage:
         """The node names of the workers that consume this queue."""
         return sorted(worker for worker, queues in self.watch.crew.items() if queue.name in queues)
 
+    def serves(self, queues: Iterable[Queue]) -> bool:
+        """False, with a line that says so, when no worker consumes one of these queues."""
+        missing = [queue.name for queue in queues if not self.workers_of(queue)]
+        if missing:
+            self._skip(f"no worker consumes {', '.join(missing)}")
+        return not missing
+
     def lacks(self, exchange: Exchange) -> bool:
         """True, with a line that says so, when the broker doesn't know this type of exchange."""
         if exchange.type not in self.missing_types:

@@ -12,6 +12,7 @@ from kombu import Connection
 
 from publishers import elsewhere, probes
 from tests.programs import ROOT, call
+from tests.readme import VARYING
 from waybill.broker import Broker
 
 CHOOSING = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
@@ -50,7 +51,11 @@ def test_the_embedded_broker_does_all_that_rabbitmq_does() -> None:
 
 def test_a_lesson_on_redis_comes_out_as_the_table_says(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYBILL_RESULT_BACKEND", redis_url)
-    assert elsewhere.lessons(redis_url) == documented("lessons")["Redis"]
+    found, expected = elsewhere.lessons(redis_url), documented("lessons")["Redis"]
+    # The order within one of Redis' steps varies, and with it the digits and the bars.
+    assert {lesson: VARYING.sub("#", came) for lesson, came in found.items()} == {
+        lesson: VARYING.sub("#", came) for lesson, came in expected.items()
+    }
 
 
 def test_every_lesson_holds_on_the_others() -> None:
