@@ -80,7 +80,8 @@ def _prelude(chance: Chance, flavour: str) -> list[Step]:
     if chance.random() < 0.6:
         steps.append(Step("consume", with_=_consume(chance)))
     if chance.random() < 0.6:
-        steps.append(Step("confirm_select" if chance.random() < 0.85 else "tx_select"))
+        is_confirmed = chance.random() < 0.85 or flavour != "classic"
+        steps.append(Step("confirm_select" if is_confirmed else "tx_select"))
     if chance.random() < 0.5:
         steps.append(Step("qos", with_={"count": chance.choice((1, 2, 3))}))
     return steps
@@ -91,8 +92,9 @@ def _needs_wait(step: Step) -> bool:
 
 
 def _step(chance: Chance, flavour: str) -> Step:
-    names, weights = zip(*((name, weight) for name, (weight, _) in MAKERS.items()), strict=True)
-    name = chance.choices(names, weights)[0]
+    # A transaction on a quorum queue: in which order it is carried out is chance on RabbitMQ (docs/embedded-broker.md).
+    makers = {name: maker for name, maker in MAKERS.items() if name != "tx_select" or flavour == "classic"}
+    name = chance.choices(list(makers), [weight for weight, _ in makers.values()])[0]
     arguments = _declare_queue(chance, flavour) if name == "declare_queue" else MAKERS[name][1](chance)
     at = 1 if chance.random() < 0.2 else 0
     return Step(name, at, 2 if chance.random() < 0.15 else 1, arguments)
