@@ -12,8 +12,7 @@ from kombu import Exchange, Queue
 
 media = Exchange("media", type="direct")
 
-QUEUES = (
-    Queue("videos", media, routing_key="media.video"),
-    Queue("images", media, routing_key="media.image"),
-)
+videos = Queue("videos", media, routing_key="media.video")
+images = Queue("images", media, routing_key="media.image")
+QUEUES = (videos, images)
 EXCHANGES = (media,)

@@ -28,7 +28,7 @@ DELAY, EXPIRY, PATIENCE = 2, 1.5, 1
 # Seconds that a call from the command line may ask to be waited for.
 LONGEST = 10
 
-NEEDS = (default.QUEUES[0], direct.QUEUES[0], lanes.cleanup, priority.QUEUES[0])
+NEEDS = (default.QUEUES[0], direct.videos, lanes.cleanup, priority.QUEUES[0])
 HOME, VIDEOS, CLEANUP, TASKS = (queue.name for queue in NEEDS)
 PLACES = {HOME: "default", VIDEOS: "videos", CLEANUP: "clerk", TASKS: "batch"}
 
@@ -88,7 +88,7 @@ def publish_it(stage: Stage) -> None:
 def say_where(stage: Stage) -> None:
     """The options that choose a queue, or what waits first, and headers for whoever reads them."""
     tell_call(stage, f"queue='{CLEANUP}'", tasks.add.apply_async((2, 2), queue=CLEANUP), CLEANUP)
-    key = direct.QUEUES[0].routing_key
+    key = direct.videos.routing_key
     through = {"exchange": direct.media.name, "routing_key": key}
     tell_call(stage, f"exchange='media', routing_key='{key}'", tasks.add.apply_async((2, 2), **through), VIDEOS)
     result = told.apply_async(queue=TASKS, priority=9)
@@ -178,7 +178,7 @@ def receipts(stage: Stage, result: AsyncResult) -> tuple[Receipt, ...]:
 
 
 def shown(received: Sequence[Receipt]) -> str:
-    return ", ".join(f"{one.worker_name} ({one.queue})" for one in received)
+    return ", ".join(one.place for one in received)
 
 
 def tell_call(stage: Stage, what: str, result: AsyncResult, queue: str) -> None:

@@ -12,11 +12,12 @@ from time import monotonic
 from typing import Any
 
 from celery import Task
-from kombu import Consumer, Queue
+from kombu import Queue
 from kombu.message import Message as KombuMessage
 
 from publishers import results
 from publishers.stage import COMPOSE, ROOT, Stage
+from waybill import receipts
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import read_fleet
@@ -124,8 +125,5 @@ def listening(watch: Watch) -> Iterator[list[Ran]]:
             )
         )
 
-    events = app.events.Receiver(watch.connection, routing_key=RAN.replace("-", "."))
-    with Consumer(
-        watch.connection.channel(), queues=[events.queue], callbacks=[on_event], accept=events.accept, no_ack=True
-    ):
+    with receipts.listening(app, watch.connection, RAN.replace("-", "."), on_event):
         yield ran

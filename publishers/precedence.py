@@ -81,7 +81,7 @@ def tell_consumer(stage: Stage, watch: Watch, queue: Queue, worker: str) -> None
     name = worker.partition("@")[0]
     stage.tell(
         f"queue='{queue.name}', which {name} consumes",
-        ", ".join(f"{one.worker_name} ({one.queue})" for one in delivery.received),
+        ", ".join(one.place for one in delivery.received),
         f"{name} ({queue.name})",
         task_id=delivery.publication.task_id,
     )

@@ -12,8 +12,7 @@ from typing import Any
 
 import click
 
-import exchanges
-from exchanges import lanes, priority
+from exchanges import direct, lanes, priority
 from publishers.charts import bar, profile
 from publishers.control import ask, looking_away, prefetching
 from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
@@ -22,7 +21,6 @@ from waybill.errors import FleetError
 from waybill.terminal import run
 from worker import tasks
 
-IMAGES = next(queue for queue in exchanges.QUEUES if queue.name == "images")
 WORK = priority.QUEUES[0]
 
 # How many tasks are shared, and the seconds that each takes.
@@ -57,7 +55,7 @@ def require_workers(stage: Stage) -> None:
     """
     shared, own = lane_workers(stage)
     needs = (
-        (stage.workers_of(IMAGES), 2, "two workers of the queue 'images'"),
+        (stage.workers_of(direct.images), 2, "two workers of the queue 'images'"),
         (shared, 1, "a worker of the queues 'slow' and 'quick'"),
         (own, 1, "a worker of the queue 'quick' alone"),
         (stage.workers_of(WORK), 1, "a worker of the queue 'tasks'"),
@@ -76,11 +74,11 @@ def lane_workers(stage: Stage) -> tuple[list[str], list[str]]:
 
 def balancing(stage: Stage) -> None:
     """Several workers, one queue: each message goes to one of them, and a busy one gets no more."""
-    equal = [send(tasks.nap, SHORT, queue=IMAGES.name) for _ in range(SHARED)]
+    equal = [send(tasks.nap, SHORT, queue=direct.images.name) for _ in range(SHARED)]
     wait_for(equal)
-    long = send(tasks.nap, BUSY, queue=IMAGES.name)
-    shared, unequal = finished(stage, equal, [long, *(send(tasks.work, queue=IMAGES.name) for _ in equal[1:])])
-    workers = stage.workers_of(IMAGES)
+    long = send(tasks.nap, BUSY, queue=direct.images.name)
+    shared, unequal = finished(stage, equal, [long, *(send(tasks.work, queue=direct.images.name) for _ in equal[1:])])
+    workers = stage.workers_of(direct.images)
     for worker in workers:
         tell_share(stage, f"balancing · {name(worker)}", [one for one in shared if one.worker == worker])
     stage.expect("workers with a share of 'images'", sorted({one.worker for one in shared}), workers)
@@ -210,7 +208,7 @@ PARTS: dict[str, Callable[[Stage], None]] = {
     "priority": order_of_service,
 }
 
-main = publisher((IMAGES, lanes.slow, lanes.quick, WORK), needs_results=True)(
+main = publisher((direct.images, lanes.slow, lanes.quick, WORK), needs_results=True)(
     click.argument("parts", metavar="[PART]...", nargs=-1, type=click.Choice(list(PARTS)))(lesson)
 )
 

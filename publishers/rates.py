@@ -16,8 +16,7 @@ from celery import Celery
 from celery.utils.time import rate as in_seconds
 from kombu import Queue
 
-import exchanges
-from exchanges import lanes
+from exchanges import direct, lanes
 from publishers.charts import bar
 from publishers.control import ask, looking_away, prefetching
 from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
@@ -26,8 +25,6 @@ from waybill.errors import FleetError
 from waybill.terminal import run
 from worker import metered, tasks
 from worker.metered import send_text
-
-IMAGES = next(queue for queue in exchanges.QUEUES if queue.name == "images")
 
 # How many tasks are measured, the first of which starts at once.
 TEXTS = 8
@@ -62,9 +59,13 @@ def lesson(stage: Stage, rate: str = AT_RUN_TIME) -> None:
     """
     one, two, several = require_workers(stage)
     tell_settings(stage)
-    declared = [texts(stage, IMAGES, [one]), texts(stage, IMAGES, [one, two]), texts(stage, lanes.quick, [several])]
+    declared = [
+        texts(stage, direct.images, [one]),
+        texts(stage, direct.images, [one, two]),
+        texts(stage, lanes.quick, [several]),
+    ]
     with limited([one], rate):
-        changed = texts(stage, IMAGES, [one])
+        changed = texts(stage, direct.images, [one])
     single, double, processes, again, *behind = finished(
         stage, *declared, changed, *(texts_and_neighbour(stage, one, prefetch) for prefetch in PREFETCHES)
     )
@@ -85,7 +86,7 @@ def require_workers(stage: Stage) -> tuple[str, str, str]:
     Raises:
         FleetError: there are fewer, before anything is published.
     """
-    images, quick = stage.workers_of(IMAGES), stage.workers_of(lanes.quick)
+    images, quick = stage.workers_of(direct.images), stage.workers_of(lanes.quick)
     if len(images) < 2 or not quick:
         raise FleetError(
             "this lesson needs two workers of the queue 'images' and one of the queue 'quick'; found: "
@@ -153,10 +154,10 @@ def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: 
 
 def texts_and_neighbour(stage: Stage, worker: str, prefetch: int) -> list[Sent]:
     """Limited tasks and, behind them in the queue, one without a limit; all done by this worker."""
-    with only(stage, IMAGES, [worker]), prefetching(stage, IMAGES, [worker], prefetch):
-        with looking_away(stage, IMAGES, [worker]):
-            held = [send(send_text, queue=IMAGES.name) for _ in range(HELD)]
-            neighbour = send(tasks.work, NEIGHBOUR, queue=IMAGES.name)
+    with only(stage, direct.images, [worker]), prefetching(stage, direct.images, [worker], prefetch):
+        with looking_away(stage, direct.images, [worker]):
+            held = [send(send_text, queue=direct.images.name) for _ in range(HELD)]
+            neighbour = send(tasks.work, NEIGHBOUR, queue=direct.images.name)
         wait_for([*held, neighbour])
     return [*held, neighbour]
 
@@ -172,7 +173,7 @@ def tell_neighbour(stage: Stage, prefetch: int, runs: Sequence[Run]) -> None:
         stage.expect(f"{what}: tasks before it", place, HELD)
 
 
-main = publisher((IMAGES, lanes.quick), needs_results=True)(
+main = publisher((direct.images, lanes.quick), needs_results=True)(
     click.argument("rate", metavar="[RATE]", callback=readable, default=AT_RUN_TIME)(lesson)
 )
 

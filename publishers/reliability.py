@@ -166,7 +166,7 @@ def receipts(crew: Crew, task_id: str) -> Sequence[Receipt]:
 
 def shown(received: Sequence[Receipt]) -> str:
     """`fragile1 (fragile); fragile2 (fragile), redelivered`."""
-    return "; ".join(f"{one.worker_name} ({one.queue}){', redelivered' * one.redelivered}" for one in received)
+    return "; ".join(f"{one.place}{', redelivered' * one.redelivered}" for one in received)
 
 
 def facts(task_id: str, received: Sequence[Receipt]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 from celery.signals import before_task_publish
-from kombu import Consumer
 from kombu.message import Message as KombuMessage
 
 from exchanges import default, lanes
 from publishers.stage import Stage, publisher
+from waybill import receipts
 from waybill.errors import FleetError
 from waybill.terminal import run
 from worker import signalled, tasks
@@ -102,13 +102,9 @@ def listening(stage: Stage) -> Iterator[list[Heard]]:
             )
         )
 
-    connection = stage.watch.connection
-    events = app.events.Receiver(connection, routing_key=f"{signalled.EVENT_GROUP}.#")
     before_task_publish.connect(on_publish, sender=signalled.deliver.name)
     try:
-        with Consumer(
-            connection.channel(), queues=[events.queue], callbacks=[on_event], accept=events.accept, no_ack=True
-        ):
+        with receipts.listening(app, stage.watch.connection, f"{signalled.EVENT_GROUP}.#", on_event):
             yield heard
     finally:
         before_task_publish.disconnect(on_publish, sender=signalled.deliver.name)
@@ -190,7 +186,7 @@ def tell_clean_ups(stage: Stage, sent: Sequence[tuple[str, str]]) -> None:
     received = stage.watch.receipts_of(signalled.clean_up_id(task_id) for task_id, _ in sent)
     for task_id, what in sent:
         found = received[signalled.clean_up_id(task_id)]
-        where = ", ".join(f"{one.worker_name} ({one.queue})" for one in found) or "none"
+        where = ", ".join(one.place for one in found) or "none"
         is_right = [one.queue for one in found] == [lanes.cleanup.name] * (what == "fragile")
         expected = where if is_right else lanes.cleanup.name if what == "fragile" else "none"
         stage.tell(f"{what}: clean-up", where, expected, task_id=task_id)

@@ -137,10 +137,7 @@ class Stage:
     def places(self, *tasks: AsyncResult) -> dict[str, str]:
         """Task id -> where it ran, as `worker (queue)`, once the watch has proven that all receipts are here."""
         received = self.watch.receipts_of(task.id for task in tasks)
-        return {
-            task_id: ", ".join(f"{receipt.worker_name} ({receipt.queue})" for receipt in receipts)
-            for task_id, receipts in received.items()
-        }
+        return {task_id: ", ".join(receipt.place for receipt in receipts) for task_id, receipts in received.items()}
 
     def show(self, order: Callable[[Delivery], Any] | None = None) -> tuple[Delivery, ...]:
         """Wait until it's known who received what was published since the last call, and print it.

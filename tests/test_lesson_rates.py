@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from celery.utils.time import rate
 
-from exchanges import lanes
+from exchanges import direct, lanes
 from publishers.control import ask
-from publishers.rates import DEFAULT, HELD, IMAGES, TEXTS, limited, per_second, texts
+from publishers.rates import DEFAULT, HELD, TEXTS, limited, per_second, texts
 from publishers.runs import Run, finished, send, wait_for
 from publishers.stage import Stage
 from tests.programs import ROOT, call
@@ -142,7 +142,7 @@ WRONG = (("fast", "Invalid rate limit string"), ("10/x", "KeyError"), ("/s", "In
 @pytest.mark.parametrize(("wrong", "expected"), WRONG)
 def test_a_worker_refuses_what_is_no_rate(stage: Stage, wrong: str, expected: str) -> None:
     with pytest.raises(FleetError, match=rf"images1@\S+ refused 'rate_limit': {expected}"):
-        ask("rate_limit", stage.workers_of(IMAGES)[:1], task_name=send_text.name, rate_limit=wrong)
+        ask("rate_limit", stage.workers_of(direct.images)[:1], task_name=send_text.name, rate_limit=wrong)
 
 
 # RATE -> what the one line says

@@ -35,13 +35,13 @@ from typing import Any
 
 from amqp.exceptions import ChannelError, MessageNacked
 from celery import Celery
-from kombu import Connection, Consumer, Producer
+from kombu import Connection, Producer
 from kombu.message import Message as KombuMessage
 
 from waybill import provision, publication
 from waybill.errors import FleetError
 from waybill.publication import Publication
-from waybill.receipts import EVENT_GROUP, MARKER, Receipt
+from waybill.receipts import EVENT_GROUP, MARKER, Receipt, listening
 
 # Seconds in which every consumer has to answer its marker; a worker busy with a long task is waited for that long.
 SETTLE_TIMEOUT = 60.0
@@ -181,16 +181,7 @@ class Watch:
         with ExitStack() as stack:
             self.connection = stack.enter_context(provision.connect(self.app))
             self._producer = Producer(self.connection)
-            events = self.app.events.Receiver(self.connection, routing_key=f"{EVENT_GROUP}.#")
-            stack.enter_context(
-                Consumer(
-                    self.connection.channel(),
-                    queues=[events.queue],
-                    callbacks=[self._on_events],
-                    accept=events.accept,
-                    no_ack=True,
-                )
-            )
+            stack.enter_context(listening(self.app, self.connection, f"{EVENT_GROUP}.#", self._on_events))
             self._exit = stack.pop_all()
         return self
 

@@ -13,15 +13,18 @@ are published on one channel. Nothing is known of the order between workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
+import kombu
 from celery import Celery, bootsteps, signals
 from celery.events import Event
 from celery.utils.time import utcoffset
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu import Connection
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
 
@@ -73,6 +76,11 @@ class Receipt:
         """The worker's name without its host: what stands before the `@` of `-n`."""
         return self.worker.partition("@")[0]
 
+    @property
+    def place(self) -> str:
+        """Who received it, and from where: `videos (encodings)`."""
+        return f"{self.worker_name} ({self.queue})"
+
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Receipt:
         """Read a Celery event of the group `waybill`."""
@@ -88,6 +96,22 @@ class Receipt:
             time=event["timestamp"],
             is_discarded=event["type"] == DISCARDED,
         )
+
+
+def listening(
+    app: Celery, connection: Connection, routing_key: str, callback: Callable[[Any, KombuMessage], None]
+) -> AbstractContextManager[Any]:
+    """Hear Celery's events within the block, while the connection is drained.
+
+    Args:
+        routing_key: which events: `waybill.#` for the group of that name.
+        callback: called with each event; a worker with an event loop sends several in one turn as a list.
+    """
+    events = app.events.Receiver(connection, routing_key=routing_key)
+    consumer: AbstractContextManager[Any] = kombu.Consumer(
+        connection.channel(), queues=[events.queue], callbacks=[callback], accept=events.accept, no_ack=True
+    )
+    return consumer
 
 
 def enable(app: Celery) -> None:
