@@ -187,8 +187,8 @@ def connected(broker: str) -> Iterator[Connection]:
     """
     if broker in (provision.EMBEDDED, provision.DOCKER):
         raise InputError(
-            f"broker {broker!r}: dead letters are on a broker that is there; expected its URL, "
-            "such as amqp://guest:guest@127.0.0.1:5672//"
+            f"broker {broker!r}: it would be a new one, without dead letters; expected the URL of one that runs, "
+            "such as --broker amqp://guest:guest@127.0.0.1:5672//"
         )
     with provision.broker(broker) as address:
         restore = provision.point(app, address.url)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import ROOT
-from waybill.errors import InputError
+from waybill.errors import InputError, UnknownName
 from waybill.fleet import read_fleet
 
 OURS = read_fleet(ROOT / "docker-compose.yml")
@@ -18,7 +18,9 @@ def test_our_fleet() -> None:
     assert all("announcements" in worker.queues for worker in OURS)
     assert {worker.name for worker in OURS} == {worker.service for worker in OURS}
     assert [worker.name for worker in OURS.consuming(["images"])] == ["images1", "images2"]
-    assert [worker.name for worker in OURS.named(["usa", "nosuch"])] == ["usa"]
+    assert [worker.name for worker in OURS.named(["usa"])] == ["usa"]
+    with pytest.raises(UnknownName, match="no worker 'uas' in the fleet; did you mean 'usa'"):
+        OURS.named(["uas"])
     assert not {"ticker", "board"} & {worker.name for worker in OURS.without(["price_log", "price_board"])}
 
 
@@ -98,8 +100,8 @@ def test_a_procfile(tmp_path: Path) -> None:
 BROKEN: tuple[tuple[str, str], ...] = (
     ("services: [", "line 1: not YAML"),
     ("services:\n  a: {command: x\n", "line 3: not YAML"),
-    ("just text", "expected a mapping `services`, got NoneType"),
-    ("services: 3", "expected a mapping `services`, got int"),
+    ("just text", "expected a mapping `services`, as in a compose file, got NoneType"),
+    ("services: 3", "expected a mapping `services`, as in a compose file, got int"),
     ("services: {}", "no service runs `celery ... worker`"),
     ("services:\n  a: {command: nginx}", "no service runs `celery ... worker`"),
     ("services:\n  a: {command: celery -A p worker -n a@%h}", "service 'a' runs a worker without `-Q`"),

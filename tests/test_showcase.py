@@ -181,8 +181,11 @@ def test_a_receipt_tells_what_the_worker_got(waybill_watch: Watch) -> None:
 
 
 def test_a_task_that_no_worker_has_is_discarded_and_told(waybill_watch: Watch) -> None:
-    (receipt,) = deliver(waybill_watch, "worker.tasks.nosuch", exchange="media", routing_key="media.video").received
+    delivery = deliver(waybill_watch, "worker.tasks.nosuch", exchange="media", routing_key="media.video")
+    (receipt,) = delivery.received
     assert (receipt.worker_name, receipt.queue, receipt.is_discarded) == ("videos", "videos", True)
+    with pytest.raises(ValueError, match="no such task, so discarded"):
+        assert delivery.by_worker
 
 
 def test_the_broker_has_what_was_declared(waybill_management: Management) -> None:

@@ -12,6 +12,7 @@ import click
 from waybill import render, terminal
 from waybill.application import NAME, load
 from waybill.broker.command import broker
+from waybill.celery_broker import vhost_of
 from waybill.check.command import check
 from waybill.diff.command import declare, diff
 from waybill.errors import EXIT_FAILED, EXIT_OK, UnknownName, WaybillError
@@ -147,7 +148,8 @@ FORMATS: dict[str, Callable[[Topology, Mapping[str, Sequence[str]]], str]] = {
 @click.pass_context
 def topology(ctx: click.Context, style: str, fleet: Path | None) -> int:
     """Draw all that the application declares."""
-    declared = from_celery(load(ctx))
+    app = load(ctx)
+    declared = from_celery(app, vhost=vhost_of(app))
     click.echo(FORMATS[style](declared, _consumers(declared, _fleet(fleet))), nl=False)
     return EXIT_OK
 

@@ -75,8 +75,11 @@ class Delivery:
         """Worker name -> queue: who received it, and from where.
 
         Raises:
-            ValueError: a worker received it twice; then only `received` tells the whole.
+            ValueError: a worker received it twice, or has no such task and threw it away; then only `received` tells
+                the whole.
         """
+        if discarded := [receipt for receipt in self.received if receipt.is_discarded]:
+            raise ValueError(f"no such task, so discarded: {discarded}")
         found = {receipt.worker_name: receipt.queue for receipt in self.received}
         if len(found) != len(self.received):
             raise ValueError(f"received more than once by one worker: {self.received}")

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import yaml
 
-from waybill.errors import InputError
+from waybill.errors import InputError, UnknownName
 
 # How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them,
 # with the alias in place of the uuid.
@@ -78,8 +78,15 @@ class Fleet:
         return Fleet(tuple(worker for worker in self.workers if not unwanted & set(worker.queues)))
 
     def named(self, names: Iterable[str]) -> Fleet:
-        """The workers of these names."""
+        """The workers of these names.
+
+        Raises:
+            UnknownName: a name that no worker has.
+        """
         wanted = set(names)
+        known = [worker.name for worker in self.workers]
+        for name in sorted(wanted.difference(known)):
+            raise UnknownName("worker", name, known, "the fleet")
         return Fleet(tuple(worker for worker in self.workers if worker.name in wanted))
 
 
@@ -95,7 +102,8 @@ def read_fleet(
 
     Raises:
         InputError: the file can't be read or parsed, a worker has no `-Q`, options that Celery doesn't know or a
-            variable in a name, a service runs two workers, or two workers have one node name.
+            variable in a name, a service runs two workers, or two workers have one node name. What the file is, its
+            name says: one that begins with `Procfile` is such, any other a compose file.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -127,7 +135,10 @@ def _compose(text: str, where: str, profiles: Set[str]) -> dict[str, list[list[s
         raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
     services = document.get("services") if isinstance(document, Mapping) else None
     if not isinstance(services, Mapping):
-        raise InputError(f"{where}: expected a mapping `services`, got {type(services).__name__}")
+        raise InputError(
+            f"{where}: expected a mapping `services`, as in a compose file, got {type(services).__name__} "
+            "(a Procfile is known by its name)"
+        )
     commands = {}
     for name, service in services.items():
         if isinstance(service, Mapping) and _is_wanted(service.get("profiles"), profiles):
