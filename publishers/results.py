@@ -15,8 +15,8 @@ from celery import Celery
 from celery.exceptions import TimeoutError as NoResult
 from celery.result import AsyncResult, ResultBase
 
+from waybill.celery_broker import masked
 from waybill.errors import FleetError, InputError
-from waybill.provision import masked
 
 VARIABLE = "WAYBILL_RESULT_BACKEND"
 

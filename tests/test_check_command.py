@@ -184,7 +184,7 @@ def test_nonsense_is_one_line(project: Callable[..., str], arguments: tuple[str,
 def test_a_broker_that_kombu_cannot_speak_to(project: Callable[..., str], url: str) -> None:
     shown = run(project(f"app.conf.broker_url = {url!r}"))
     assert shown.code == 2
-    assert shown.complaint.startswith("error: the application's broker: ")
+    assert shown.complaint.startswith("error: the application's broker '")
     assert SECRET not in shown.err
 
 

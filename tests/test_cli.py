@@ -205,17 +205,33 @@ ASKING = (
 )
 
 
+# A URL that Kombu cannot read -> what is shown of it
+UNREADABLE = {
+    "slash": ("amqp://user:s3/cret@h", "amqp://user:**@h"),
+    "brackets": ("amqp://user:[s3cret]@host//", "amqp://user:**@host//"),
+    "one sign for three": ("amqp://user:s3℀cret@host//", "amqp://user:**@host//"),
+    "port": ("amqp://user:s3cret@host:99999//", "amqp://user:**@host:99999//"),
+    "list": ("amqp://user:[s3cret]@host//;amqp://user:s3cret@other", "amqp://user:**@host//;amqp://user:**@other"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
 @pytest.mark.parametrize("arguments", ASKING, ids=lambda arguments: arguments[0])
 def test_a_broker_url_that_cannot_be_read_is_one_line_without_its_password(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], name: str
 ) -> None:
+    url, shown = UNREADABLE[name]
     (folder / "shop.py").write_text(
-        "from celery import Celery\napp = Celery('shop', broker='amqp://user:s3/cret@h', set_as_current=False)\n"
-        "@app.task(shared=False)\ndef add(): ...\n"
+        f"from celery import Celery\napp = Celery('shop', broker={url!r}, set_as_current=False)\n"
+        "@app.task(shared=False)\ndef add(): ...\n",
+        encoding="utf-8",
     )
     monkeypatch.delitem(sys.modules, "shop", raising=False)
     result = waybill("-A", "shop", *arguments)
-    assert result.complaint == "error: the application's broker: ValueError: Port could not be cast to integer value"
+    assert result.complaint == (
+        f"error: the application's broker {shown!r}: not a URL, expected one such as "
+        "amqp://user:password@host:5672/vhost or redis://:password@host:6379/0"
+    )
     assert (result.code, result.out) == (2, "")
 
 

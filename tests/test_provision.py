@@ -11,6 +11,7 @@ import pytest
 from celery import Celery
 
 from waybill import provision
+from waybill.celery_broker import masked
 from waybill.errors import BrokerUnavailable, InputError
 from waybill.management import Management
 
@@ -38,7 +39,7 @@ MASKED: tuple[tuple[str, str], ...] = (
 
 @pytest.mark.parametrize(("url", "shown"), MASKED)
 def test_a_password_is_never_shown(url: str, shown: str) -> None:
-    assert provision.masked(url) == shown
+    assert masked(url) == shown
 
 
 # URL -> what the one line says
@@ -48,8 +49,10 @@ REFUSED: tuple[tuple[str, str], ...] = (
     ("amqp://guest:p@ss/s3cret@127.0.0.1", "as %2F"),
     ("amqp://guest:s3cret#@127.0.0.1", "as %2F"),
     ("amqp://guest:s3cret?@127.0.0.1", "as %2F"),
-    ("amqp://guest:x@127.0.0.1:s3cret", "Port could not be cast to integer value"),
-    ("amqp://guest:s3cret@127.0.0.1:99999", "Port out of range"),
+    ("amqp://guest:x@127.0.0.1:s3cret", "expected a number from 0 to 65535"),
+    ("amqp://guest:[s3cret]@127.0.0.1", "not a URL"),
+    ("amqp://guest:s3cret℀@127.0.0.1", "not a URL"),
+    ("amqp://guest:s3cret@127.0.0.1:99999", "expected a number from 0 to 65535"),
     ("amqp://a:s3cret@h1;amqp://b:s3cret@h2", "got a list"),
     ("amqp://guest:s3cret@", "no host"),
     ("redis://:s3cret@h/news", "expected the number of a database, got 'news'"),

@@ -8,7 +8,6 @@ Everything else speaks AMQP to the URL and doesn't know the difference.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from waybill.broker import Broker
-from waybill.celery_broker import broker_of
+from waybill.celery_broker import broker_of, masked, url_of
 from waybill.errors import BrokerUnavailable, InputError
 
 IMAGE = "rabbitmq:4-management"
@@ -47,10 +46,6 @@ BUILT_IN_TYPES = frozenset({"direct", "topic", "fanout", "headers"})
 # Celery takes each of these settings from the environment first (celery/app/utils.py, Settings).
 BROKER_VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 BROKER_SETTINGS = ("broker_url", "broker_read_url", "broker_write_url")
-
-# A list of URLs is separated by `;`, as Kombu has it. The password is greedy: up to the last `@`, whatever is in it.
-_NEXT_URL = re.compile(r";(?=[\w+.-]+://)")
-_PASSWORD = re.compile(r"^((?:[\w+.-]+://)?+[^:]*:).*(?=@)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +73,6 @@ class Address:
     def with_vhost(self, vhost: str) -> Address:
         """The same broker, another vhost."""
         return Address(urlunsplit(urlsplit(self.url)._replace(path="/" + quote(vhost, safe=""))), self.management_url)
-
-
-def masked(url: str) -> str:
-    """The URL, or `;` list of them, as it may be shown: with `**` for the password.
-
-    It need not be a URL at all: of what is between the first `:` and the last `@`, nothing is ever shown.
-    """
-    return ";".join(_PASSWORD.sub(r"\1**", one) for one in _NEXT_URL.split(url))
 
 
 def choice(environment: Mapping[str, str] = os.environ) -> str:
@@ -135,8 +122,8 @@ def existing(url: str) -> Address:
         )
     try:
         port = parts.port
-    except ValueError as error:  # it ends with what stands for the port: a part of a password, perhaps
-        raise InputError(f"broker {masked(url)!r}: {str(error).partition(' as ')[0]}") from error
+    except ValueError as error:  # it tells what stands for the port: a part of a password, perhaps
+        raise InputError(f"broker {masked(url)!r}: no port, expected a number from 0 to 65535") from error
     if not parts.hostname:
         raise InputError(
             f"broker {masked(url)!r}: no host, expected amqp://user:password@host:{port or AMQP_PORT}/vhost"
@@ -198,8 +185,7 @@ def connect(app: Celery) -> Connection:
         BrokerUnavailable: nothing answers there, or it refuses us.
     """
     connection: Connection = broker_of(app, transport_options={"confirm_publish": True})
-    urls = app.conf.broker_write_url
-    open_connection(connection, urls if isinstance(urls, str) else ";".join(urls or ()))
+    open_connection(connection, url_of(app))
     if isinstance(connection.transport, virtual.Transport):
         _introduce(app, connection)
     return connection
