@@ -18,6 +18,7 @@ from tests.diff_app import NEW, app
 from tests.diff_support import Site, site, until
 from tests.programs import Result, call
 from waybill import provision
+from waybill.management import Management
 from waybill.provision import Address
 
 NEWS = Exchange("news", "topic")
@@ -265,3 +266,50 @@ def test_a_vhost_that_is_not_there() -> None:
     result = diff("--vhost", "no/such vhost")
     assert (result.code, result.out) == (2, "")
     assert "with 404" in result.complaint
+
+
+@pytest.fixture
+def user(at: Site, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The management API's address for a user of that tag, with all permissions in this vhost and none elsewhere."""
+    name = f"{request.param}-{at.address.vhost}"
+    rights = {"configure": ".*", "write": ".*", "read": ".*"}
+    at.api("PUT", f"users/{name}", {"password": "x", "tags": request.param})
+    try:
+        at.api("PUT", f"permissions/{at.address.vhost}/{name}", rights)
+        yield str(at.address.management_url).replace("//guest:guest@", f"//{name}:x@")
+    finally:
+        at.api("DELETE", f"users/{name}")
+
+
+@pytest.mark.parametrize("user", ["management", "monitoring"], indirect=True)
+def test_a_user_who_is_no_administrator(channel: Channel, user: str) -> None:
+    for queue in AS_DECLARED:
+        queue(channel).declare()
+    Queue("usa", NEWS, "texas.#")(channel).declare()
+    told = diff("--json")
+    assert told.code == 1
+    for asked in (("--json", "--management", user), ("--json", "--management", user, "--fix", "bindings", "--yes")):
+        result = diff(*asked)
+        answer = json.loads(result.out)
+        unbound = answer.pop("unbound", None)
+        assert answer == json.loads(told.out)
+    assert [one["binding_key"] for one in unbound] == ["texas.#"]
+    assert diff("--management", user).code == 0
+    assert call("waybill.cli", "-A", "tests.diff_app", "declare", "--management", user).code == 0
+
+
+@pytest.mark.parametrize("user", ["none"], indirect=True)
+def test_a_user_without_a_tag(user: str) -> None:
+    result = diff("--management", user)
+    assert (result.code, result.out) == (2, "")
+    assert "answers GET /api/overview with 401 Unauthorized" in result.complaint
+
+
+@pytest.mark.parametrize(("user", "seen"), [("management", False), ("monitoring", True)], indirect=["user"])
+def test_who_sees_consumers(at: Site, channel: Channel, user: str, seen: bool) -> None:
+    """A rule of RabbitMQ's on which docs/diff.md relies: the tag `management` shows its own connections only."""
+    channel.queue_declare("watched")
+    channel.basic_consume("watched")
+    until(lambda: at.api("GET", f"consumers/{at.address.vhost}"), time.monotonic)
+    with Management(user, at.address.vhost) as asked:
+        assert bool(asked.consumers()) == seen

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
-from tests.hostile_api import HOSTILE, SECRET, Answer, Hostile, raw, standing, whole
+from tests.hostile_api import HOSTILE, PATIENCE, SECRET, Answer, Hostile, raw, standing, whole
 from tests.programs import Result, call
 from waybill import management
+from waybill.errors import NotFound
 from waybill.management import LiveConsumer, Management
 
 PACKED = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(SECRET)}\r\n\r\n{SECRET}".encode()
@@ -67,6 +71,39 @@ def test_a_row_of_another_kind(answer: Answer, said: str) -> None:
     """`live_facts` makes one line of it."""
     with standing(answer) as url, Management(url) as asked, pytest.raises(TypeError, match=said):
         asked.queues()
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
+def test_deprecated_features_that_are_not_told(status: str) -> None:
+    with standing(whole(status)) as url, Management(url) as asked:
+        assert asked.deprecated_features() == {}
+
+
+def test_a_vhost_that_is_not_shown() -> None:
+    with (
+        standing(whole("200 OK", '[{"name": "other"}]')) as url,
+        Management(url, "sh/op") as asked,
+        pytest.raises(NotFound, match="shows this user no vhost 'sh/op'"),
+    ):
+        asked.vhost()
+
+
+def test_a_path_prefix_is_kept() -> None:
+    """RabbitMQ's `management.path_prefix`."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        server.settimeout(PATIENCE)
+        asked = pool.submit(_first_line, server)
+        with Management(f"http://127.0.0.1:{server.getsockname()[1]}/rabbit/") as management:
+            assert management.overview() == {}
+        assert asked.result() == b"GET /rabbit/api/overview HTTP/1.1"
+
+
+def _first_line(server: socket.socket) -> bytes:
+    client, _ = server.accept()
+    with client:
+        line = client.recv(65536).partition(b"\r\n")[0]
+        whole("200 OK")(client)
+    return line
 
 
 def test_a_consumer_that_was_not_counted_yet() -> None:

@@ -198,6 +198,8 @@ MANAGEMENT: tuple[tuple[str, str, tuple[str, str]], ...] = (
     ("http://a:p%40ss%2F@h:1", "http://h:1", ("a", "p@ss/")),
     ("http://h", "http://h:15672", ("guest", "guest")),
     ("https://us%3Aer:x@[::1]", "https://[::1]:15671", ("us:er", "x")),
+    ("http://h:1/", "http://h:1", ("guest", "guest")),
+    ("http://a:x@h/rabbit/one/", "http://h:15672/rabbit/one", ("a", "x")),
 )
 
 
@@ -217,6 +219,11 @@ def test_a_management_url(monkeypatch: pytest.MonkeyPatch, url: str, base: str, 
         "amqp://a:s3cret@h",
         "http://a:s3cret@",
         "http://a:p/s3cret@h",
+        "http://a:12/s3cret@h",
+        "http://s3cret:12#34@h",
+        "http://s3cret:12?34@h",
+        "http://a:x@h:1?s3cret",
+        "http://a:x@h:1/rabbit#s3cret",
         "http://[s3cret",
         "http://a\x01:s3cret@h\x01",
     ],

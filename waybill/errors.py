@@ -5,7 +5,8 @@
     │   └── UnknownName          a name that nothing declares, with the nearest one that something does
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
-    │   └── NotFound             the management API knows nothing of that name
+    │   ├── NotFound             the management API knows nothing of that name
+    │   └── NotAllowed           the management API doesn't show that to this user
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
 
@@ -75,6 +76,10 @@ class BrokerUnavailable(WaybillError):
 
 class NotFound(BrokerUnavailable):
     """The management API knows nothing of that name: no such vhost, binding or page."""
+
+
+class NotAllowed(BrokerUnavailable):
+    """The management API doesn't know this user, or doesn't show that to somebody of its tags."""
 
 
 REPLY_NAMES = {

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from waybill.errors import BrokerUnavailable, InputError, NotFound
+from waybill.errors import BrokerUnavailable, InputError, NotAllowed, NotFound
 
 # Seconds in which an answer has to begin, and in which it has to be there, however slowly it comes.
 TIMEOUT = 10.0
@@ -19,6 +19,9 @@ WHOLE_ANSWER = 60.0
 
 # Where RabbitMQ serves it, unless it is told otherwise.
 PORTS = {"http": 15672, "https": 15671}
+
+# HTTP status -> the error that it is, where it is one of its own.
+REFUSALS = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class Management:
     """The management API of one vhost.
 
     Args:
-        url: `http://user:password@host:15672`, user and password percent-encoded.
+        url: `http://user:password@host:15672`, user and password percent-encoded, with RabbitMQ's
+            `management.path_prefix` behind it where it has one.
         vhost: the vhost that the questions are about.
 
     Raises:
@@ -91,21 +95,22 @@ class Management:
     def __init__(self, url: str, vhost: str = "/") -> None:
         try:
             parts = urlsplit(url)
-            if parts.scheme not in PORTS or not parts.hostname:
+            if parts.scheme not in PORTS or not parts.hostname or parts.query or parts.fragment or "@" in parts.path:
                 raise ValueError
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-            self._shown = f"{parts.scheme}://{host}:{parts.port or PORTS[parts.scheme]}"
+            self._shown = f"{parts.scheme}://{host}:{parts.port or PORTS[parts.scheme]}{parts.path.rstrip('/')}"
             credentials = unquote(parts.username or "guest"), unquote(parts.password or "guest")
             self._http = httpx.Client(base_url=self._shown, auth=credentials, timeout=TIMEOUT)
         except (ValueError, httpx.InvalidURL):
             raise InputError(
-                "the management API's URL cannot be read: expected http://user:password@host:15672"
+                "the management API's URL cannot be read: expected http://user:password@host:15672, "
+                "and `/`, `?`, `#` and `@` in a user or password as %2F, %3F, %23, %40"
             ) from None
         self._vhost = quote(vhost, safe="")
 
     @property
     def address(self) -> str:
-        """`http://host:15672`, without user and password."""
+        """`http://host:15672` and the path's prefix, without user and password."""
         return self._shown
 
     def exchanges(self) -> list[LiveExchange]:
@@ -158,8 +163,15 @@ class Management:
         return overview
 
     def vhost(self) -> dict[str, Any]:
-        """What the vhost is like: `default_queue_type` above all."""
-        vhost: dict[str, Any] = self._get(f"vhosts/{self._vhost}")
+        """What the vhost is like: `default_queue_type` above all.
+
+        It is looked up in the list of those that the user may see: the vhost's own page is for administrators (4.3.6).
+        """
+        rows: list[dict[str, Any]] = self._get("vhosts?disable_stats=true")
+        name = unquote(self._vhost)
+        vhost = next((row for row in rows if row["name"] == name), None)
+        if vhost is None:
+            raise NotFound(f"the management API at {self._shown} shows this user no vhost {name!r}")
         return vhost
 
     def policies(self) -> list[dict[str, Any]]:
@@ -168,10 +180,13 @@ class Management:
         return policies
 
     def deprecated_features(self) -> dict[str, str]:
-        """Deprecated feature -> `permitted` or `denied`; empty before RabbitMQ 3.13, which has no such page."""
+        """Deprecated feature -> `permitted` or `denied`.
+
+        Empty before RabbitMQ 3.13, which has no such page, and where the user may not see it.
+        """
         try:
             return {row["name"]: row["state"] for row in self._get("deprecated-features")}
-        except NotFound:
+        except (NotFound, NotAllowed):
             return {}
 
     def __enter__(self) -> Management:
@@ -196,7 +211,7 @@ class Management:
                 return _read(response, time.monotonic() + WHOLE_ANSWER)
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
-            kind = NotFound if status == httpx.codes.NOT_FOUND else BrokerUnavailable
+            kind = REFUSALS.get(status, BrokerUnavailable)
             raise kind(
                 f"the management API at {self._shown} answers {method} /api/{path} with "
                 f"{status} {error.response.reason_phrase}"
