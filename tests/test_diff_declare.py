@@ -120,6 +120,11 @@ REFUSED: dict[str, tuple[Queue, int]] = {
     "key": (Queue("bad", NEWS, "#.a.#.b.#"), 406),
     "type": (Queue("bad", Exchange("bad.x", "x-fast"), "k"), 406),
     "exchange": (Queue("bad", [binding(Exchange("absent", no_declare=True), "k")]), 404),
+    "long": (Queue("b" * 300, Exchange("bad.x"), "k"), 501),
+    "half a pair": (Queue("b\udc80", NEWS, "k"), 501),
+    "wide": (Queue("bad", NEWS, "k", queue_arguments={"x-max-length": 2**70}), 501),
+    "wide within": (Queue("bad", NEWS, "k", queue_arguments={"x-other": {"a": [1, -(2**63) - 1]}}), 501),
+    "a long argument": (Queue("bad", NEWS, "k", queue_arguments={"x" * 256: 1}), 501),
     "awaited": (Queue("bad", NEWS, "k", no_declare=True), 404),
 }
 

@@ -123,7 +123,7 @@ def test_bad_input_is_one_line(url: str, name: str, arguments: tuple[str, ...], 
 NO_BROKER = (
     ("amqp://guest:secret@127.0.0.1:1//", "no broker at amqp://guest:**@127.0.0.1:1"),
     ("amqp://guest:secret@nohost.invalid//", "no broker at amqp://guest:**@nohost.invalid:5672"),
-    ("amqp://guest:secret@127.0.0.1:port//", "broker 'amqp://guest:**@127.0.0.1:port//': Port could not be cast"),
+    ("amqp://guest:secret@127.0.0.1:port//", "broker 'amqp://guest:**@127.0.0.1:port//': no port, expected a number"),
     ("amqp://guest:secret@", "no host"),
     ("http://guest:secret@127.0.0.1", "expected `embedded`, `docker`, or a URL"),
     ("dokcer", "broker 'dokcer': expected `embedded`"),

@@ -1,6 +1,7 @@
 """`waybill declare`: declare what the workers would, on the application's broker, or nothing.
 
-AMQP has no dry run, so it is done in two rounds. First whatever the broker has already is declared again: that
+What no client can send is refused before anything is asked. AMQP has no dry run, so the rest is done in two rounds.
+First whatever the broker has already is declared again: that
 changes nothing, and a difference is refused in RabbitMQ's own words. What it hasn't got is held against the rules of
 `waybill.topology`. Only when nothing is refused, what is missing is declared.
 """
@@ -18,7 +19,7 @@ from waybill.diff.declared import Declared
 from waybill.diff.plan import Failure, Item, described
 from waybill.errors import REPLY_NAMES, InputError, TopologyError
 from waybill.topology import Binding, Exchange, Queue
-from waybill.topology.declarations import Declarations
+from waybill.topology.declarations import Declarations, check_carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,11 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
         *declared.exchanges,
         *(queue for queue in declared.shared() if not queue.exclusive),
     ]
-    missing = [item for item in items if not wire.lives(item)]
     bindings = _bindings(declared, items)
+    unsent = tuple(_unsendable((*items, *map(Queue, sorted(declared.awaited)), *bindings)))
+    if unsent:
+        return Outcome(unsent)
+    missing = [item for item in items if not wire.lives(item)]
     failures = (*_first_round(wire, items, missing, vhost), *_unbindable(wire, items, bindings, vhost))
     absent = (Queue(name) for name in sorted(declared.awaited) if not wire.lives(Queue(name)))
     failures += tuple(Failure(queue, 404, f"no queue '{queue.name}' in vhost '{vhost}'") for queue in absent)
@@ -75,6 +79,19 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
 def _bindings(declared: Declared, items: Iterable[Exchange | Queue]) -> list[Binding]:
     queues = {item.name for item in items if isinstance(item, Queue)}
     return [b for b in declared.bindings if b.destination_type == "exchange" or b.destination in queues]
+
+
+def _unsendable(items: Iterable[Item]) -> Iterator[Failure]:
+    """What no client can send; of a thing that is refused, the bindings aren't told too."""
+    refused: set[str] = set()
+    for item in items:
+        if isinstance(item, Binding) and refused & {item.source, item.destination}:
+            continue
+        try:
+            check_carried(item)
+        except TopologyError as error:
+            yield Failure(item, error.reply_code, error.text)
+            refused |= set() if isinstance(item, Binding) else {item.name}
 
 
 def _first_round(

@@ -19,6 +19,9 @@ from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED
 MAX_SHORTSTR = 255
 """Bytes of UTF-8 in a name or a key: AMQP's short string has one byte for its length."""
 
+LONG_INTEGERS = range(-(2**63), 2**63)
+"""What an AMQP table carries as an integer: 64 bits."""
+
 MAX_HASH_WORDS = 2
 """`#` words in one topic binding key: RabbitMQ 4.3.5 and later refuse more, each makes matching dearer."""
 
@@ -55,13 +58,13 @@ class Declarations:
             Whether it is new.
 
         Raises:
-            TopologyError: 403, 406, or 501 for a name that's too long.
+            TopologyError: 403, 406, or 501 for what `check_carried` refuses.
         """
         if exchange.type not in EXCHANGE_TYPES:
             # For a word that happens to be an atom in the broker's VM (`foo`, `x-random`) it says "invalid".
             raise TopologyError(406, f"unknown exchange type '{exchange.type}'")
         refuse_default_exchange(exchange.name)
-        check_shortstr("exchange name", exchange.name)
+        check_carried(exchange)
         current = self.exchanges.get(exchange.name)
         if current is not None:
             check_same_exchange(current, exchange, self.named("exchange", exchange.name))
@@ -75,7 +78,7 @@ class Declarations:
 
     def declare_queue(self, queue: Queue, *, is_restored: bool = False) -> bool:
         """As `declare_exchange`, for a queue; `is_restored` also for names that the server made up."""
-        check_shortstr("queue name", queue.name)
+        check_carried(queue)
         if not is_restored:
             _refuse_reserved("queue", queue.name)
         if self.default_queue_type != "classic":
@@ -95,9 +98,9 @@ class Declarations:
 
         Raises:
             TopologyError: 403 for the default exchange, 404 for an end that isn't declared, 406 for arguments
-                or keys that the source's type refuses.
+                or keys that the source's type refuses, 501 as `check_carried`.
         """
-        check_shortstr("binding key", binding.binding_key)
+        check_carried(binding)
         self.check_ends(binding)
         source = self.exchanges.get(binding.source)
         if source is None:
@@ -145,15 +148,44 @@ def effective_type(exchange: Exchange) -> str:
     return exchange.type
 
 
+def check_carried(item: Exchange | Queue | Binding) -> None:
+    """Refuse what no client can send, whatever the broker would say to it.
+
+    Raises:
+        TopologyError: 501.
+    """
+    if isinstance(item, Binding):
+        check_shortstr("binding key", item.binding_key)
+        check_shortstr("exchange name", item.source)
+        check_shortstr(f"{item.destination_type} name", item.destination)
+    else:
+        check_shortstr("exchange name" if isinstance(item, Exchange) else "queue name", item.name)
+    for name, value in item.arguments.items():
+        check_shortstr("argument name", name)
+        _check_width(name, value)
+
+
 def check_shortstr(what: str, text: str) -> None:
     """Refuse what does not fit into AMQP's short string.
 
     Raises:
-        TopologyError: 501; RabbitMQ never sees such a text, the client library cannot encode it.
+        TopologyError: 501. A text that is too long RabbitMQ never sees: the client library cannot encode it. One with
+            half of a surrogate pair it closes the connection over.
     """
-    size = len(text)
-    if size * 4 > MAX_SHORTSTR and (size := len(text.encode("utf-8", "surrogatepass"))) > MAX_SHORTSTR:
+    try:
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError:
+        raise TopologyError(501, "Malformed UTF-8 in shortstr") from None
+    if size > MAX_SHORTSTR:
         raise TopologyError(501, f"{what} '{text[:20]}...' is {size} bytes long, at most {MAX_SHORTSTR} are allowed")
+
+
+def _check_width(argument: str, value: Any) -> None:
+    if type(value) is int and value not in LONG_INTEGERS:
+        raise TopologyError(501, f"argument '{argument}' has an integer that AMQP cannot carry: more than 64 bits")
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for one in inner:
+        _check_width(argument, one)
 
 
 def refuse_default_exchange(name: str) -> None:
