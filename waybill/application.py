@@ -12,6 +12,7 @@ from celery import Celery
 from celery.app.utils import find_app
 
 from waybill.errors import InputError
+from waybill.topology.celery_app import queues_of
 
 NAME = __name__
 """Where in a click context's `meta` the value of `-A` stands."""
@@ -24,7 +25,7 @@ def load(ctx: click.Context, otherwise: str | None = None) -> Celery:
         otherwise: its name where the command line has none.
 
     Raises:
-        InputError: none is named, or it cannot be loaded.
+        InputError: none is named, or it cannot be loaded, or its settings hold something else than queues.
     """
     outer: Any = getattr(ctx.obj, "app", None)  # set by the command `celery`
     name = ctx.meta.get(NAME) or (otherwise if outer is None else None)
@@ -40,4 +41,5 @@ def load(ctx: click.Context, otherwise: str | None = None) -> Celery:
     except (Exception, SystemExit) as error:
         called = name or outer.main
         raise InputError(f"cannot load the application {called!r}: {type(error).__name__}: {error}") from error
+    queues_of(app)
     return app

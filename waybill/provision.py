@@ -20,7 +20,7 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from waybill.broker import Broker
-from waybill.celery_broker import broker_of, masked, url_of
+from waybill.celery_broker import broker_of, masked, unusable, url_of
 from waybill.errors import BrokerUnavailable, InputError
 
 IMAGE = "rabbitmq:4-management"
@@ -183,6 +183,7 @@ def connect(app: Celery) -> Connection:
 
     Raises:
         BrokerUnavailable: nothing answers there, or it refuses us.
+        InputError: as `broker_of` and `open_connection`.
     """
     connection: Connection = broker_of(app, transport_options={"confirm_publish": True})
     open_connection(connection, url_of(app))
@@ -199,15 +200,19 @@ def open_connection(connection: Connection, url: str) -> None:
 
     Raises:
         BrokerUnavailable: nothing answers there, or it refuses us.
+        InputError: Kombu can do nothing with one of the URLs; of a list, it comes to the others when one fails.
     """
+    failures = connection.connection_errors
     try:
         connection.connect()
-    except (OSError, AMQPError, *connection.connection_errors) as error:
+    except (OSError, AMQPError, *failures) as error:
         reason = str(error).rstrip(".")
         raise BrokerUnavailable(
             f"no broker at {masked(url)}: {reason}; start one with `docker compose up` or `waybill broker`, "
             "or name another with BROKER=amqp://..."
         ) from error
+    except Exception as error:
+        raise unusable(url, error) from error
 
 
 def _introduce(app: Celery, connection: Connection) -> None:

@@ -19,6 +19,7 @@ from celery import Celery
 from celery.app.task import Task
 
 from waybill.check.facts import DELAY, Call
+from waybill.errors import InputError
 
 OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory")
 DELAYS = ("countdown", "eta")
@@ -49,10 +50,17 @@ def read_calls(app: Celery) -> tuple[tuple[Call, ...], Mapping[str, str]]:
 
 
 def scheduled_calls(app: Celery) -> tuple[Call, ...]:
-    """The calls that `celery beat` makes, with their options."""
+    """The calls that `celery beat` makes, with their options.
+
+    Raises:
+        InputError: the schedule is no mapping.
+    """
+    schedule = app.conf.beat_schedule or {}
+    if not isinstance(schedule, Mapping):
+        raise InputError(f"the setting beat_schedule: expected a mapping from names to entries, got {schedule!r}")
     return tuple(
         Call(f"beat_schedule {name!r}", "apply_async", str(entry["task"]), _routing(entry.get("options")))
-        for name, entry in (app.conf.beat_schedule or {}).items()
+        for name, entry in schedule.items()
         if isinstance(entry, Mapping) and "task" in entry
     )
 

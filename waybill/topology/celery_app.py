@@ -26,6 +26,7 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
+from waybill.errors import InputError
 from waybill.topology import (
     DEFAULT_EXCHANGE,
     DEFAULT_VHOST,
@@ -55,6 +56,7 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     `waybill_exchange_bindings`, a mapping from an exchange to the `kombu.binding`s that feed it, tells of it.
 
     Raises:
+        InputError: a setting holds no queues or bindings.
         TopologyError: RabbitMQ would refuse one of the declarations.
     """
     return record(app).topology(vhost)
@@ -62,15 +64,47 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
 
 def record(app: CeleryApp) -> Recorder:
     """What `from_celery` reads, as it is declared one after the other: nothing is checked."""
-    queues = list(app.amqp.queues.values())
+    queues = queues_of(app)
     recorder = Recorder()
     for queue in queues:
         recorder.declare(queue)
-    for exchange, bindings in (app.conf.get("waybill_exchange_bindings") or {}).items():
+    for exchange, bindings in _exchange_bindings(app).items():
         recorder.bind_exchange(exchange, bindings)
     if detect_quorum_queues(app, "amqp")[0]:
         _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
     return recorder
+
+
+def queues_of(app: CeleryApp) -> list[KombuQueue]:
+    """The application's queues, as Celery makes them of its settings.
+
+    Raises:
+        InputError: it can make none of them.
+    """
+    try:
+        queues = list(app.amqp.queues.values())
+    except Exception as error:
+        expected = "expected a list of kombu.Queue, or a mapping from names to their options"
+        raise InputError(f"the setting task_queues: {expected}, got {app.conf.task_queues!r}") from error
+    for queue in queues:
+        for what, name in (("queue", queue.name), ("exchange", queue.exchange.name if queue.exchange else "")):
+            if not isinstance(name, str):
+                raise InputError(f"the application's queues: expected text for the name of the {what}, got {name!r}")
+    return queues
+
+
+def _exchange_bindings(app: CeleryApp) -> Mapping[KombuExchange, Iterable[binding]]:
+    given = app.conf.get("waybill_exchange_bindings") or {}
+    is_right = isinstance(given, Mapping) and all(
+        isinstance(exchange, KombuExchange)
+        and isinstance(sources, Iterable)
+        and all(isinstance(source, binding) for source in sources)
+        for exchange, sources in given.items()
+    )
+    if not is_right:
+        expected = "expected a mapping from a kombu.Exchange to a list of kombu.binding"
+        raise InputError(f"the setting waybill_exchange_bindings: {expected}, got {given!r}")
+    return given
 
 
 def from_kombu(
