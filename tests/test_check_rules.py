@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -177,3 +178,30 @@ def test_a_default_queue_type_is_not_that_of_a_queue_that_goes_with_its_connecti
     live = replace(check_example.living(app.conf.task_queues, {}), default_queue_type="quorum")
     found = check(Facts(facts_of(app), live=live), select=["WB202"]).findings
     assert [finding.found.objects for finding in found] == [("celery",)]
+
+
+LONG = {"consumer-timeout": 10_000_000}
+# Policies -> whether a task of 2 hours is longer than the timeout of the quorum queue `celery`.
+TIMEOUTS: tuple[tuple[list[dict[str, Any]], bool], ...] = (
+    ([], True),
+    ([{"pattern": "^cel", "definition": LONG, "apply-to": "quorum_queues"}], False),
+    ([{"pattern": "^cel", "definition": LONG, "apply-to": "classic_queues", "priority": 9}], True),
+    ([{"pattern": "(?<name>cel)", "definition": LONG}], True),  # Python's `re` can't read it
+    ([{"pattern": "^cel", "definition": "x", "priority": "high"}], True),
+)
+
+
+@pytest.mark.parametrize(("policies", "is_too_long"), TIMEOUTS)
+def test_the_timeout_of_the_policy_that_applies(
+    policies: list[dict[str, Any]], is_too_long: bool, tmp_path: Path
+) -> None:
+    example = """
+app.conf.task_queues = lives = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
+
+@app.task(acks_late=True, time_limit=7200)
+def train(): ...
+"""
+    known = check_example.facts(check_example.load(example, tmp_path), tmp_path)
+    assert known.live is not None
+    found = check(replace(known, live=replace(known.live, policies=policies)), select=["WB302"]).findings
+    assert len(found) == is_too_long

@@ -13,7 +13,7 @@ from tests.check_example import living
 from tests.diff_support import PLACE, application, names
 from waybill.check.facts import LiveFacts
 from waybill.diff import Plan, declared_by, difference, text
-from waybill.diff.ways_out import exchange_code, policy_for, queue_code
+from waybill.diff.ways_out import exchange_code, policy_that_sets, queue_code
 from waybill.management import LiveBinding, LiveConsumer
 from waybill.topology import Exchange as EngineExchange
 from waybill.topology import Queue as EngineQueue
@@ -214,4 +214,4 @@ POLICIES: tuple[tuple[list[dict[str, Any]], tuple[str, str] | None], ...] = (
 @pytest.mark.parametrize(("policies", "expected"), POLICIES)
 def test_the_policy_that_applies(policies: list[dict[str, Any]], expected: tuple[str, str] | None) -> None:
     live = replace(living([USA], {}), policies=policies)
-    assert policy_for(EngineQueue("usa"), "x-message-ttl", live) == expected
+    assert policy_that_sets("x-message-ttl", EngineQueue("usa"), live) == expected

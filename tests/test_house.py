@@ -19,7 +19,7 @@ ROOMS = (
     ("routing",),
     ("broker",),
     ("celery_broker",),
-    ("publication", "fleet", "receipts", "management", "options"),
+    ("publication", "fleet", "receipts", "management", "options", "policies"),
     ("processes",),
     ("provision",),
     ("delivery",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ from kombu.common import Broadcast
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
+from waybill.policies import definition_of, policy_for
 from waybill.prediction import message_of
 from waybill.topology import Queue
 from waybill.topology.celery_app import is_random
@@ -68,19 +68,15 @@ def _timeout(facts: Facts, queue: Queue) -> float | None:
     """Seconds that this queue's consumers have; None without a limit."""
     if facts.version is not None and facts.version >= QUORUM_ONLY_FROM and queue.type != "quorum":
         return None
-    milliseconds = queue.arguments.get("x-consumer-timeout") or _policy(facts, queue.name).get("consumer-timeout")
+    milliseconds = queue.arguments.get("x-consumer-timeout") or _policy(facts, queue).get("consumer-timeout")
     return milliseconds / 1000 if isinstance(milliseconds, int) else CONSUMER_TIMEOUT
 
 
-def _policy(facts: Facts, queue: str) -> Mapping[str, Any]:
-    """What the policy says that RabbitMQ applies to this queue: the one of the highest priority that matches."""
-    matching = [
-        policy
-        for policy in (facts.live.policies if facts.live else ())
-        if policy.get("apply-to") not in ("exchanges",) and re.search(str(policy.get("pattern", "")), queue)
-    ]
-    best = max(matching, key=lambda policy: int(policy.get("priority", 0)), default={})
-    return best.get("definition") or {}
+def _policy(facts: Facts, queue: Queue) -> Mapping[str, Any]:
+    """What the policy sets that RabbitMQ applies to this queue, as it lives where it does."""
+    if facts.live is None:
+        return {}
+    return definition_of(policy_for(facts.live.queues.get(queue.name, queue), facts.live.policies))
 
 
 @rule(
@@ -114,7 +110,8 @@ def limited(facts: Facts) -> Iterator[Found]:
             for name in sent.queues or ():
                 again.setdefault(name, []).append(sent.task)
     for name, tasks in again.items():
-        queue, policy = facts.app.router.queues[name], _policy(facts, name)
+        queue = facts.app.router.queues[name]
+        policy = _policy(facts, queue)
         limit = queue.arguments.get("x-delivery-limit", policy.get("delivery-limit", DELIVERY_LIMIT))
         has_exchange = queue.dead_letter_exchange or policy.get("dead-letter-exchange")
         if queue.type == "quorum" and not has_exchange and limit != -1:

@@ -6,7 +6,6 @@ and the old one is drained and deleted; a queue that is empty may be deleted at 
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from urllib.parse import quote
 
 from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Failure
+from waybill.policies import definition_of, policy_for
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.queue_arguments import with_default_type
 
@@ -54,7 +54,7 @@ def _of_queue(failure: Failure, queue: Queue, live: LiveFacts, place: Place) -> 
     if lives.exclusive:
         yield ("end the worker that holds it: an exclusive queue belongs to one connection",)
         return
-    policy = policy_for(lives, failure.argument, live)
+    policy = policy_that_sets(failure.argument, lives, live)
     note = f"; the policy `{policy[0]}` gives it {policy[1]} anyway" if policy else ""
     yield f"match it{note}", queue_code(lives, live.default_queue_type)
     messages = live.messages.get(queue.name) or 0
@@ -117,29 +117,8 @@ def _literal(value: Any) -> str:
     )
 
 
-def policy_for(queue: Queue, argument: str | None, live: LiveFacts) -> tuple[str, str] | None:
-    """The policy that sets such an argument for the queue, and what it sets, `message-ttl=5`.
-
-    Of several that fit RabbitMQ applies the one of the highest priority, and that one alone (rabbit_policy.erl).
-    """
-    fitting = [policy for policy in live.policies if _fits(policy, queue)]
-    best = max(fitting, key=_priority, default={})
-    key, definition = (argument or "").removeprefix("x-"), best.get("definition")
-    if not isinstance(definition, Mapping) or key not in definition:
-        return None
-    return str(best.get("name")), f"{key}={definition[key]}"
-
-
-def _priority(policy: Mapping[str, Any]) -> int:
-    given = policy.get("priority")
-    return given if isinstance(given, int) else 0
-
-
-def _fits(policy: Mapping[str, Any], queue: Queue) -> bool:
-    kinds = ("all", "queues", "streams" if queue.type == "stream" else f"{queue.type}_queues")
-    if not isinstance(policy, Mapping) or policy.get("apply-to", "all") not in kinds:
-        return False
-    try:
-        return re.search(str(policy.get("pattern")), queue.name) is not None
-    except re.error:
-        return False  # a pattern that Erlang's PCRE reads and Python doesn't: nothing is said of it
+def policy_that_sets(argument: str | None, queue: Queue, live: LiveFacts) -> tuple[str, str] | None:
+    """The policy that sets such an argument for the queue, and what it sets, `message-ttl=5`."""
+    policy = policy_for(queue, live.policies)
+    key, definition = (argument or "").removeprefix("x-"), definition_of(policy)
+    return (str(policy.get("name")), f"{key}={definition[key]}") if key in definition else None
