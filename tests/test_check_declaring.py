@@ -105,6 +105,26 @@ def test_a_stale_binding_leads_on(rig: Any) -> None:
             assert [finding.found.objects for finding in found] == [("usa", "news", "texas.#")] * len(landed)
 
 
+HEADERS = """
+documents = Exchange("documents", "headers")
+app.conf.task_queues = [Queue("celery"), Queue("all", documents, "any", binding_arguments={"x-match": "all", "n": 2})]
+lives = [Queue("all", documents, "any", binding_arguments={"x-match": "all", "n": 1})]
+"""
+
+
+def test_the_fix_of_a_stale_binding_unbinds(rig: Any) -> None:
+    """WB114: a binding with arguments is one with exactly these."""
+    with rig(HEADERS) as made:
+        made.module.lives[0](made.channel).declare()
+        made.declare()
+        (finding,) = check(Facts(facts_of(made.app), None, live_facts_of(made)), select=["WB114"]).findings
+        made.publish("documents", headers={"n": 1})
+        assert made.held() == {"all": 1}
+        exec(finding.found.fix, {"channel": made.channel})
+        made.publish("documents", headers={"n": 1})
+        assert made.held() == {}
+
+
 def test_a_misspelt_argument_does_nothing(rig: Any) -> None:
     """WB209, and WB301: without x-max-priority the queue is first in, first out."""
     for example, order in ((RULES["WB209"].failing, [1, 9]), (RULES["WB209"].fixed, [9, 1])):

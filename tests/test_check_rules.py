@@ -11,7 +11,10 @@ from celery import Celery
 from kombu import Queue as KombuQueue
 
 from tests import check_example, check_page
+from tests.diff_support import PLACE
 from waybill.check import RULES, Facts, Finding, Severity, check, facts_of
+from waybill.diff import declared_by, difference
+from waybill.management import LiveBinding
 
 # code -> what the finding of the failing example says, or a piece of it
 SAID = {
@@ -205,3 +208,42 @@ def train(): ...
     assert known.live is not None
     found = check(replace(known, live=replace(known.live, policies=policies)), select=["WB302"]).findings
     assert len(found) == is_too_long
+
+
+NEWS = """
+news = Exchange("news", "topic")
+app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#"), Queue("pdf", Exchange("documents", "headers"))]
+lives = app.conf.task_queues
+"""
+# A binding that lives beside the declared ones -> what the finding says and its fix; the same as for `waybill diff`.
+LEFT = (
+    (LiveBinding("news", "usa", "queue", "#.usa.#"), "", ""),
+    (
+        LiveBinding("news", "usa", "queue", "#.texas"),
+        "`usa` is bound to `news` with `#.texas`, and the application doesn't say so",
+        'channel.queue_unbind("usa", "news", "#.texas")',
+    ),
+    (
+        LiveBinding("documents", "pdf", "queue", "any", {"format": "pdf", "x-match": "all"}),
+        "`pdf` is bound to `documents` with `any` [format=pdf, x-match=all], and",
+        'channel.queue_unbind("pdf", "documents", "any", arguments={"format": "pdf", "x-match": "all"})',
+    ),
+    (
+        LiveBinding("elsewhere", "news", "exchange", "x"),
+        "the exchange `news` is bound to `elsewhere` with `x`, and",
+        'channel.exchange_unbind("news", "elsewhere", "x")',
+    ),
+    (LiveBinding("news", "other", "queue", "x"), "", ""),
+)
+
+
+@pytest.mark.parametrize(("left", "text", "fix"), LEFT)
+def test_a_stale_binding_and_how_it_goes(left: LiveBinding, text: str, fix: str, tmp_path: Path) -> None:
+    module = check_example.load(NEWS, tmp_path)
+    known = check_example.facts(module, tmp_path)
+    assert known.live is not None
+    live = replace(known.live, bindings=(*known.live.bindings, left))
+    found = check(replace(known, live=live), select=["WB114"]).findings
+    assert len(difference(declared_by(module.app), live, PLACE).stale) == len(found)
+    assert [one.found.fix for one in found] == ([fix] if fix else [])
+    assert all(one.found.text.startswith(text) for one in found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from waybill.explain import Arrival, Explanation
 from waybill.routing.dead_letters import DeadLettering
@@ -153,6 +154,15 @@ def _binding_line(binding: Binding, topology: Topology, workers: Mapping[str, It
 def _source_type(binding: Binding, topology: Topology) -> str:
     source = topology.exchange(binding.source)
     return "" if source is None else effective_type(source)
+
+
+def literal(value: Any) -> str:
+    """A value as Python code, text in double quotes where that needs no backslash."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(name)}: {literal(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, str) and value.isprintable() and not {'"', "\\"} & set(value):
+        return f'"{value}"'
+    return repr(value)
 
 
 def arguments_label(arguments: Mapping[str, object]) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, LiveFacts, is_delayed
+from waybill.check.facts import Facts, LiveFacts
 from waybill.check.finding import Found, Severity, rule
+from waybill.check.stale import stale_bindings
 from waybill.check.words import all_of
 from waybill.errors import TopologyError
 from waybill.fleet import BROADCAST_PREFIX
-from waybill.topology import PREDECLARED, Binding, Exchange, Queue
+from waybill.render import arguments_label, literal
+from waybill.topology import PREDECLARED, Exchange, Queue
+from waybill.topology.celery_app import stable
 from waybill.topology.declarations import Declarations
 
 PRIORITY = "x-max-priority"
@@ -35,24 +38,21 @@ lives = [Queue("usa", news, "usa.#")]
 """,
     source="https://github.com/celery/kombu/issues/831",
 )
-def stale_bindings(facts: Facts) -> Iterator[Found]:
-    declared = set(facts.app.bindings)
-    for binding in _live(facts).bindings:
-        made = Binding(binding.source, binding.destination, binding.routing_key, binding.arguments)
-        is_ours = binding.destination_type == "queue" and binding.destination in facts.app.router.queues
-        known = facts.app.router.exchanges.get(binding.source)
-        if known is None or not is_ours or made in declared or _is_celerys(binding.source, binding.routing_key):
-            continue
+def undeclared_binding(facts: Facts) -> Iterator[Found]:
+    app, live = facts.app, _live(facts)
+    # A worker declares no queue of `no_declare`, and a `Broadcast` queue under a name of its own.
+    shared = {queue.name for queue in app.declared.values() if not queue.no_declare and stable(queue) is queue}
+    queues = [queue for queue in app.queues if queue.name in shared]
+    for one in stale_bindings(app.exchanges, queues, app.bindings, live.bindings):
+        is_queue = one.destination_type == "queue"
+        ends = (one.destination, one.source, one.routing_key)
+        arguments = f", arguments={literal(one.arguments)}" if one.arguments else ""
         yield Found(
-            (binding.destination, binding.source, binding.routing_key),
-            f"`{binding.destination}` is bound to `{binding.source}` with `{binding.routing_key}`, and the application "
-            "doesn't say so",
-            f'channel.queue_unbind("{binding.destination}", "{binding.source}", "{binding.routing_key}")',
+            ends,
+            f"{'' if is_queue else 'the exchange '}`{one.destination}` is bound to `{one.source}` with "
+            f"`{one.routing_key}`{arguments_label(one.arguments)}, and the application doesn't say so",
+            f"channel.{'queue' if is_queue else 'exchange'}_unbind({', '.join(map(literal, ends))}{arguments})",
         )
-
-
-def _is_celerys(source: str, key: str) -> bool:
-    return source in PREDECLARED or is_delayed(source) or key.startswith("#.")
 
 
 @rule(

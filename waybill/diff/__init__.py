@@ -2,7 +2,7 @@
 
     declared.py     what the workers declare at their start
     predicted.py    what the broker would answer: new, the same, refused        plan.py
-    undeclared.py   what lives and isn't declared                               ways_out.py  text.py
+    undeclared.py   what lives and isn't declared; of bindings: check/stale.py  ways_out.py  text.py
     unbinding.py    which bindings `--fix bindings` may take away
     declaring.py    `declare`, over AMQP
 
@@ -14,10 +14,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from waybill.check.facts import LiveFacts
+from waybill.check.stale import stale_bindings
 from waybill.diff.declared import Declared, declared_by
 from waybill.diff.plan import Failure, Plan
 from waybill.diff.predicted import answers, failure
-from waybill.diff.undeclared import orphan_exchanges, orphan_queues, stale_bindings
+from waybill.diff.undeclared import orphan_exchanges, orphan_queues
 from waybill.diff.ways_out import Place, ways_out
 
 __all__ = ["Declared", "Failure", "Place", "Plan", "declared_by", "difference"]
@@ -36,7 +37,7 @@ def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:
         live.default_queue_type,
         create=tuple(item for item, error in told if error is None),
         failures=tuple(replace(one, ways_out=ways_out(one, live, place)) for one in failures),
-        stale=tuple(stale_bindings(declared, live)),
+        stale=tuple(stale_bindings(declared.exchanges, declared.shared(), declared.bindings, live.bindings)),
         queues=tuple(orphan_queues(declared, live)),
         exchanges=tuple(orphan_exchanges(declared, live)),
     )

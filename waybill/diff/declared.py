@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from celery import Celery
 
 from waybill.options import no_new_queues
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.celery_app import record, stable
-from waybill.topology.fields import is_plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +61,3 @@ def declared_by(app: Celery) -> Declared:
         per_worker=frozenset(one.name for queue in queues if (one := stable(queue)) is not queue),
         names=CelerysNames(conf.event_exchange, conf.event_queue_prefix, conf.control_exchange or "celery"),
     )
-
-
-def likeness(binding: Binding) -> tuple[object, ...]:
-    """What two bindings have in common that JSON cannot tell apart.
-
-    The management API writes timestamps as numbers and bytes as text. A declared binding with such an argument is
-    recognized by the arguments' names.
-    """
-    ends = (binding.source, binding.destination_type, binding.destination, binding.binding_key)
-    return (*ends, frozenset(binding.arguments))
-
-
-def is_told_by_json(arguments: Mapping[str, Any]) -> bool:
-    """Whether the management API can tell these arguments as they are."""
-    return all(is_plain(value) for value in arguments.values())

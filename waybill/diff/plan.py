@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from waybill.check.stale import living as living  # noqa: PLC0414  (command.py takes it from here)
 from waybill.errors import REPLY_NAMES
 from waybill.management import LiveBinding
 from waybill.topology import Binding, Exchange, Queue
@@ -120,12 +121,6 @@ class Plan:
                 *(exchange.to_json() for exchange in self.exchanges),
             ],
         }
-
-
-def living(binding: LiveBinding) -> Binding:
-    """A live binding as the engine knows bindings."""
-    ends = (binding.source, binding.destination, binding.routing_key)
-    return Binding(*ends, binding.arguments, "exchange" if binding.destination_type == "exchange" else "queue")
 
 
 def described(item: Item) -> dict[str, Any]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from waybill.check.facts import LiveFacts
-from waybill.diff.declared import Declared, is_told_by_json, likeness
-from waybill.diff.plan import Failure, Item, living
+from waybill.check.stale import is_told_by_json, likeness, living
+from waybill.diff.declared import Declared
+from waybill.diff.plan import Failure, Item
 from waybill.errors import TopologyError
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.declarations import EXCHANGE_TYPES, Declarations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan, living
+from waybill.check.stale import living
+from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.management import LiveBinding
 from waybill.render import arguments_label
 from waybill.topology import Binding, Exchange

@@ -1,4 +1,4 @@
-"""What lives and isn't declared: bindings into what is declared, queues and exchanges that nobody here knows.
+"""What lives and isn't declared: queues and exchanges that nobody here knows.
 
 Left out is what Celery makes for itself (worker events, remote control, replies of the `rpc://` backend, native
 delay), what RabbitMQ makes (`amq.`), and the exchanges that a declaration only names (alternates, dead letters).
@@ -11,40 +11,13 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from waybill.check.facts import LiveFacts, is_delayed
-from waybill.diff.declared import CelerysNames, Declared, is_told_by_json, likeness
-from waybill.diff.plan import OrphanExchange, OrphanQueue, living
+from waybill.diff.declared import CelerysNames, Declared
+from waybill.diff.plan import OrphanExchange, OrphanQueue
 from waybill.management import LiveBinding
-from waybill.topology import Binding
 from waybill.topology.celery_app import is_random
-
-DELIVERY = "celery_delayed_delivery"
-"""The last exchange of Celery's native delay: it hands on what has waited long enough."""
 
 SERVERS = "amq."
 """How the names of what RabbitMQ makes begin."""
-
-
-def stale_bindings(declared: Declared, live: LiveFacts) -> Iterator[LiveBinding]:
-    """The live bindings into declared queues and exchanges that no declaration makes."""
-    known = set(declared.bindings)
-    alike = {likeness(binding) for binding in known if not is_told_by_json(binding.arguments)}
-    ours = {("queue", queue.name) for queue in declared.shared()}
-    ours |= {("exchange", exchange.name) for exchange in declared.exchanges if not is_delayed(exchange.name)}
-    delayed = frozenset(_delayed(declared))
-    for one in live.bindings:
-        binding = living(one)
-        if (binding.destination_type, binding.destination) not in ours or binding in known:
-            continue
-        if likeness(binding) not in alike and binding not in delayed:
-            yield one
-
-
-def _delayed(declared: Declared) -> Iterator[Binding]:
-    """The bindings that Celery's native delay makes for those that are declared, be it for another application."""
-    for binding in declared.bindings:
-        key = f"#.{binding.binding_key}"
-        yield Binding(DELIVERY, binding.source, key, destination_type="exchange")
-        yield Binding(binding.source, binding.destination, key, destination_type=binding.destination_type)
 
 
 def orphan_queues(declared: Declared, live: LiveFacts) -> Iterator[OrphanQueue]:

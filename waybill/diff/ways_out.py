@@ -15,6 +15,7 @@ from urllib.parse import quote
 from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Failure
 from waybill.policies import definition_of, policy_for
+from waybill.render import literal
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.queue_arguments import with_default_type
 
@@ -45,7 +46,7 @@ def ways_out(failure: Failure, live: LiveFacts, place: Place) -> tuple[Way, ...]
     if isinstance(item, Binding) or failure.reply_code == 406:
         return (("change the declaration: the sentence says what is wrong with it",),)
     if failure.reply_code == 541:
-        return (("keep it, or let it expire", f"Queue({_literal(item.name)}, ..., durable=True, expires=3600)"),)
+        return (("keep it, or let it expire", f"Queue({literal(item.name)}, ..., durable=True, expires=3600)"),)
     return ((f"let somebody declare it: take no_declare from `{item.name}`",),)
 
 
@@ -65,7 +66,7 @@ def _of_queue(failure: Failure, queue: Queue, live: LiveFacts, place: Place) -> 
     new, name = f"{queue.name}.v2", shlex.quote(queue.name)
     yield (
         "or declare another, drain the old one and delete it",
-        f"Queue({_literal(new)}, ...), and beside it Queue({_literal(queue.name)}, no_declare=True) until it is empty",
+        f"Queue({literal(new)}, ...), and beside it Queue({literal(queue.name)}, no_declare=True) until it is empty",
         f"celery -A {shlex.quote(place.app)} worker -Q {name}",
         *((look,) if messages else ()),
         delete,
@@ -78,7 +79,7 @@ def _of_exchange(exchange: Exchange, live: LiveFacts, place: Place) -> Iterator[
         yield "match it", exchange_code(lives)
     yield (
         "or declare another, and delete the old one when nobody publishes to it",
-        f"Exchange({_literal(exchange.name + '.v2')}, {_literal(exchange.type)}, ...)",
+        f"Exchange({literal(exchange.name + '.v2')}, {literal(exchange.type)}, ...)",
         _delete("exchanges", exchange.name, live.vhost, place, False),
     )
 
@@ -100,21 +101,14 @@ def queue_code(queue: Queue, default_type: str) -> str:
 
 def exchange_code(exchange: Exchange) -> str:
     """The exchange that lives, as code."""
-    return f"Exchange({_called(exchange, (_literal(exchange.type),), exchange.arguments, 'arguments')})"
+    return f"Exchange({_called(exchange, (literal(exchange.type),), exchange.arguments, 'arguments')})"
 
 
 def _called(item: Exchange | Queue, given: tuple[str, ...], arguments: Mapping[str, Any], option: str) -> str:
     flags = [] if item.durable else ["durable=False"]
     flags += ["auto_delete=True"] if item.auto_delete else []
-    table = ", ".join(f"{_literal(name)}: {_literal(value)}" for name, value in arguments.items())
-    flags += [f"{option}={{{table}}}"] if table else []
-    return ", ".join([_literal(item.name), *given, *flags])
-
-
-def _literal(value: Any) -> str:
-    return (
-        f'"{value}"' if isinstance(value, str) and value.isprintable() and not {'"', "\\"} & set(value) else repr(value)
-    )
+    flags += [f"{option}={literal(arguments)}"] if arguments else []
+    return ", ".join([literal(item.name), *given, *flags])
 
 
 def policy_that_sets(argument: str | None, queue: Queue, live: LiveFacts) -> tuple[str, str] | None:
