@@ -25,6 +25,8 @@ OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "exp
 DELAYS = ("countdown", "eta")
 METHODS = ("apply_async", "send_task", "delay")
 MENTIONED = ("chord",)
+# What `ast.literal_eval` raises: a list as a key is a TypeError, and what is too deep is one of the last two.
+NO_LITERAL = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)
 # Folders whose code isn't the application's own.
 FOREIGN = frozenset({"site-packages", "dist-packages", ".venv", "venv", "node_modules"})
 
@@ -118,9 +120,12 @@ def _sent_name(node: ast.Call) -> str | None:
 
 
 def _task_name(app: Celery, node: ast.expr, names: Mapping[str, Any]) -> str | None:
-    found = _resolved(node, names)
-    name = getattr(found, "name", None) if isinstance(found, Task) else None
-    return name if name in app.tasks else None
+    try:
+        found = _resolved(node, names)
+        name = getattr(found, "name", None) if isinstance(found, Task) else None
+        return name if name in app.tasks else None
+    except Exception:
+        return None  # a lazy object that isn't set up yet raises what it likes when it's looked at
 
 
 def _resolved(node: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -143,7 +148,7 @@ def _options(keywords: Iterable[ast.keyword]) -> dict[str, Any] | None:
             continue
         try:
             value = ast.literal_eval(keyword.value)
-        except ValueError:
+        except NO_LITERAL:
             if keyword.arg not in DELAYS:
                 return None
             value = DELAY

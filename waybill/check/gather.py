@@ -26,6 +26,9 @@ from waybill.routing import Router
 from waybill.topology import DEFAULT_VHOST
 from waybill.topology.celery_app import Recorder, record
 
+MAX_PRIORITY = 255
+"""The highest that AMQP's basic properties carry: a byte."""
+
 # Celery's own tasks that applications cause to be published: the end of a chord, and the cleaning up of results.
 PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
 
@@ -137,10 +140,23 @@ def _sent(app: Celery, declared: Mapping[str, Any], task: str, call: Mapping[str
     try:
         published, warned = publication.capture(app, task, **call)
         options = tuple(options_of(app, task, call)) if task in app.tasks else ()
+        _check_writable(published)
     except InputError as error:
         return Sent(task, call, where, None, str(error))
     created = tuple(queue.name for queue in published.declares if queue.name not in declared)
     return Sent(task, call, where, published, "", warned, options, created)
+
+
+def _check_writable(sent: Publication) -> None:
+    """Refuse what the client can't write: it packs a priority into one byte, and headers into AMQP's types.
+
+    Raises:
+        InputError: the priority isn't a whole number of 0 to 255, or a header has no such type.
+    """
+    message_of(sent)
+    given: object = sent.priority
+    if given is not None and not (isinstance(given, int) and 0 <= given <= MAX_PRIORITY):
+        raise InputError(f"priority: expected a whole number of 0 to {MAX_PRIORITY}, got {given!r}")
 
 
 def _ended(router: Router, sent: Sent) -> Sent:

@@ -195,8 +195,8 @@ def unconfirmed_mandatory(facts: Facts) -> Iterator[Found]:
     "Celery itself cannot publish the task",
     Severity.ERROR,
     symptom="The call raises: QueueNotFound, KeyError, ValueError.",
-    cause="The options name a queue that isn't declared while `task_create_missing_queues` is off, or a key or header "
-    "that AMQP can't carry.",
+    cause="The options name a queue that isn't declared while `task_create_missing_queues` is off, or a key, a header "
+    "or a priority that AMQP can't carry.",
     failing="""
 app.conf.task_create_missing_queues = False
 app.conf.task_queues = [Queue("reports"), Queue("celery")]
@@ -219,10 +219,11 @@ def unpublishable(facts: Facts) -> Iterator[Found]:
         if sent.publication is not None or "countdown" in sent.call or (task and task.is_builtin):
             continue
         name = str(sent.call.get("queue") or (task.options.get("queue") if task else None) or "")
-        near = nearest(name, facts.app.declared, 0.6) if name else None
-        yield Found(
-            (sent.task,),
-            sent.refusal,
-            f'queue="{near}"' if near else f"declare what it names; there are {all_of(sorted(facts.app.declared))}",
-            sent.where,
-        )
+        yield Found((sent.task,), sent.refusal, _publishable(facts, sent.refusal, name), sent.where)
+
+
+def _publishable(facts: Facts, refusal: str, queue: str) -> str:
+    if refusal.startswith("priority: "):
+        return "priority=5"
+    near = nearest(queue, facts.app.declared, 0.6) if queue else None
+    return f'queue="{near}"' if near else f"declare what it names; there are {all_of(sorted(facts.app.declared))}"
