@@ -91,3 +91,34 @@ def later():
 
 def test_an_object_that_is_not_set_up_yet(tmp_path: Path) -> None:
     assert [call.task for call in facts(LAZY, tmp_path).app.calls] == ["proj.video"]
+
+
+# Code -> whether the call in it is that of the module's task
+NAMES = (
+    ("def f(): video.delay()", True),
+    ("def f(audio): video.delay()", True),
+    ("def f(video): video.delay()", False),
+    ("def f(*video): video.delay()", False),
+    ("def f(): video = object(); video.delay()", False),
+    ("def f(): global video; video = video; video.delay()", True),
+    ("def f(video): return lambda: video.delay()", False),
+    ("f = lambda video: video.delay()", False),
+    ("def f(): return [video.delay() for video in ()]", False),
+    ("def f(): return [video.delay() for _ in ()]", True),
+    ("def f():\n    from os import path as video\n    video.delay()", False),
+    ("def f():\n    def g(video): ...\n    video.delay()", True),
+    ("def f():\n    with open('x') as video: video.delay()", False),
+    ("def f():\n    for video in (): video.delay()", False),
+    ("def f(x):\n    match x:\n        case [*video]: video.delay()", False),
+    ("def f(x):\n    try: x()\n    except OSError as video: video.delay()", False),
+)
+
+
+@pytest.mark.parametrize(("code", "is_ours"), NAMES)
+def test_a_name_that_a_function_has_of_its_own(code: str, is_ours: bool, tmp_path: Path) -> None:
+    assert [call.task for call in facts(code, tmp_path).app.calls] == ["proj.video"] * is_ours
+
+
+def test_a_parameter_is_no_task(tmp_path: Path) -> None:
+    known = facts("def later(video):\n    video.apply_async(queue='vidoe')\n", tmp_path)
+    assert said(check(known)) == []

@@ -1,7 +1,8 @@
 """The calls that publish tasks, read in the code of the application: what no task's declaration shows.
 
 Only modules that are loaded and lie below the current folder are read, and only what is certain: a task that the
-module knows by that name, and options that are literals. A call with a routing option that isn't one is passed over.
+module knows by that name, where no function has it for one of its own, and options that are literals. A call
+with a routing option that isn't one is passed over.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from celery import Celery
 from celery.app.task import Task
 
 from waybill.check.facts import DELAY, Call
+from waybill.check.scopes import calls_in
 from waybill.errors import InputError
 
 OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory")
@@ -44,8 +46,8 @@ def read_calls(app: Celery) -> tuple[tuple[Call, ...], Mapping[str, str]]:
         except (OSError, ValueError, SyntaxError):
             continue  # it was loaded, so this is a file that has changed since
         shown = os.path.relpath(path)
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
+        for node, own in calls_in(tree):
+            if _first_name(node.func) not in own:
                 calls += _calls(app, node, names, shown)
                 _note_mention(node, names, shown, mentions)
     return tuple(calls), mentions
@@ -102,6 +104,13 @@ def _own_modules(root: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         path = Path(name)
         if path.is_relative_to(root) and not FOREIGN & set(path.relative_to(root).parts):
             yield path, vars(module)
+
+
+def _first_name(node: ast.expr) -> str | None:
+    """The name with which a chain of names and dots begins."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
 
 
 def _calls(app: Celery, node: ast.Call, names: Mapping[str, Any], shown: str) -> Iterator[Call]:
