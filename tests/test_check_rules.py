@@ -14,6 +14,7 @@ from tests import check_example, check_page
 from tests.diff_support import PLACE
 from waybill.check import RULES, Facts, Finding, Severity, check, facts_of
 from waybill.diff import declared_by, difference
+from waybill.errors import InputError
 from waybill.management import LiveBinding
 
 # code -> what the finding of the failing example says, or a piece of it
@@ -133,6 +134,33 @@ for name in ("proj.mail.send", "proj.mail.sort", "proj.clean"):
     assert all(how == severity and said.startswith(text) for how, said in found)
 
 
+# entries of task_routes with regular expressions, for proj.mail.send and proj.clean -> the finding, or none
+EXPRESSIONS = (
+    ('re.compile("proj.mail"), "proj.*"', None),
+    ('re.compile(r"(proj|shop)\\..*"), "proj.clean"', None),
+    ('"proj.*", re.compile(".*mail")', "warning `proj.*` comes first and shadows `.*mail` for `proj.mail.send`"),
+    ('re.compile(""), "proj.mail.*"', "warning `` comes first and shadows `proj.mail.*` for `proj.mail.send`"),
+    ('re.compile("mail")', "note `mail` matches none of the registered tasks"),
+    ('re.compile("proj.mail.sned")', "note `proj.mail.sned` matches none of the registered tasks"),
+)
+
+
+@pytest.mark.parametrize(("entries", "said"), EXPRESSIONS)
+def test_regular_expressions_in_task_routes(entries: str, said: str | None, tmp_path: Path) -> None:
+    example = f"""
+import re
+app.conf.task_routes = ([(key, {{"queue": "celery"}}) for key in ({entries},)],)
+
+def body(): ...
+
+for name in ("proj.mail.send", "proj.clean"):
+    app.task(name=name)(body)
+"""
+    found = [f"{one.severity.word} {one.found.text}" for one in findings(example, tmp_path)]
+    assert len(found) == (said is not None)
+    assert all(one.startswith(str(said)) for one in found)
+
+
 # how a task is retried -> whether it waits for it in a worker
 RETRIES = (
     ("raise self.retry()", True),
@@ -155,6 +183,39 @@ def fetch(self):
     {body}
 """
     assert [finding.rule.code for finding in findings(example, tmp_path)] == ["WB102"] * waits
+
+
+# worker_concurrency, worker_prefetch_multiplier -> what WB102 and WB311 say of them
+NUMBERS = (
+    (2, 4, "2 x 4 = 8", "prefetches 4 + 1"),
+    ("2", "4", "2 x 4 = 8", "prefetches 4 + 1"),
+    ("auto", "4", "processes x 4 such", "prefetches 4 + 1"),
+    (None, "0", None, "prefetches all that waits"),
+)
+
+
+@pytest.mark.parametrize(("concurrency", "multiplier", "held", "prefetched"), NUMBERS)
+def test_settings_from_the_environment_are_text(
+    concurrency: object, multiplier: object, held: str | None, prefetched: str, tmp_path: Path
+) -> None:
+    example = f"""
+rabbitmq = "4.3"
+app.conf.task_queue_max_priority = 10
+app.conf.worker_concurrency, app.conf.worker_prefetch_multiplier = {concurrency!r}, {multiplier!r}
+
+@app.task(bind=True, priority=9)
+def fetch(self):
+    raise self.retry(countdown=60)
+"""
+    said = {one.rule.code: one.found.text for one in findings(example, tmp_path)}
+    assert (held is None and "WB102" not in said) or str(held) in said["WB102"]
+    assert prefetched in said["WB311"]
+
+
+def test_a_multiplier_that_is_no_number(tmp_path: Path) -> None:
+    module = check_example.load("app.conf.worker_prefetch_multiplier = 'many'", tmp_path)
+    with pytest.raises(InputError, match="worker_prefetch_multiplier: expected a whole number, got 'many'"):
+        facts_of(module.app)
 
 
 def test_what_beat_sends_is_checked(tmp_path: Path) -> None:

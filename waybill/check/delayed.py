@@ -41,7 +41,7 @@ def fetch(self):
     source="https://github.com/rabbitmq/rabbitmq-server/issues/15460",
 )
 def stalled(facts: Facts) -> Iterator[Found]:
-    multiplier = facts.app.conf.worker_prefetch_multiplier
+    multiplier = facts.app.prefetch_multiplier
     if not _global_qos_is_denied(facts) or not multiplier:
         return
     seen: set[str] = set()
@@ -76,7 +76,7 @@ def _waiting(facts: Facts) -> Iterator[tuple[Sent, Sent]]:
 
 def _processes(facts: Facts, sent: Sent) -> int | None:
     """The least concurrency among the workers of a queue, where it is known."""
-    configured: int | None = facts.app.conf.worker_concurrency
+    configured = facts.app.concurrency
     if facts.fleet is None:
         return configured
     found = [

@@ -108,6 +108,7 @@ class AppFacts:
         conf: Celery's settings, to read.
         given: what the application itself set, under the names that it used.
         prefix: what its settings' names begin with (`CELERY_`), or empty.
+        prefetch_multiplier, concurrency: the workers' settings as numbers; None where the concurrency isn't set to one.
         transport: Kombu's name for the kind of broker, such as `amqp`.
         listed: the queues of `task_queues`, in order, as they were given; empty without the setting.
         declared: name -> Kombu's queue, as Celery knows it before anything is published.
@@ -124,6 +125,8 @@ class AppFacts:
     conf: Any
     given: Mapping[str, Any]
     prefix: str
+    prefetch_multiplier: int
+    concurrency: int | None
     transport: str
     listed: tuple[Any, ...]
     declared: Mapping[str, Any]

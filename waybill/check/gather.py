@@ -60,6 +60,8 @@ def _facts(app: Celery) -> AppFacts:
         conf=app.conf,
         given={name: value for layer in reversed(app.conf.maps[:-1]) for name, value in layer.items()},
         prefix=app.conf.prefix or "",
+        prefetch_multiplier=_prefetch_multiplier(app),
+        concurrency=_concurrency(app),
         transport=str(connection.transport_cls or "amqp"),
         listed=_listed(app, declared),
         declared=declared,
@@ -75,6 +77,27 @@ def _facts(app: Celery) -> AppFacts:
         calls=calls,
         mentions=mentions,
     )
+
+
+def _prefetch_multiplier(app: Celery) -> int:
+    """Celery's workers make a number of it, too: from an environment variable it comes as text.
+
+    Raises:
+        InputError: it is none, and a worker would not start.
+    """
+    given = app.conf.worker_prefetch_multiplier
+    try:
+        return int(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"worker_prefetch_multiplier: expected a whole number, got {given!r}") from error
+
+
+def _concurrency(app: Celery) -> int | None:
+    """What is no number, such as `auto`, a worker sets to what its machine has."""
+    try:
+        return int(app.conf.worker_concurrency) or None
+    except (TypeError, ValueError):
+        return None
 
 
 def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -89,7 +89,7 @@ def urgent(): ...
     source="https://docs.celeryq.dev/en/stable/userguide/optimizing.html#prefetch-limits",
 )
 def hidden(facts: Facts) -> Iterator[Found]:
-    multiplier = facts.app.conf.worker_prefetch_multiplier
+    multiplier = facts.app.prefetch_multiplier
     for sent, queue in _prioritized(facts):
         task = facts.app.tasks.get(sent.task)
         sorts = queue.type == "quorum" or queue.max_priority is not None

@@ -21,6 +21,9 @@ MISSPELT = 0.85
 SHOWN = 5
 """Entries of `task_routes` in one sentence; `--json` gives all."""
 
+Entry = str | re.Pattern[str]
+"""A key of `task_routes`: a task's name, a glob, or a regular expression that matches from a name's beginning."""
+
 # The beginning of a glob that stands for itself.
 _LITERAL = re.compile(r"[^*?\[]*")
 
@@ -117,8 +120,8 @@ def _is_builtin(sent: Sent) -> bool:
     "An entry of `task_routes` takes no task",
     Severity.WARNING,
     symptom="A route is written down and the task goes elsewhere.",
-    cause="An exact name wins, then the first glob in order; `*` crosses dots; a short name matches nothing, for a "
-    "task's name begins with its module.",
+    cause="An exact name wins, then the first glob or regular expression in order; `*` crosses dots; a short name "
+    "matches nothing, for a task's name begins with its module.",
     failing="""
 app.conf.task_routes = {"proj.*": {"queue": "all"}, "proj.videos.*": {"queue": "videos"}}
 
@@ -143,29 +146,34 @@ def dead_route(facts: Facts) -> Iterator[Found]:
     layers = _layers(facts.app.conf.task_routes)
     won = {task: _winner(layers, task) for task in tasks}
     winners = set(won.values())
-    names, idle = frozenset(tasks), []
+    names, idle = frozenset(tasks), list[Entry]()
     for key in (key for layer in layers for key in layer):
         if key in winners:
             continue
-        taken = next((task for task in ([key] if key in names else tasks) if _takes(key, task)), None)
+        among = [key] if isinstance(key, str) and key in names else tasks
+        taken = next((task for task in among if _takes(key, task)), None)
         if taken is None:
             idle.append(key)
         else:
-            first = won[taken]
+            first = won[taken] or taken
+            written, before = _written(key), _written(first)
             yield Found(
-                (key, str(first)),
-                f"`{first}` comes first and shadows `{key}` for `{taken}`, and for all that it would take",
+                (written, before),
+                f"`{before}` comes first and shadows `{written}` for `{taken}`, and for all that it would take",
                 f"put {key!r} before {first!r} in task_routes",
             )
     yield from _matching_nothing(idle, tasks)
 
 
-def _matching_nothing(keys: Sequence[str], tasks: Sequence[str]) -> Iterator[Found]:
+def _matching_nothing(keys: Sequence[Entry], tasks: Sequence[str]) -> Iterator[Found]:
     """The entries that are probably misspelt, each; the others in one note."""
     compared = max(1, COMPARISONS // len(tasks))
     short = {task.rpartition(".")[2]: task for task in reversed(tasks)}
     others: list[str] = []
     for number, key in enumerate(keys):
+        if not isinstance(key, str):
+            others.append(key.pattern)
+            continue
         near = short.get(key) or (nearest(key, tasks, MISSPELT) if number < compared else None)
         if near is None:
             others.append(key)
@@ -185,26 +193,41 @@ def _matching_nothing(keys: Sequence[str], tasks: Sequence[str]) -> Iterator[Fou
         )
 
 
-def _layers(routes: Any) -> list[list[str]]:
-    """The names and globs of each router of `task_routes`, in the order in which they're written."""
+def _layers(routes: Any) -> list[list[Entry]]:
+    """The entries of each router of `task_routes`, in the order in which they're written."""
     return [_keys(layer) for layer in (routes if isinstance(routes, list | tuple) else (routes,))]
 
 
-def _keys(layer: Any) -> list[str]:
+def _keys(layer: Any) -> list[Entry]:
     pairs = layer.items() if isinstance(layer, Mapping) else layer if isinstance(layer, list | tuple) else ()
-    return [pair[0] for pair in pairs if isinstance(pair, tuple | list) and pair and isinstance(pair[0], str)]
+    return [pair[0] for pair in pairs if isinstance(pair, tuple | list) and pair and _is_entry(pair[0])]
 
 
-def _winner(layers: Iterable[Sequence[str]], task: str) -> str | None:
-    """The entry that Celery takes: of each router the exact name first, then the globs in order."""
+def _is_entry(key: Any) -> bool:
+    return isinstance(key, str) or (isinstance(key, re.Pattern) and isinstance(key.pattern, str))
+
+
+def _is_pattern(key: Entry) -> bool:
+    return not isinstance(key, str) or "*" in key
+
+
+def _written(key: Entry) -> str:
+    """A name or glob as it stands there; of a regular expression what was compiled."""
+    return key if isinstance(key, str) else key.pattern
+
+
+def _winner(layers: Iterable[Sequence[Entry]], task: str) -> Entry | None:
+    """The entry that Celery takes: of each router the exact name first, then globs and regular expressions in order."""
     for keys in layers:
-        won = task if task in keys else next((key for key in keys if "*" in key and _takes(key, task)), None)
+        won = task if task in keys else next((key for key in keys if _is_pattern(key) and _takes(key, task)), None)
         if won is not None:
             return won
     return None
 
 
-def _takes(key: str, task: str) -> bool:
+def _takes(key: Entry, task: str) -> bool:
+    if not isinstance(key, str):
+        return key.match(task) is not None
     if "*" not in key:
         return task == key
     return task.startswith(_LITERAL.match(key)[0]) and fnmatch.fnmatchcase(task, key)  # type: ignore[index]
