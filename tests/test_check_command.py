@@ -126,6 +126,16 @@ def test_as_annotations_of_a_workflow(project: Callable[..., str]) -> None:
     assert note.startswith("::notice title=WB116::elsewhere.*: ")
 
 
+@pytest.mark.parametrize("form", [(), ("--github",)], ids=["text", "github"])
+def test_a_name_may_hold_anything(project: Callable[..., str], form: tuple[str, ...]) -> None:
+    """It stays one line, and colours no terminal."""
+    name = project('@app.task(name="proj.x\\n::error::\\u2028", priority=9, queue="a\\x1b[31mred")\ndef index(): ...\n')
+    shown = run(name, "--select", "WB301", *form)
+    assert shown.code == 1
+    assert "proj.x\\n::error::\\u2028, a\\x1b[31mred" in shown.out
+    assert all(line.isprintable() for line in shown.out.split("\n"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "found", "code"),
     [
@@ -166,6 +176,7 @@ def test_the_rules_are_listed_and_explained() -> None:
         (("--select", "WB1055"), "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
         (("--ignore", "XY"), "no rule 'XY' in waybill check --list"),
         (("--rabbitmq", "new"), "expected a version such as 4.3, got 'new'"),
+        (("--json", "--github"), "--json and --github are two forms of one answer: take one of them"),
         (("--fail-on", "never"), "'never' is not one of 'note', 'warning', 'error'"),
         (("--fleet", "nowhere.yml"), "nowhere.yml"),
         (("--management", f"guest:{SECRET}@127.0.0.1"), "the management API's URL cannot be read"),

@@ -156,6 +156,11 @@ def _source_type(binding: Binding, topology: Topology) -> str:
     return "" if source is None else effective_type(source)
 
 
+def printable(line: str) -> str:
+    """A line that stays one on any terminal: names and keys may hold anything."""
+    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+
+
 def literal(value: Any) -> str:
     """A value as Python code, text in double quotes where that needs no backslash."""
     if isinstance(value, Mapping):

@@ -74,6 +74,8 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     if explained is not None:
         click.echo(report.explanation(find_rule(explained)))
         return EXIT_OK
+    if given["is_json"] and given["is_github"]:
+        raise click.UsageError("--json and --github are two forms of one answer: take one of them")
     configuration = read_configuration(Path.cwd())
     facts = _facts(ctx, configuration, given["fleet"], given["management"], given["vhost"], given["rabbitmq"])
     found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)

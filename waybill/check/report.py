@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
+from waybill.render import printable
 
 WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 
@@ -44,7 +45,7 @@ class Report:
 
 def text(report: Report) -> str:
     """Each finding in a few lines, then the sum of it, then what couldn't be checked."""
-    blocks = ["\n".join(_lines(finding)) for finding in report.findings]
+    blocks = ["\n".join(map(printable, _lines(finding))) for finding in report.findings]
     return "\n\n".join([*blocks, "\n".join(_summary(report))])
 
 
@@ -78,9 +79,10 @@ def workflow(report: Report) -> str:
 
 
 def _annotation(finding: Finding) -> str:
-    path, _, line = finding.found.where.rpartition(":")
+    path, _, line = printable(finding.found.where).rpartition(":")
     place = f"file={_property(path)},line={line}," if line.isdecimal() else ""
-    message = f"{', '.join(finding.found.objects)}: {finding.found.text}\nfix: {finding.found.fix}"
+    found = finding.found
+    message = "\n".join(map(printable, (f"{', '.join(found.objects)}: {found.text}", f"fix: {found.fix}")))
     return f"::{WORKFLOW_LEVEL[finding.severity]} {place}title={finding.rule.code}::{_data(message)}"
 
 

@@ -8,6 +8,7 @@ from waybill.check.stale import living
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.management import LiveBinding
 from waybill.render import arguments_label
+from waybill.render import printable as printable  # noqa: PLC0414  (command.py takes it from here)
 from waybill.topology import Binding, Exchange
 
 CREATE, FAIL, LEFT = "+", "!", "-"
@@ -16,11 +17,6 @@ CREATE, FAIL, LEFT = "+", "!", "-"
 def text(plan: Plan) -> str:
     """The whole plan, a thing a line, then the sum of it."""
     return "\n".join(map(printable, [*_created(plan), *_failed(plan), *_left(plan), summary(plan)]))
-
-
-def printable(line: str) -> str:
-    """A line that stays one on any terminal: names and keys may hold anything."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
 
 
 def _created(plan: Plan) -> Iterator[str]:
