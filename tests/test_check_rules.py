@@ -230,6 +230,54 @@ def report(): ...
     assert (found.rule.code, found.found.where) == ("WB111", "beat_schedule 'nightly'")
 
 
+# options of an entry of beat_schedule -> the countdown that its publication is checked with
+COUNTDOWNS: tuple[tuple[str, object], ...] = (
+    ('{"countdown": 10}', 10),
+    ('{"eta": object()}', 60),
+    ('{"countdown": None, "queue": "celery"}', None),
+    ('{"countdown": None}', None),
+)
+
+
+@pytest.mark.parametrize(("options", "countdown"), COUNTDOWNS)
+def test_what_beat_delays_waits_in_a_worker(options: str, countdown: object, tmp_path: Path) -> None:
+    example = f"""
+rabbitmq = "4.3"
+app.conf.beat_schedule = {{"nightly": {{"task": "proj.report", "schedule": 60, "options": {options}}}}}
+
+@app.task(name="proj.report")
+def report(): ...
+"""
+    module = check_example.load(example, tmp_path)
+    (call,) = facts_of(module.app).calls
+    assert call.options.get("countdown") == countdown
+    found = check(check_example.facts(module, tmp_path), select=["WB102"]).findings
+    assert [one.found.where for one in found] == ["beat_schedule 'nightly'"] * (countdown is not None)
+
+
+# the task of an entry of beat_schedule -> what is said of it where proj.report is registered
+SCHEDULED = (
+    ("proj.report", None),
+    ("celery.backend_cleanup", None),
+    ("proj.reprot", "warning beat sends it, and no such task is registered; did you mean `proj.report`?"),
+    ("report", "warning beat sends it, and no such task is registered; did you mean `proj.report`?"),
+    ("shop.count", "note beat sends it, and no such task is registered"),
+)
+
+
+@pytest.mark.parametrize(("task", "said"), SCHEDULED)
+def test_a_schedule_of_a_task_that_is_not_there(task: str, said: str | None, tmp_path: Path) -> None:
+    example = f"""
+app.conf.beat_schedule = {{"nightly": {{"task": "{task}", "schedule": 60}}}}
+
+@app.task(name="proj.report")
+def report(): ...
+"""
+    found = findings(example, tmp_path)
+    assert [f"{one.severity.word} {one.found.text}" for one in found] == ([said] if said else [])
+    assert {one.found.where for one in found} <= {"beat_schedule 'nightly'"}
+
+
 def test_the_page_is_what_the_rules_say() -> None:
     assert check_page.PAGE.read_text(encoding="utf-8") == check_page.page(), "run python -m tests.check_page"
     assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)

@@ -19,7 +19,7 @@ from typing import Any
 from celery import Celery
 from celery.app.task import Task
 
-from waybill.check.facts import DELAY, Call
+from waybill.check.facts import BEAT, DELAY, Call
 from waybill.check.scopes import calls_in
 from waybill.errors import InputError
 
@@ -63,15 +63,22 @@ def scheduled_calls(app: Celery) -> tuple[Call, ...]:
     if not isinstance(schedule, Mapping):
         raise InputError(f"the setting beat_schedule: expected a mapping from names to entries, got {schedule!r}")
     return tuple(
-        Call(f"beat_schedule {name!r}", "apply_async", str(entry["task"]), _routing(entry.get("options")))
+        Call(f"{BEAT} {name!r}", BEAT, str(entry["task"]), _given(entry.get("options")))
         for name, entry in schedule.items()
         if isinstance(entry, Mapping) and "task" in entry
     )
 
 
-def _routing(options: Any) -> dict[str, Any]:
+def _given(options: Any) -> dict[str, Any]:
     given = options if isinstance(options, Mapping) else {}
-    return {name: value for name, value in given.items() if name in OPTIONS}
+    return _as_read({name: value for name, value in given.items() if name in (*OPTIONS, *DELAYS)})
+
+
+def _as_read(options: dict[str, Any]) -> dict[str, Any]:
+    """Options with values; an ETA stands as a countdown of `DELAY` seconds."""
+    if options.pop("eta", None) is not None:
+        options["countdown"] = DELAY
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def retry_delay(task: Any) -> float:
@@ -161,11 +168,8 @@ def _options(keywords: Iterable[ast.keyword]) -> dict[str, Any] | None:
             if keyword.arg not in DELAYS:
                 return None
             value = DELAY
-        if keyword.arg in DELAYS:
-            options["countdown"] = value if keyword.arg == "countdown" else DELAY
-        else:
-            options[keyword.arg] = value
-    return {name: value for name, value in options.items() if value is not None}
+        options[keyword.arg] = value
+    return _as_read(options)
 
 
 def _note_mention(node: ast.Call, names: Mapping[str, Any], shown: str, mentions: dict[str, str]) -> None:

@@ -19,6 +19,9 @@ from waybill.topology import Binding, Exchange, Queue
 BUILTIN = "celery."
 """How the names of Celery's own tasks begin."""
 
+BEAT = "beat_schedule"
+"""The method, as it were, of the calls that `celery beat` makes."""
+
 DELAY = 60
 """Seconds of the countdown that is tried where code gives one that isn't a literal."""
 
@@ -90,7 +93,7 @@ class Call:
     """A call in the code of the application that publishes a task.
 
     Attributes:
-        method: `apply_async`, `send_task`, ...
+        method: `apply_async`, `send_task`, `delay`, or `BEAT`.
         options: its literal options; a countdown that isn't literal stands as `DELAY`.
     """
 

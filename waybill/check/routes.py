@@ -1,5 +1,5 @@
 """Names that lead elsewhere: queues that a misspelling creates, a default queue that nobody serves, entries of
-`task_routes` that take no task."""
+`task_routes` that take no task, and of `beat_schedule` that name none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from waybill.check.facts import Facts, Sent
+from waybill.check.facts import BEAT, Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest, said
 
@@ -117,11 +117,12 @@ def _is_builtin(sent: Sent) -> bool:
 
 @rule(
     "WB116",
-    "An entry of `task_routes` takes no task",
+    "An entry of `task_routes` takes no task, or one of `beat_schedule` names none",
     Severity.WARNING,
-    symptom="A route is written down and the task goes elsewhere.",
+    symptom="A route is written down and the task goes elsewhere; a schedule is, and the task never runs.",
     cause="An exact name wins, then the first glob or regular expression in order; `*` crosses dots; a short name "
-    "matches nothing, for a task's name begins with its module.",
+    "matches nothing, for a task's name begins with its module. `celery beat` sends any name, and a worker drops "
+    "what it doesn't know.",
     failing="""
 app.conf.task_routes = {"proj.*": {"queue": "all"}, "proj.videos.*": {"queue": "videos"}}
 
@@ -163,6 +164,27 @@ def dead_route(facts: Facts) -> Iterator[Found]:
                 f"put {key!r} before {first!r} in task_routes",
             )
     yield from _matching_nothing(idle, tasks)
+    yield from _scheduled_for_nobody(facts, tasks)
+
+
+def _scheduled_for_nobody(facts: Facts, tasks: Sequence[str]) -> Iterator[Found]:
+    for call in facts.app.calls:
+        if call.method == BEAT and call.task not in facts.app.tasks:
+            near = _meant(call.task, tasks)
+            yield Found(
+                (call.task,),
+                f"beat sends it, and no such task is registered{f'; did you mean `{near}`?' if near else ''}",
+                f'"task": "{near}"' if near else "import its module, or take the entry out",
+                call.where,
+                # The workers of another application may know it.
+                severity=None if near else Severity.NOTE,
+            )
+
+
+def _meant(name: str, tasks: Sequence[str]) -> str | None:
+    """The task that was meant: one of that short name, or of nearly that name."""
+    short = next((task for task in tasks if task.rpartition(".")[2] == name), None)
+    return short or nearest(name, tasks, MISSPELT)
 
 
 def _matching_nothing(keys: Sequence[Entry], tasks: Sequence[str]) -> Iterator[Found]:
