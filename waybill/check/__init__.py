@@ -34,7 +34,7 @@ from waybill.check.facts import AppFacts, Facts, FleetFacts, LiveFacts
 from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity
 from waybill.check.gather import facts_of
 from waybill.check.report import Report
-from waybill.check.testing import ANY_BROKER, MEMORY, is_rabbitmq
+from waybill.check.testing import MEMORY, is_rabbitmq
 from waybill.errors import InputError, UnknownName
 
 __all__ = [
@@ -74,7 +74,7 @@ def check(
         InputError: an accepted code without a reason.
     """
     holds = is_rabbitmq(facts.app.transport) or facts.app.transport == MEMORY
-    chosen = [rule for rule in _chosen(select, ignore) if holds or rule.code in ANY_BROKER]
+    chosen = [rule for rule in _chosen(select, ignore) if holds or rule.any_broker]
     accepted = _reasoned(accepted or {})
     findings: list[Finding] = []
     left_out: list[tuple[Finding, str]] = []

@@ -12,12 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from waybill.topology.fields import plain
-
-if TYPE_CHECKING:
-    from waybill.check.facts import Facts
+from waybill.check.facts import Facts
 
 Need = Literal["fleet", "live", "version"]
 
@@ -60,7 +57,7 @@ class Found:
     severity: Severity | None = None
 
 
-Check = Callable[["Facts"], Iterator[Found]]
+Check = Callable[[Facts], Iterator[Found]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,7 @@ class Rule:
 
     Attributes:
         needs: what must be known beside the application.
+        any_broker: it holds whatever the broker is, and not for RabbitMQ alone.
         failing, fixed: Python that makes an application `app`, and may name a `fleet` (the text of a Procfile), what
             `lives` on the broker (Kombu's queues and exchanges) and the version of `rabbitmq`.
         source: where the behaviour is stated or reported.
@@ -78,6 +76,7 @@ class Rule:
     title: str
     severity: Severity
     needs: tuple[Need, ...]
+    any_broker: bool
     symptom: str
     cause: str
     failing: str
@@ -106,7 +105,7 @@ class Finding:
             "text": self.found.text,
             "fix": self.found.fix,
             "where": self.found.where or None,
-            "source": plain(self.rule.source),
+            "source": self.rule.source,
         }
 
 
@@ -120,6 +119,7 @@ def rule(
     severity: Severity,
     *,
     needs: tuple[Need, ...] = (),
+    any_broker: bool = False,
     symptom: str,
     cause: str,
     failing: str,
@@ -130,7 +130,8 @@ def rule(
 
     def register(check: Check) -> Check:
         assert code not in RULES, code
-        RULES[code] = Rule(code, title, severity, needs, symptom, cause, failing.strip(), fixed.strip(), source, check)
+        examples = failing.strip(), fixed.strip()
+        RULES[code] = Rule(code, title, severity, needs, any_broker, symptom, cause, *examples, source, check)
         return check
 
     return register

@@ -119,6 +119,7 @@ def _is_builtin(sent: Sent) -> bool:
     "WB116",
     "An entry of `task_routes` takes no task, or one of `beat_schedule` names none",
     Severity.WARNING,
+    any_broker=True,
     symptom="A route is written down and the task goes elsewhere; a schedule is, and the task never runs.",
     cause="An exact name wins, then the first glob or regular expression in order; `*` crosses dots; a short name "
     "matches nothing, for a task's name begins with its module. `celery beat` sends any name, and a worker drops "

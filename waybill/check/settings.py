@@ -32,6 +32,7 @@ OLD_NAMES = _OLD_SETTING_KEYS | {old for option in NEW_NAMES.values() for old in
     "WB307",
     "A setting that doesn't exist",
     Severity.WARNING,
+    any_broker=True,
     symptom="A setting has no effect.",
     cause="Celery takes any name for a setting and reads those that it knows. With `namespace='CELERY'` every name "
     "must begin with `CELERY_`.",

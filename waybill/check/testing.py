@@ -22,6 +22,7 @@ def is_rabbitmq(transport: str) -> bool:
     "WB401",
     "memory:// is not RabbitMQ",
     Severity.WARNING,
+    any_broker=True,
     symptom="Tests on `memory://` pass and the same application loses tasks on RabbitMQ, or the other way round.",
     cause="Kombu's memory transport has a router of its own: headers raise KeyError, `img.#` doesn't match `img`, "
     "priorities, dead letters and alternate exchanges do nothing, unequal redeclarations pass.",
@@ -68,6 +69,7 @@ def _differing(facts: Facts) -> Iterator[str]:
     "WB402",
     "With `task_always_eager` nothing is routed",
     Severity.WARNING,
+    any_broker=True,
     symptom="Tests pass, and in production the task goes to a queue that nobody consumes.",
     cause="apply_async runs the task on the spot: no router, no exchange, no queue and no worker are asked.",
     failing="""
@@ -95,6 +97,7 @@ def eager(facts: Facts) -> Iterator[Found]:
     "WB403",
     "The broker isn't RabbitMQ",
     Severity.NOTE,
+    any_broker=True,
     symptom="Exchanges and priorities mean something else: on Redis 0 is the highest priority, not the lowest.",
     cause="Other transports imitate AMQP. The rules about routing hold for RabbitMQ.",
     failing="""
@@ -112,7 +115,3 @@ def other_broker(facts: Facts) -> Iterator[Found]:
             f"the broker is {facts.app.transport}: only the rules about names and settings are checked",
             'app.conf.broker_url = "amqp://..."',
         )
-
-
-ANY_BROKER = frozenset({"WB116", "WB307", "WB401", "WB402", "WB403"})
-"""The rules that hold whatever the broker is."""
