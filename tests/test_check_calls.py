@@ -55,8 +55,9 @@ def test_a_priority_that_cannot_be_written(priority: object, refusal: str | None
 
 
 def test_a_header_that_cannot_be_written(tmp_path: Path) -> None:
-    known = facts("def later():\n    video.apply_async(headers={'a': 1 + 1j})\n", tmp_path)
-    assert said(check(known)) == ["WB122 a complex cannot stand in an AMQP table: (1+1j)"]
+    report = check(facts("def later():\n    video.apply_async(headers={'a': 1 + 1j})\n", tmp_path))
+    assert said(report) == ["WB122 a complex cannot stand in an AMQP table: (1+1j)"]
+    assert "headers of text" in report.findings[0].found.fix
 
 
 # Options of a call -> whether it's passed over

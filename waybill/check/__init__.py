@@ -18,6 +18,7 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
     declaring,
     delayed,
     delivering,
+    entries,
     fleets,
     ignored,
     living,

@@ -18,6 +18,7 @@ from waybill import publication
 from waybill.celery_broker import broker_of
 from waybill.check.calls import read_calls, retry_delay, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
+from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, TopologyError
 from waybill.options import no_new_queues, options_of
 from waybill.prediction import message_of
@@ -60,8 +61,8 @@ def _facts(app: Celery) -> AppFacts:
         conf=app.conf,
         given={name: value for layer in reversed(app.conf.maps[:-1]) for name, value in layer.items()},
         prefix=app.conf.prefix or "",
-        prefetch_multiplier=_prefetch_multiplier(app),
-        concurrency=_concurrency(app),
+        prefetch_multiplier=prefetch_multiplier(app),
+        concurrency=concurrency(app),
         transport=str(connection.transport_cls or "amqp"),
         listed=_listed(app, declared),
         declared=declared,
@@ -77,27 +78,6 @@ def _facts(app: Celery) -> AppFacts:
         calls=calls,
         mentions=mentions,
     )
-
-
-def _prefetch_multiplier(app: Celery) -> int:
-    """Celery's workers make a number of it, too: from an environment variable it comes as text.
-
-    Raises:
-        InputError: it is none, and a worker would not start.
-    """
-    given = app.conf.worker_prefetch_multiplier
-    try:
-        return int(given)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"worker_prefetch_multiplier: expected a whole number, got {given!r}") from error
-
-
-def _concurrency(app: Celery) -> int | None:
-    """What is no number, such as `auto`, a worker sets to what its machine has."""
-    try:
-        return int(app.conf.worker_concurrency) or None
-    except (TypeError, ValueError):
-        return None
 
 
 def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:

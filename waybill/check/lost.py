@@ -225,5 +225,7 @@ def unpublishable(facts: Facts) -> Iterator[Found]:
 def _publishable(facts: Facts, refusal: str, queue: str) -> str:
     if refusal.startswith("priority: "):
         return "priority=5"
+    if "AMQP" in refusal:
+        return "names of 255 bytes at most, and headers of text, numbers, lists and tables"
     near = nearest(queue, facts.app.declared, 0.6) if queue else None
     return f'queue="{near}"' if near else f"declare what it names; there are {all_of(sorted(facts.app.declared))}"

@@ -1,4 +1,4 @@
-"""The fleet as facts: the workers as described, and the tasks that those of other applications know."""
+"""The fleet as facts: the workers as described, the tasks that those of other applications know, and the settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from celery import Celery
 
 from waybill.check.facts import FleetFacts
 from waybill.errors import InputError
@@ -59,6 +61,32 @@ def option_of(arguments: Sequence[str], names: Iterable[str]) -> str | None:
             if not name.startswith("--") and word.startswith(name) and word != name and not word.startswith("--"):
                 return word[len(name) :].removeprefix("=")
     return None
+
+
+def prefetch_multiplier(app: Celery) -> int:
+    """How many messages a worker takes in advance for each of its processes.
+
+    Celery's workers make a number of it, too: from an environment variable it comes as text.
+
+    Raises:
+        InputError: it is none, and a worker would not start.
+    """
+    given = app.conf.worker_prefetch_multiplier
+    try:
+        return int(given)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"worker_prefetch_multiplier: expected a whole number, got {given!r}") from error
+
+
+def concurrency(app: Celery) -> int | None:
+    """The processes of a worker that is told no number.
+
+    What is no number, such as `auto`, a worker sets to what its machine has: here None.
+    """
+    try:
+        return int(app.conf.worker_concurrency) or None
+    except (TypeError, ValueError):
+        return None
 
 
 def _tasks_of(app: str) -> frozenset[str]:
