@@ -101,7 +101,7 @@ def test_as_json(project: Callable[..., str]) -> None:
     shown = run(project(), "--json")
     (answer,) = shown.objects
     assert shown.code == 1
-    assert set(answer) == {"findings", "ignored", "unchecked"}
+    assert set(answer) == {"findings", "ignored", "unchecked", "unused"}
     assert answer["findings"][0] == {
         "code": "WB105",
         "severity": "error",

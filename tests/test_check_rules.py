@@ -283,6 +283,12 @@ def test_the_page_is_what_the_rules_say() -> None:
     assert all(code.startswith(tuple(check_page.FAMILIES)) for code in RULES)
 
 
+def test_what_is_ignored_and_not_found_is_said() -> None:
+    app = Celery("proj", set_as_current=False)
+    reasons = {"WB105:nonsense": "mistyped", "WB202": "not checked here"}
+    assert check(Facts(facts_of(app)), accepted=reasons).unused == ("WB105:nonsense",)
+
+
 def test_a_default_queue_type_is_not_that_of_a_queue_that_goes_with_its_connection() -> None:
     """RabbitMQ makes such a queue classic, whatever the vhost's default."""
     app = Celery("proj", set_as_current=False)

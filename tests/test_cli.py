@@ -128,7 +128,6 @@ BAD_INPUT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("route", "--definitions", "{tmp}/nothing.json", "--exchange", "x"), "nothing.json: No such file"),
     (("route", "--definitions", "README.md", "--exchange", "x"), "README.md: not JSON"),
     (("route", "--definitions", NEWS, "--messages", "{tmp}/nothing.jsonl"), "nothing.jsonl: No such file"),
-    (("explain", "worker.tasks.work"), "which application? expected `waybill -A proj ...`"),
     (("-A", "nosuch", "explain", "x"), "cannot load the application 'nosuch': ModuleNotFoundError"),
     (("-A", "tests", "topology"), "cannot load the application 'tests'"),
     (("-A", "worker", "explain", "worker.tasks.wrok"), "did you mean 'worker.tasks.work'?"),
@@ -195,6 +194,30 @@ def test_an_application_that_exits_is_one_line(folder: Path) -> None:
     result = waybill("-A", "exiting_app", "topology")
     assert result.complaint == "error: cannot load the application 'exiting_app': SystemExit: 3"
     assert (result.code, result.out) == (2, "")
+
+
+def test_a_broker_without_declarations_has_no_difference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "shop.py").write_text(
+        "from celery import Celery\napp = Celery(broker='memory://', set_as_current=False)\n"
+    )
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    result = waybill("-A", "shop", "diff", "--management", "http://guest:guest@127.0.0.1:1")
+    assert "expected one that speaks AMQP, got memory" in result.complaint
+    assert (result.code, result.out) == (2, "")
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_application_is_one_line() -> None:
+    result = waybill("explain", "x")
+    assert "which application? expected `waybill -A proj ...`" in result.complaint
+    assert result.code == 2
+
+
+def test_pyproject_names_the_application_for_every_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "shop.py").write_text("from celery import Celery\napp = Celery(set_as_current=False)\n")
+    (folder / "pyproject.toml").write_text("[tool.waybill]\napp = 'shop'\n")
+    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    assert "`celery`" in waybill("topology").out
 
 
 ASKING = (

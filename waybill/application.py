@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 from celery import Celery
 from celery.app.utils import find_app
 
+from waybill.configuration import read_configuration
 from waybill.errors import InputError
 from waybill.topology.celery_app import queues_of
 
@@ -18,17 +20,16 @@ NAME = __name__
 """Where in a click context's `meta` the value of `-A` stands."""
 
 
-def load(ctx: click.Context, otherwise: str | None = None) -> Celery:
-    """The application: that of `celery -A`, or the one named by `-A`.
-
-    Args:
-        otherwise: its name where the command line has none.
+def load(ctx: click.Context) -> Celery:
+    """The application: that of `celery -A`, or the one that `-A` names, or `app` in pyproject.toml.
 
     Raises:
         InputError: none is named, or it cannot be loaded, or its settings hold something else than queues.
     """
     outer: Any = getattr(ctx.obj, "app", None)  # set by the command `celery`
-    name = ctx.meta.get(NAME) or (otherwise if outer is None else None)
+    name = ctx.meta.get(NAME)
+    if name is None and outer is None:
+        name = read_configuration(Path.cwd()).app
     if name is None and outer is None:
         raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
     sys.path.insert(0, os.getcwd())

@@ -10,7 +10,7 @@ broker asks its management API, and only with GET.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
 
 from waybill.check import (  # noqa: F401  (each registers its rules)
@@ -93,7 +93,8 @@ def check(
             else:
                 left_out.append((_located(facts, rule, found), reason))
     findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen))
+    ran = {rule.code for rule in chosen}.difference(*unchecked.values())
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), _unused(accepted, left_out, ran))
 
 
 def find_rule(code: str) -> Rule:
@@ -118,6 +119,12 @@ def _chosen(select: Collection[str], ignore: Collection[str]) -> list[Rule]:
     ]
 
 
+def _unused(accepted: Mapping[str, str], left_out: Sequence[tuple[Finding, str]], ran: Set[str]) -> tuple[str, ...]:
+    """What is ignored of rules that ran, and isn't found."""
+    found = {name for finding, _ in left_out for name in _names(finding.rule, finding.found)}
+    return tuple(name for name in accepted if name.partition(":")[0] in ran and name not in found)
+
+
 def _reasoned(accepted: Mapping[str, str]) -> Mapping[str, str]:
     for name, reason in accepted.items():
         find_rule(name.partition(":")[0])
@@ -133,5 +140,9 @@ def _located(facts: Facts, rule: Rule, found: Found) -> Finding:
 
 
 def _reason(rule: Rule, found: Found, accepted: Mapping[str, str]) -> str | None:
-    named = (f"{rule.code}:{name}" for name in found.objects)
-    return next((accepted[name] for name in (*named, rule.code) if name in accepted), None)
+    return next((accepted[name] for name in _names(rule, found) if name in accepted), None)
+
+
+def _names(rule: Rule, found: Found) -> tuple[str, ...]:
+    """How a finding may be named to be ignored, the narrowest first."""
+    return (*(f"{rule.code}:{name}" for name in found.objects), rule.code)

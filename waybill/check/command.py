@@ -14,10 +14,10 @@ from waybill.application import NAME, load
 from waybill.celery_broker import vhost_of
 from waybill.check import Facts, FleetFacts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
-from waybill.check.configuration import Configuration, read_configuration
 from waybill.check.facts import AppFacts
 from waybill.check.live import live_facts, version_of
 from waybill.check.workers import fleet_facts
+from waybill.configuration import Configuration, read_configuration
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.management import Management
 
@@ -91,7 +91,7 @@ def _facts(
     vhost: str | None,
     version: tuple[int, int] | None,
 ) -> Facts:
-    app = load(ctx, configuration.app)
+    app = load(ctx)
     found = facts_of(app)
     name = ctx.meta.get(NAME) or configuration.app
     workers = _workers(fleet or configuration.fleet, found, name)

@@ -24,12 +24,14 @@ class Report:
         left_out: what is meant to be, each with its reason.
         unchecked: what wasn't known -> the rules that would have needed it.
         ran_of: how many rules were chosen.
+        unused: what is ignored and wasn't found, by its name in the configuration.
     """
 
     findings: tuple[Finding, ...]
     left_out: tuple[tuple[Finding, str], ...]
     unchecked: Mapping[Need, tuple[str, ...]]
     ran_of: int
+    unused: tuple[str, ...] = ()
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -39,6 +41,7 @@ class Report:
         return {
             "findings": [finding.to_json() for finding in self.findings],
             "ignored": [{**finding.to_json(), "reason": reason} for finding, reason in self.left_out],
+            "unused": list(self.unused),
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
         }
 
@@ -65,6 +68,8 @@ def _summary(report: Report) -> Iterator[str]:
     count = len(report.findings)
     found = f"{count or 'no'} finding{'s' if count != 1 else ''}"
     yield f"{found}{left_out}; {report.ran_of - len(without)} rules checked"
+    if report.unused:
+        yield f"ignored and not found: {', '.join(report.unused)}"
     if without:
         needs = "; ".join(
             f"{len(codes)} {'rule needs' if len(codes) == 1 else 'rules need'} {NEEDS[need]}"

@@ -11,15 +11,17 @@ import click
 
 from waybill import provision, terminal
 from waybill.application import NAME, load
-from waybill.celery_broker import vhost_of
+from waybill.celery_broker import broker_of, vhost_of
 from waybill.check.live import live_facts
+from waybill.check.stale import living
 from waybill.diff import Declared, Failure, Place, declared_by, difference, text
-from waybill.diff.declaring import Outcome
+from waybill.diff.declaring import Outcome, require_amqp
 from waybill.diff.declaring import declare as declare_on
-from waybill.diff.plan import described, living
+from waybill.diff.plan import described
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.management import LiveBinding, Management
+from waybill.render import printable
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
 BINDINGS = "bindings"
@@ -51,6 +53,7 @@ def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: boo
     if yes and fix is None:
         raise click.UsageError("--yes answers the question of --fix bindings, which isn't there")
     app = load(ctx)
+    require_amqp(broker_of(app))
     vhost = vhost or vhost_of(app)
     with Management(management, vhost) as asked:
         live = live_facts(asked, vhost)
@@ -76,7 +79,7 @@ def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple
 
 
 def _note(word: str, binding: LiveBinding, reason: str = "") -> None:
-    terminal.err.print(text.printable(f"{word}: {text.bound(binding)}{reason}"), markup=False)
+    terminal.err.print(printable(f"{word}: {text.bound(binding)}{reason}"), markup=False)
 
 
 def _name(ctx: click.Context) -> str:
@@ -133,7 +136,7 @@ def _predicted(url: str, declared: Declared, vhost: str, name: str) -> tuple[Fai
 
 def _tell(outcome: Outcome, vhost: str) -> None:
     for item in outcome.made:
-        terminal.out.print(text.printable(f"{text.CREATE} {text.named(item)}"), style="green", markup=False)
+        terminal.out.print(printable(f"{text.CREATE} {text.named(item)}"), style="green", markup=False)
     for failure in outcome.failures:
-        terminal.out.print(text.printable(text.failed(failure)), style="red", markup=False)
-    terminal.out.print(text.printable(outcome.summary(vhost)), markup=False)
+        terminal.out.print(printable(text.failed(failure)), style="red", markup=False)
+    terminal.out.print(printable(outcome.summary(vhost)), markup=False)

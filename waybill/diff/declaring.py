@@ -49,6 +49,17 @@ class Outcome:
         }
 
 
+def require_amqp(connection: Connection) -> None:
+    """Refuse a broker on which nothing is declared; it need not be connected to.
+
+    Raises:
+        InputError: it doesn't speak AMQP.
+    """
+    kind = connection.transport.driver_type
+    if kind != "amqp":
+        raise InputError(f"nothing can be declared on this broker: expected one that speaks AMQP, got {kind}")
+
+
 def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
     """Declare the exchanges, the queues and the bindings.
 
@@ -57,9 +68,7 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
     Raises:
         InputError: the broker doesn't speak AMQP.
     """
-    kind = connection.transport.driver_type
-    if kind != "amqp":
-        raise InputError(f"nothing can be declared on this broker: expected one that speaks AMQP, got {kind}")
+    require_amqp(connection)
     wire = _Wire(connection.channel())
     items: list[Exchange | Queue] = [
         *declared.exchanges,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from waybill.check.stale import living as living  # noqa: PLC0414  (command.py takes it from here)
+from waybill.check.stale import living
 from waybill.errors import REPLY_NAMES
 from waybill.management import LiveBinding
 from waybill.topology import Binding, Exchange, Queue

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from waybill.check.stale import living
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.management import LiveBinding
-from waybill.render import arguments_label
-from waybill.render import printable as printable  # noqa: PLC0414  (command.py takes it from here)
+from waybill.render import arguments_label, printable
 from waybill.topology import Binding, Exchange
 
 CREATE, FAIL, LEFT = "+", "!", "-"
