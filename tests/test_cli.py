@@ -286,6 +286,7 @@ SETTINGS: dict[str, tuple[str, tuple[tuple[str, ...], ...]]] = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_a_setting_that_is_none_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     said, commands = SETTINGS[setting]
+    monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
     (folder / "shop.py").write_text(
         "from celery import Celery\napp = Celery('shop', broker='memory://', set_as_current=False)\n"
         f"app.conf.update({setting})\n@app.task(shared=False)\ndef add(): ...\n"

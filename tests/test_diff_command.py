@@ -16,7 +16,7 @@ from kombu import Connection, Exchange, Queue, binding
 
 from tests.diff_app import NEW, app
 from tests.diff_support import Site, site, until
-from tests.programs import Result, call
+from tests.programs import Result, call, module
 from waybill import provision
 from waybill.management import Management
 from waybill.provision import Address
@@ -266,6 +266,28 @@ def test_a_vhost_that_is_not_there() -> None:
     result = diff("--vhost", "no/such vhost")
     assert (result.code, result.out) == (2, "")
     assert "with 404" in result.complaint
+
+
+REFUSED = Queue("usa", NEWS, "usa.#", max_priority=5)
+
+
+def test_the_ways_out_name_the_application_that_celery_was_given(at: Site) -> None:
+    assert at.declare(REFUSED) is None
+    variables = {"WAYBILL_DIFF_BROKER": at.address.url, "WAYBILL_MANAGEMENT_URL": str(at.address.management_url)}
+    result = module("celery", "-A", "tests.diff_app", "waybill", "diff", environment=variables)
+    assert result.code == 1
+    assert "        celery -A tests.diff_app worker -Q usa" in result.out.splitlines()
+
+
+def test_declare_tells_the_ways_out_too(at: Site) -> None:
+    assert at.declare(REFUSED) is None
+    told = diff().out.splitlines()
+    first = next(number for number, line in enumerate(told) if line.startswith("!"))
+    refusal = [line for line in told[first:] if line.startswith(("!", "    "))]
+    result = call("waybill.cli", "-A", "tests.diff_app", "declare")
+    assert result.code == 1
+    assert result.out.splitlines() == [*refusal, f"vhost {at.address.vhost}: 1 refused, nothing is declared"]
+    assert len(refusal) > 5
 
 
 @pytest.fixture

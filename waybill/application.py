@@ -20,6 +20,12 @@ NAME = __name__
 """Where in a click context's `meta` the value of `-A` stands."""
 
 
+def name_of(ctx: click.Context) -> str | None:
+    """The application's name as it was given: behind our `-A`, or behind that of `celery`, or in pyproject.toml."""
+    given = ctx.meta.get(NAME) or ctx.find_root().params.get("app")
+    return given or read_configuration(Path.cwd()).app
+
+
 def load(ctx: click.Context) -> Celery:
     """The application: that of `celery -A`, or the one that `-A` names, or `app` in pyproject.toml.
 
@@ -27,9 +33,7 @@ def load(ctx: click.Context) -> Celery:
         InputError: none is named, or it cannot be loaded, or its settings hold something else than queues.
     """
     outer: Any = getattr(ctx.obj, "app", None)  # set by the command `celery`
-    name = ctx.meta.get(NAME)
-    if name is None and outer is None:
-        name = read_configuration(Path.cwd()).app
+    name = ctx.meta.get(NAME) if outer is not None else name_of(ctx)
     if name is None and outer is None:
         raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
     sys.path.insert(0, os.getcwd())

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from waybill import terminal
-from waybill.application import NAME, load
+from waybill.application import load, name_of
 from waybill.celery_broker import vhost_of
 from waybill.check import Facts, FleetFacts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
@@ -93,8 +93,7 @@ def _facts(
 ) -> Facts:
     app = load(ctx)
     found = facts_of(app)
-    name = ctx.meta.get(NAME) or configuration.app
-    workers = _workers(fleet or configuration.fleet, found, name)
+    workers = _workers(fleet or configuration.fleet, found, name_of(ctx))
     live = None if management is None else _live(management, vhost or vhost_of(app))
     return Facts(found, workers, live, version or (live.version if live else None))
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from waybill import provision, terminal
-from waybill.application import NAME, load
+from waybill.application import load, name_of
 from waybill.celery_broker import broker_of, vhost_of
 from waybill.check.live import live_facts
 from waybill.check.stale import living
@@ -83,11 +83,11 @@ def _note(word: str, binding: LiveBinding, reason: str = "") -> None:
 
 
 def _name(ctx: click.Context) -> str:
-    return str(ctx.meta.get(NAME) or "proj")
+    return name_of(ctx) or "proj"
 
 
-def _show(plan: str) -> None:
-    for line in plan.splitlines():
+def _show(lines: str) -> None:
+    for line in lines.splitlines():
         terminal.out.print(line, style=STYLES.get(line[:1], ""), markup=False)
 
 
@@ -125,18 +125,10 @@ def declare(ctx: click.Context, /, management: str | None, is_json: bool) -> int
     if is_json:
         click.echo(json.dumps(outcome.to_json() | {"vhost": vhost}))
     else:
-        _tell(outcome, vhost)
+        _show(text.outcome(outcome.made, outcome.failures, outcome.summary(vhost)))
     return EXIT_FINDINGS if outcome.failures else EXIT_OK
 
 
 def _predicted(url: str, declared: Declared, vhost: str, name: str) -> tuple[Failure, ...]:
     with Management(url, vhost) as asked:
         return difference(declared, live_facts(asked, vhost), Place(name, asked.address)).failures
-
-
-def _tell(outcome: Outcome, vhost: str) -> None:
-    for item in outcome.made:
-        terminal.out.print(printable(f"{text.CREATE} {text.named(item)}"), style="green", markup=False)
-    for failure in outcome.failures:
-        terminal.out.print(printable(text.failed(failure)), style="red", markup=False)
-    terminal.out.print(printable(outcome.summary(vhost)), markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from waybill.check.stale import living
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
@@ -15,15 +15,20 @@ CREATE, FAIL, LEFT = "+", "!", "-"
 
 def text(plan: Plan) -> str:
     """The whole plan, a thing a line, then the sum of it."""
-    return "\n".join(map(printable, [*_created(plan), *_failed(plan), *_left(plan), summary(plan)]))
+    return "\n".join(map(printable, [*_created(plan.create), *_failed(plan.failures), *_left(plan), summary(plan)]))
 
 
-def _created(plan: Plan) -> Iterator[str]:
-    yield from (f"{CREATE} {named(item)}" for item in plan.create)
+def outcome(made: Iterable[Item], failures: Iterable[Failure], last: str) -> str:
+    """What came of declaring, written as a plan is; the last line is given."""
+    return "\n".join(map(printable, [*_created(made), *_failed(failures), last]))
 
 
-def _failed(plan: Plan) -> Iterator[str]:
-    for failure in plan.failures:
+def _created(items: Iterable[Item]) -> Iterator[str]:
+    yield from (f"{CREATE} {named(item)}" for item in items)
+
+
+def _failed(failures: Iterable[Failure]) -> Iterator[str]:
+    for failure in failures:
         yield failed(failure)
         for title, *lines in failure.ways_out:
             yield f"    {title}{':' if lines else ''}"
