@@ -86,7 +86,7 @@ class DeadLetter:
         kind = self.properties.get("content_type")
         try:
             return json.loads(self.body) if kind == "application/json" else f"{len(self.body)} bytes of {kind}"
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"{len(self.body)} bytes that are no JSON"
 
 

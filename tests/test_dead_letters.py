@@ -142,6 +142,7 @@ BODIES = (
         f"{len(pickle.dumps(print))} bytes of application/x-python",
     ),
     ("application/json", b"{", "1 bytes that are no JSON"),
+    ("application/json", b"[" * 100_000, "100000 bytes that are no JSON"),
     ("application/octet-stream", b"\xff\x00", "2 bytes of application/octet-stream"),
 )
 
