@@ -186,3 +186,18 @@ def test_exchanges_that_are_not_there_are_refused(kind: str) -> None:
             wire.open_channel()
             close = wire.call(1, Exchange.Declare(exchange="x", exchange_type=kind)).method
             assert close.reply_code in (406, 540)
+
+
+def test_a_queue_that_goes_with_its_last_consumer_gives_nothing_back(wire: Wire) -> None:
+    """What it has delivered is gone with it, and isn't dead-lettered by the length limit on its way back."""
+    dead = declare(wire)
+    name = fresh()
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead, "x-max-length": 0}
+    wire.open_channel(2)
+    wire.call(2, Queue.Declare(queue=name, auto_delete=True, arguments=arguments))
+    wire.call(2, Basic.Consume(queue=name))
+    publish(wire, name, b"1")
+    assert wire.wait_for("Basic.Deliver").body == b"1"
+    wire.call(2, commands.Channel.Close(reply_code=200, reply_text="", class_id=0, method_id=0))
+    assert wire.call(1, Queue.Declare(queue=dead, exclusive=True, passive=True)).method.message_count == 0
+    assert get(wire, dead) is None

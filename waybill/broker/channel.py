@@ -84,14 +84,14 @@ class Channel:
         return [one.queue for one in consumers.values() if one.queue.unsubscribe(one)]
 
     def give_back(self, over: list[Queue]) -> None:
-        """What was not settled goes back, and the queues that are over go."""
+        """The queues that are over go, with what they have delivered; the rest of what was not settled goes back."""
+        for queue in over:
+            if not queue.is_deleted:
+                self.vhost.delete_queue(queue)
         unsettled = self.deliveries.take_all()
         for _, taken in self.deliveries.held or ():
             unsettled |= taken
         self.deliveries.give_up(dict(sorted(unsettled.items())))
-        for queue in over:
-            if not queue.is_deleted:
-                self.vhost.delete_queue(queue)
         self.drop_reply_consumer()
 
     def drop_reply_consumer(self) -> None:
