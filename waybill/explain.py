@@ -16,17 +16,13 @@ from waybill.celery_broker import broker_of
 from waybill.errors import UnknownName
 from waybill.fleet import Fleet
 from waybill.options import Option, no_new_queues, options_of
-from waybill.prediction import message_of
+from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
 from waybill.routing.tracing import Trace, plain
 from waybill.topology import Message, Queue
 from waybill.topology.celery_app import from_celery
-
-# The exchanges of Celery's native delayed delivery: `celery_delayed_27` down to `celery_delayed_0`, then
-# `celery_delayed_delivery`.
-DELAYED_PREFIX = "celery_delayed_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +111,8 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
         raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), f"the application {app.main!r}")
     message = message_of(sent)
     trace = router.trace(message)
-    is_delayed = sent.exchange.startswith(DELAYED_PREFIX)
     # After the delay the message enters there with the key that it was published with.
-    delivered = _after_the_delay(router, message) if is_delayed else None
+    delivered = _after_the_delay(router, message) if is_delayed(sent.exchange) else None
     return Explanation(
         publication=sent,
         options=options,
@@ -170,7 +165,7 @@ def _after_the_delay(router: Router, message: Message) -> Trace:
 
 def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, router: Router) -> list[str]:
     given = {option.name: option for option in options}
-    if sent.exchange.startswith(DELAYED_PREFIX):
+    if is_delayed(sent.exchange):
         return [
             "the application has a quorum queue, so Celery hands the delay to RabbitMQ: the task is published to "
             f"`{sent.exchange}`, the delay in binary in front of its routing key, and arrives when it has passed"

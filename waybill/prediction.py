@@ -18,6 +18,15 @@ from waybill.routing import Router
 from waybill.routing.tracing import Trace
 from waybill.topology import Message
 
+# The exchanges and queues of Celery's native delayed delivery: `celery_delayed_27` down to `celery_delayed_0`, then the
+# exchange `celery_delayed_delivery`.
+DELAYED_PREFIX = "celery_delayed_"
+
+
+def is_delayed(name: str) -> bool:
+    """Whether an exchange or queue is one of those of Celery's native delayed delivery."""
+    return name.startswith(DELAYED_PREFIX)
+
 
 def message_of(sent: Publication) -> Message:
     """What of a publication decides where it goes."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, is_delayed
+from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
 from waybill.fleet import BROADCAST_PREFIX
+from waybill.prediction import is_delayed
 from waybill.topology import Binding, Exchange, Queue
 
 SHORTSTR_CODE = 501

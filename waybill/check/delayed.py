@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, Sent, is_delayed
+from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published
 from waybill.check.workers import option
+from waybill.prediction import is_delayed
 
 DENIED_FROM = (4, 3)
 """The version of RabbitMQ that denies global QoS unless it is told otherwise."""

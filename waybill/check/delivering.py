@@ -12,7 +12,7 @@ from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
 from waybill.policies import definition_of, policy_for
-from waybill.prediction import message_of
+from waybill.prediction import is_delayed, message_of
 from waybill.topology import Queue
 from waybill.topology.celery_app import is_random
 
@@ -53,7 +53,7 @@ def timed_out(facts: Facts) -> Iterator[Found]:
         for name in sent.queues or ():
             queue = facts.app.router.queues[name]
             limit = _timeout(facts, queue)
-            is_native = why == "countdown" and sent.published.exchange.startswith("celery_delayed_")
+            is_native = why == "countdown" and is_delayed(sent.published.exchange)
             if limit is not None and held > limit and not is_native:
                 yield Found(
                     (sent.task, name),

@@ -10,7 +10,7 @@ from waybill.errors import TopologyError
 from waybill.fleet import Worker
 from waybill.management import LiveBinding, LiveConsumer
 from waybill.options import Option
-from waybill.prediction import message_of
+from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.trace import Trace
@@ -161,11 +161,6 @@ class AppFacts:
     def trace(self, sent: Sent) -> Trace:
         """The way of a publication, with the reasons."""
         return self.router.trace(message_of(sent.published))
-
-
-def is_delayed(name: str) -> bool:
-    """Whether a queue or exchange is one of those of Celery's native delay."""
-    return name.startswith("celery_delayed_")
 
 
 @dataclass(frozen=True, slots=True)

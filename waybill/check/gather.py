@@ -6,6 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ from celery import Celery
 from celery.app.task import Context
 from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.entity import Queue as KombuQueue
+from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
 from waybill import publication
 from waybill.celery_broker import broker_of
 from waybill.check.calls import read_calls, retry_delay, scheduled_calls
-from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts, is_delayed
+from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, TopologyError
 from waybill.options import no_new_queues, options_of
-from waybill.prediction import message_of
+from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.topology import DEFAULT_VHOST
@@ -168,11 +170,7 @@ def _ended(router: Router, sent: Sent) -> Sent:
         return sent
     for queue in sent.publication.declares:
         _create(router, queue)
-    return Sent(**{**_fields(sent), "queues": _queues(router, sent.publication)})
-
-
-def _fields(sent: Sent) -> dict[str, Any]:
-    return {name: getattr(sent, name) for name in Sent.__dataclass_fields__}
+    return replace(sent, queues=_queues(router, sent.publication))
 
 
 def _create(router: Router, queue: KombuQueue) -> None:
@@ -193,7 +191,7 @@ def _create(router: Router, queue: KombuQueue) -> None:
 
 def _queues(router: Router, sent: Publication) -> tuple[str, ...] | None:
     message = message_of(sent)
-    exchange = "celery_delayed_delivery" if is_delayed(message.exchange) else message.exchange
+    exchange = CELERY_DELAYED_DELIVERY_EXCHANGE if is_delayed(message.exchange) else message.exchange
     if exchange not in router.exchanges:
         return None
     return router.route_key(exchange, message.routing_key, message.headers)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from waybill.check.facts import is_delayed
+from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
+
 from waybill.management import LiveBinding
+from waybill.prediction import is_delayed
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import is_plain
-
-DELIVERY = "celery_delayed_delivery"
-"""The last exchange of Celery's native delay: it hands on what has waited long enough."""
 
 
 def stale_bindings(
@@ -40,7 +39,7 @@ def _delayed(declared: Iterable[Binding]) -> Iterator[Binding]:
     """The bindings that Celery's native delay makes for those that are declared, be it for another application."""
     for binding in declared:
         key = f"#.{binding.binding_key}"
-        yield Binding(DELIVERY, binding.source, key, destination_type="exchange")
+        yield Binding(CELERY_DELAYED_DELIVERY_EXCHANGE, binding.source, key, destination_type="exchange")
         yield Binding(binding.source, binding.destination, key, destination_type=binding.destination_type)
 
 
