@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.errors import TopologyError
-from waybill.fleet import Worker
+from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker
 from waybill.management import LiveBinding, LiveConsumer
 from waybill.options import Option
 from waybill.prediction import is_delayed, message_of
@@ -15,6 +15,7 @@ from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.trace import Trace
 from waybill.topology import Binding, Exchange, Queue
+from waybill.topology.declarations import Declarations
 
 BUILTIN = "celery."
 """How the names of Celery's own tasks begin."""
@@ -177,8 +178,8 @@ class FleetFacts:
     tasks: Mapping[str, frozenset[str]]
 
     def consumers(self, queue: str, alias: str | None = None) -> tuple[Worker, ...]:
-        """The workers that consume a queue, by its name or alias."""
-        return tuple(worker for worker in self.workers if {queue, alias} & set(worker.queues))
+        """The workers that consume a queue, by its name or alias; that of a Broadcast is in its name."""
+        return Fleet(self.workers).consuming({queue, alias or queue.removeprefix(BROADCAST_PREFIX)}).workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,13 @@ class LiveFacts:
     bindings: tuple[LiveBinding, ...]
     consumers: tuple[LiveConsumer, ...]
     router: Router = field(default_factory=Router)
+
+    def declarations(self) -> Declarations:
+        """What lives there, as declarations that others are compared with."""
+        held = Declarations(self.vhost, self.default_queue_type)
+        held.exchanges.update(self.exchanges)
+        held.queues.update(self.queues)
+        return held
 
 
 @dataclass(frozen=True, slots=True)

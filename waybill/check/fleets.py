@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, FleetFacts
+from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest
 from waybill.check.workers import option
-from waybill.fleet import BROADCAST_PREFIX, Worker
+from waybill.fleet import Worker
 
 
 @rule(
@@ -40,7 +40,7 @@ def unregistered(facts: Facts) -> Iterator[Found]:
     seen: set[tuple[str, str]] = set()
     for sent in facts.app.publications():
         for queue in sent.queues or ():
-            for worker in _consumers(facts.fleet, queue):
+            for worker in facts.fleet.consumers(queue):
                 app = option(worker, "-A", "--app") or ""
                 known = facts.fleet.tasks.get(app)
                 if known is None or sent.task in known or (sent.task, worker.name) in seen:
@@ -53,10 +53,6 @@ def unregistered(facts: Facts) -> Iterator[Found]:
                     f"import the task's module in `{app}`, or another queue for it than `{queue}`",
                     sent.where,
                 )
-
-
-def _consumers(fleet: FleetFacts, queue: str) -> tuple[Worker, ...]:
-    return fleet.consumers(queue, queue.removeprefix(BROADCAST_PREFIX))
 
 
 @rule(
@@ -123,7 +119,7 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
     tasks: dict[str, list[str]] = defaultdict(list)
     for sent in facts.app.publications():
         for queue in sent.queues or ():
-            if queue != facts.app.conf.task_default_queue and not _consumers(facts.fleet, queue):
+            if queue != facts.app.conf.task_default_queue and not facts.fleet.consumers(queue):
                 tasks[queue].append(sent.task)
     for queue, found in tasks.items():
         consumed = {name for worker in facts.fleet.workers for name in worker.queues}

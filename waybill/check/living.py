@@ -12,9 +12,8 @@ from waybill.check.words import all_of
 from waybill.errors import TopologyError
 from waybill.fleet import BROADCAST_PREFIX
 from waybill.render import arguments_label, literal
-from waybill.topology import PREDECLARED, Exchange, Queue
+from waybill.topology import PREDECLARED, Queue
 from waybill.topology.celery_app import stable
-from waybill.topology.declarations import Declarations
 
 PRIORITY = "x-max-priority"
 
@@ -130,11 +129,11 @@ lives = [Queue("usa", Exchange("news", "topic"), "usa")]
 )
 def other_exchange(facts: Facts) -> Iterator[Found]:
     live = _live(facts)
-    held = _held(live)
+    held = live.declarations()
     for exchange in facts.app.router.exchanges.values():
         lives = live.exchanges.get(exchange.name)
         if lives is not None and exchange.name not in PREDECLARED:
-            error = _refusal(held, exchange)
+            error = held.refusal(exchange, is_restored=True)
             if error is not None:
                 yield Found(
                     (exchange.name,),
@@ -204,32 +203,13 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
 def _unequal_queues(facts: Facts) -> Iterator[tuple[Queue, TopologyError]]:
     """The queues whose declaration RabbitMQ would refuse since another of that name lives."""
     live = _live(facts)
-    held = _held(live)
+    held = live.declarations()
     for queue in facts.app.router.queues.values():
         if queue.name not in live.queues or queue.name.startswith(BROADCAST_PREFIX):
             continue
-        error = _refusal(held, queue)
+        error = held.refusal(queue, is_restored=True)
         if error is not None:
             yield queue, error
-
-
-def _held(live: LiveFacts) -> Declarations:
-    """What lives there, as declarations that others are compared with."""
-    held = Declarations(live.vhost, live.default_queue_type)
-    held.exchanges.update(live.exchanges)
-    held.queues.update(live.queues)
-    return held
-
-
-def _refusal(held: Declarations, declared: Exchange | Queue) -> TopologyError | None:
-    try:
-        if isinstance(declared, Queue):
-            held.declare_queue(declared, is_restored=True)
-        else:
-            held.declare_exchange(declared, is_restored=True)
-    except TopologyError as error:
-        return error
-    return None
 
 
 def _match(facts: Facts, queue: Queue, argument: str) -> str:

@@ -116,8 +116,7 @@ def _copies(facts: Facts, sent: Sent) -> int:
     count = 0
     for queue in sent.queues or ():
         is_broadcast = queue.startswith(BROADCAST_PREFIX)
-        alias = queue.removeprefix(BROADCAST_PREFIX)
-        count += len(facts.fleet.consumers(queue, alias)) if is_broadcast and facts.fleet else 2 if is_broadcast else 1
+        count += len(facts.fleet.consumers(queue)) if is_broadcast and facts.fleet else 2 if is_broadcast else 1
     return count
 
 

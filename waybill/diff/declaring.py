@@ -130,16 +130,8 @@ def _unbindable(
 
 
 def _refusal(held: Declarations, item: Item) -> Failure | None:
-    try:
-        if isinstance(item, Exchange):
-            held.declare_exchange(item)
-        elif isinstance(item, Queue):
-            held.declare_queue(item)
-        else:
-            held.check_binding(item)
-    except TopologyError as error:
-        return Failure(item, error.reply_code, error.text, error.argument)
-    return None
+    error = held.refusal(item)
+    return None if error is None else Failure(item, error.reply_code, error.text, error.argument)
 
 
 def _second_round(wire: _Wire, missing: Iterable[Exchange | Queue], bindings: Sequence[Binding]) -> Outcome:

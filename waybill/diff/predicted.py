@@ -30,9 +30,7 @@ Answer = tuple[Item, TopologyError | None]
 
 def answers(declared: Declared, live: LiveFacts) -> Iterator[Answer]:
     """What would be new, and what refused; what is there already as it is declared is passed over."""
-    held = Declarations(live.vhost, live.default_queue_type)
-    held.exchanges.update(live.exchanges)
-    held.queues.update(live.queues)
+    held = live.declarations()
     refused: set[tuple[str, str]] = set()
     for exchange in declared.exchanges:
         yield from _answer(exchange, lambda one: _exchange(held, live, one), refused)
@@ -86,15 +84,7 @@ def _bindings(
             continue
         if alike and likeness(binding) in alike:
             continue
-        yield binding, _refusal(held, binding)
-
-
-def _refusal(held: Declarations, binding: Binding) -> TopologyError | None:
-    try:
-        held.check_binding(binding)
-    except TopologyError as error:
-        return error
-    return None
+        yield binding, held.refusal(binding)
 
 
 def failure(item: Item, error: TopologyError, live: LiveFacts) -> Failure:

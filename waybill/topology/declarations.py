@@ -93,6 +93,19 @@ class Declarations:
         self.queues[queue.name] = queue
         return True
 
+    def refusal(self, item: Exchange | Queue | Binding, *, is_restored: bool = False) -> TopologyError | None:
+        """What RabbitMQ would answer to this declaration, None where it takes it; an exchange or queue is then held."""
+        try:
+            if isinstance(item, Exchange):
+                self.declare_exchange(item, is_restored=is_restored)
+            elif isinstance(item, Queue):
+                self.declare_queue(item, is_restored=is_restored)
+            else:
+                self.check_binding(item)
+        except TopologyError as error:
+            return error
+        return None
+
     def check_binding(self, binding: Binding) -> None:
         """Refuse what `queue.bind` and `exchange.bind` refuse.
 
