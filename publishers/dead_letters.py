@@ -1,9 +1,9 @@
 """Look at the dead letters in the queue `parked` without losing them, and put them back where they died.
 
-`list`, `inspect` and `requeue` of publishers/deadletter.py. AMQP has no command to look at a queue: each message is
-taken without an acknowledgement and given back at the end, to its place. What is put back is published first,
-confirmed by the broker, and only then acknowledged here: whoever breaks off in between has it twice and never loses it.
-While somebody looks nobody else sees these messages, and afterwards they are marked as redelivered.
+dead_letter_commands.py has the commands. AMQP has none to look at a queue: each message is taken without an
+acknowledgement and given back at the end, to its place. What is put back is published first, confirmed by the broker,
+and only then acknowledged here: whoever breaks off in between has it twice and never loses it. While somebody looks
+nobody else sees these messages, and afterwards they are marked as redelivered.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import click
 from amqp import Channel, Message
 from amqp.exceptions import MessageNacked, NotFound
 from kombu import Connection
 
 from exchanges.reliability import parked
-from publishers.stage import broker_options
-from waybill import provision
-from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError, UnknownName
-from waybill.terminal import complain, out
-from worker.app import app
+from waybill.errors import InputError, UnknownName
 from worker.reliability import REQUEUED
 
 # What the broker writes into the headers when a message dies; put back, it begins anew.
@@ -176,86 +171,3 @@ def publish(channel: Channel, letter: DeadLetter) -> bool:
     except MessageNacked:
         return False
     return not returned
-
-
-@contextmanager
-def connected(broker: str) -> Iterator[Connection]:
-    """A connection to a broker that is there.
-
-    Raises:
-        InputError: it would have to be started first, or it is none with dead-letter exchanges.
-    """
-    if broker in (provision.EMBEDDED, provision.DOCKER):
-        raise InputError(
-            f"broker {broker!r}: it would be a new one, without dead letters; expected the URL of one that runs, "
-            "such as --broker amqp://guest:guest@127.0.0.1:5672//"
-        )
-    with provision.broker(broker) as address:
-        restore = provision.point(app, address.url)
-        try:
-            with provision.connect(app) as connection:
-                driver = connection.transport.driver_type
-                if driver != "amqp":
-                    raise InputError(f"dead letters need AMQP, and this broker is {driver}")
-                yield connection
-        finally:
-            restore()
-
-
-@click.command("list")
-@broker_options
-def list_(broker: str, is_json: bool) -> int:
-    """One line for each dead letter, the oldest first: its id, its task, and where and why it died."""
-    with connected(broker) as connection:
-        letters = look(connection)
-    for letter in letters:
-        show(letter, is_json)
-    if not letters and not is_json:
-        out.print(f"  [dim]no dead letters in {parked.name!r}[/dim]")
-    return EXIT_OK
-
-
-@click.command()
-@click.argument("id")
-@broker_options
-def inspect(id: str, broker: str, is_json: bool) -> int:
-    """All there is in the dead letter of this ID: headers, properties and body."""
-    with connected(broker) as connection:
-        letters = look(connection)
-    refuse_unknown([id], letters)
-    for letter in (one for one in letters if one.id == id):
-        whole = {**letter.summary, "headers": letter.headers, "properties": letter.properties, "body": letter.content}
-        click.echo(json.dumps(whole, indent=None if is_json else 2, default=str))
-    return EXIT_OK
-
-
-@click.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="Every dead letter that is there now.")
-@broker_options
-def requeue(ids: tuple[str, ...], is_all: bool, broker: str, is_json: bool) -> int:
-    """Put the dead letters of these IDs back into the queues where they died; exit code 1 when no queue takes one."""
-    if is_all is bool(ids):
-        raise click.UsageError("requeue: expected the ID of a dead letter, or several, or --all")
-    with connected(broker) as connection:
-        back, left = put_back(connection, None if is_all else ids)
-    for letter in back:
-        show(letter, is_json, f"back in {letter.queue}")
-    for letter in left:
-        where = (
-            f"the queue {letter.queue!r} doesn't take it" if letter.queue else "it doesn't say in which queue it died"
-        )
-        complain(f"still in {parked.name!r}: {letter.id}: {where}")
-    return EXIT_FINDINGS if left else EXIT_OK
-
-
-def show(letter: DeadLetter, is_json: bool, happened: str = "") -> None:
-    """One line for a dead letter, and what was done with it."""
-    if is_json:
-        click.echo(json.dumps(letter.summary))
-        return
-    died = f"{letter.reason} in {letter.queue}" if letter.queue else f"published to {parked.name} itself"
-    when = f", {letter.died:%Y-%m-%d %H:%M:%S} UTC" if letter.died else ""
-    before = f", put back {letter.requeued} time(s) before" if letter.requeued else ""
-    name = letter.id or "(without an id)"
-    out.print(f"  {name}  {letter.task} → {happened or died + when + before}", markup=False)

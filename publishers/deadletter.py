@@ -1,6 +1,7 @@
 """To a queue with a dead-letter exchange: python -m publishers.deadletter in-stock sold-out
 
-And the dead letters that nobody consumes: python -m publishers.deadletter list|inspect|requeue (dead_letters.py).
+And the dead letters that nobody consumes: python -m publishers.deadletter list|inspect|requeue, which is
+dead_letter_commands.py.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from exchanges import deadletter
-from publishers.dead_letters import inspect, list_, requeue
+from publishers.dead_letter_commands import inspect, list_, requeue
 from publishers.stage import Stage, publisher
 from waybill.terminal import run
 from worker import tasks

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from exchanges import fanout, lanes
+from publishers.control import ask
 from publishers.stage import COMPOSE, ROOT, Stage, publisher
 from waybill.delivery import Delivery, Watch
 from waybill.errors import FleetError
@@ -21,9 +22,6 @@ from waybill.processes import LocalWorkers
 from waybill.terminal import run
 from worker import tasks
 from worker.app import app
-
-# Seconds in which the workers have to tell their settings; with all answers here nothing is waited for.
-ANSWER_TIMEOUT = 10.0
 
 # The settings that the environment decides: a worker in a container knows the broker by another address than we do.
 ADDRESSES = {"broker_url", "broker_read_url", "broker_write_url", "result_backend"}
@@ -80,12 +78,7 @@ def settings_of(watch: Watch, names: Sequence[str]) -> dict[str, dict[str, Any]]
         FleetError: a worker did not answer in time.
     """
     asked = [worker for worker in watch.crew if worker.partition("@")[0] in names]
-    inspect = app.control.inspect(
-        destination=asked, timeout=ANSWER_TIMEOUT, limit=len(asked), connection=watch.connection
-    )
-    answers = inspect.conf(with_defaults=True) or {}
-    if missing := sorted(set(asked) - set(answers)):
-        raise FleetError(f"no settings within {ANSWER_TIMEOUT:.0f} s from {', '.join(missing)}")
+    answers = ask("conf", asked, with_defaults=True)
     return {worker.partition("@")[0]: answer for worker, answer in answers.items()}
 
 

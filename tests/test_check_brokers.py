@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from amqp.exceptions import InternalError
@@ -19,7 +18,6 @@ from waybill.management import Management
 from waybill.provision import AMQP_PORT, IMAGE, MANAGEMENT_PORT, Address
 
 STRICT = b"deprecated_features.permit.transient_nonexcl_queues = false\n"
-REDIS_PORT = 6379
 
 
 @pytest.fixture(autouse=True)
@@ -28,31 +26,27 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def container(make: Callable[[], Any], *ports: int) -> Iterator[str]:
-    """A container of the test's own; without Docker the test is skipped, or fails, like all that needs it."""
+def strict_broker() -> Iterator[Address]:
+    """A RabbitMQ that denies transient queues; without Docker the test is skipped, or fails, like all that needs it."""
     docker = pytest.importorskip("docker")
+    from testcontainers.community.rabbitmq import RabbitMqContainer
+
     try:
         docker.from_env().ping()
     except docker.errors.DockerException as error:
         given_up = pytest.fail if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1" else pytest.skip
         given_up(f"no Docker: {error}")
-    made = make()
-    made.ports = dict.fromkeys(ports, ("127.0.0.1", None))
+    made = RabbitMqContainer(IMAGE).with_copy_into_container(STRICT, "/etc/rabbitmq/conf.d/30-strict.conf")
+    made.ports = dict.fromkeys((AMQP_PORT, MANAGEMENT_PORT), ("127.0.0.1", None))
     with made:
-        yield made
+        host = made.get_container_host_ip()
+        amqp, http = (made.get_exposed_port(port) for port in (AMQP_PORT, MANAGEMENT_PORT))
+        yield Address(f"amqp://guest:guest@{host}:{amqp}/%2F", f"http://guest:guest@{host}:{http}")
 
 
 def test_a_broker_that_denies_transient_queues(tmp_path: Path) -> None:
     """WB205: the declaration is refused with 541, and the finding is an error."""
-    from testcontainers.community.rabbitmq import RabbitMqContainer
-
-    def make() -> Any:
-        return RabbitMqContainer(IMAGE).with_copy_into_container(STRICT, "/etc/rabbitmq/conf.d/30-strict.conf")
-
-    with container(make, AMQP_PORT, MANAGEMENT_PORT) as made:
-        host = made.get_container_host_ip()
-        amqp, http = (made.get_exposed_port(port) for port in (AMQP_PORT, MANAGEMENT_PORT))
-        address = Address(f"amqp://guest:guest@{host}:{amqp}/%2F", f"http://guest:guest@{host}:{http}")
+    with strict_broker() as address:
         with check_example.standing(address, RULES["WB205"].failing, tmp_path) as rig:
             with Management(rig.address.management_url, rig.address.vhost) as management:
                 facts = Facts(facts_of(rig.app), None, live_facts(management, rig.address.vhost))
@@ -64,15 +58,11 @@ def test_a_broker_that_denies_transient_queues(tmp_path: Path) -> None:
             rig.declare()
 
 
-def test_on_redis_nought_is_the_highest_priority() -> None:
+def test_on_redis_nought_is_the_highest_priority(redis_url: str) -> None:
     """WB403."""
-    from testcontainers.core.container import DockerContainer
-
-    with container(lambda: DockerContainer("redis:8"), REDIS_PORT) as made:
-        url = f"redis://{made.get_container_host_ip()}:{made.get_exposed_port(REDIS_PORT)}/0"
-        with Connection(url) as connection:
-            queue = Queue("celery")(connection.default_channel)
-            queue.declare()
-            for priority in (9, 0):
-                connection.Producer().publish(priority, routing_key="celery", priority=priority)
-            assert [queue.get(no_ack=True).payload for _ in range(2)] == [0, 9]
+    with Connection(redis_url) as connection:
+        queue = Queue("wb403")(connection.default_channel)
+        queue.declare()
+        for priority in (9, 0):
+            connection.Producer().publish(priority, routing_key="wb403", priority=priority)
+        assert [queue.get(no_ack=True).payload for _ in range(2)] == [0, 9]

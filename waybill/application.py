@@ -12,18 +12,29 @@ import click
 from celery import Celery
 from celery.app.utils import find_app
 
-from waybill.configuration import read_configuration
+from waybill.configuration import Configuration, read_configuration
 from waybill.errors import InputError
 from waybill.topology.celery_app import queues_of
 
 NAME = __name__
 """Where in a click context's `meta` the value of `-A` stands."""
 
+CONFIGURATION = f"{NAME}.configuration"
+"""And where the configuration does, once it is read."""
+
+
+def configuration_of(ctx: click.Context) -> Configuration:
+    """What pyproject.toml in the current folder says, read once for a command."""
+    if CONFIGURATION not in ctx.meta:
+        ctx.meta[CONFIGURATION] = read_configuration(Path.cwd())
+    found: Configuration = ctx.meta[CONFIGURATION]
+    return found
+
 
 def name_of(ctx: click.Context) -> str | None:
     """The application's name as it was given: behind our `-A`, or behind that of `celery`, or in pyproject.toml."""
     given = ctx.meta.get(NAME) or ctx.find_root().params.get("app")
-    return given or read_configuration(Path.cwd()).app
+    return given or configuration_of(ctx).app
 
 
 def load(ctx: click.Context) -> Celery:

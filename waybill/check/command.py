@@ -10,14 +10,14 @@ from typing import Any
 import click
 
 from waybill import terminal
-from waybill.application import load, name_of
+from waybill.application import configuration_of, load, name_of
 from waybill.celery_broker import vhost_of
 from waybill.check import Facts, FleetFacts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
 from waybill.check.facts import AppFacts
 from waybill.check.live import live_facts, version_of
 from waybill.check.workers import fleet_facts
-from waybill.configuration import Configuration, read_configuration
+from waybill.configuration import Configuration
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.management import Management
 
@@ -77,7 +77,7 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
         return EXIT_OK
     if given["is_json"] and given["is_github"]:
         raise click.UsageError("--json and --github are two forms of one answer: take one of them")
-    configuration = read_configuration(Path.cwd())
+    configuration = configuration_of(ctx)
     facts = _facts(ctx, configuration, given["fleet"], given["management"], given["vhost"], given["rabbitmq"])
     found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
     _show(found, given["is_json"], given["is_github"])
