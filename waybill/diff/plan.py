@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from waybill.check.stale import living
@@ -97,7 +97,7 @@ class Plan:
     failures: tuple[Failure, ...] = ()
     stale: tuple[LiveBinding, ...] = ()
     queues: tuple[OrphanQueue, ...] = ()
-    exchanges: tuple[OrphanExchange, ...] = field(default=())
+    exchanges: tuple[OrphanExchange, ...] = ()
 
     @property
     def is_empty(self) -> bool:
