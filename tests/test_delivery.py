@@ -55,6 +55,21 @@ def test_absence_is_seen_however_slow_the_receiver(waybill_watch: Watch) -> None
     assert waybill_watch.settle() == ()
 
 
+def test_what_a_task_causes_is_proven_when_its_receipt_came_first(
+    waybill_watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One round then says only that the task has ended; its dead letter may have come behind the markers."""
+    sent = waybill_watch.publish("worker.tasks.fulfil", ("o", False), exchange="orders", routing_key="order")
+    while not waybill_watch.received_so_far(sent.task_id):
+        waybill_watch.connection.drain_events(timeout=delivery.SETTLE_TIMEOUT)
+    rounds: list[Round] = []
+    run_round = waybill_watch._run_round
+    monkeypatch.setattr(waybill_watch, "_run_round", lambda: (rounds.append(waybill_watch._round), run_round()))
+    (rejected,) = waybill_watch.settle()
+    assert rejected.by_worker == {"orders": "orders", "clerk": "orders_dead"}
+    assert len(rounds) >= 2
+
+
 def test_receipts_of_what_somebody_else_published(waybill_watch: Watch) -> None:
     """A dead letter's second receipt is here too, and `settle` doesn't know of any of them."""
     sent = tasks.fulfil.apply_async(("o", False), exchange="orders", exchange_type="direct", routing_key="order")

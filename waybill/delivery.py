@@ -15,7 +15,8 @@ A queue with a single active consumer owes one marker in all. A queue with a len
 the wait, cannot be marked: the marker could push a message out, or expire. It is refused.
 
 What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that
-queue's marker. So the round is repeated until one brings no new receipt. With a prefetch of one message a worker takes
+queue's marker. So the round is repeated until one brings no new receipt; a receipt that came before the first round is
+new to it. With a prefetch of one message a worker takes
 the marker only when the task before it has ended, which makes that proof complete; with a larger prefetch, which tasks
 with a countdown cause too, it covers what had happened when the last marker was taken. Consumers of one queue with
 different priorities are out of its reach: the lesser ones answer only while the others are busy.
@@ -257,7 +258,7 @@ class Watch:
         Raises:
             FleetError: as `settle`.
         """
-        self._prove(set())
+        self._prove(None)
         return tuple(self._receipts)
 
     def roll_call(
@@ -327,13 +328,17 @@ class Watch:
         except ChannelError:  # 404, or 405 for a queue that is some worker's own
             return 0
 
-    def _prove(self, task_ids: Set[str]) -> None:
-        """Run rounds of markers until one brings no new receipt of these tasks."""
+    def _prove(self, task_ids: Set[str] | None) -> None:
+        """Run rounds of markers until one brings no new receipt of these tasks, or of any."""
         for queue, arguments in self._arguments.items():
             _refuse_unmarkable(queue, arguments)
-        seen = -1
-        while seen != (seen := sum(receipt.task_id in task_ids for receipt in self._receipts)):
+        seen = 0
+        self._run_round()
+        while seen != (seen := self._count(task_ids)):
             self._run_round()
+
+    def _count(self, task_ids: Set[str] | None) -> int:
+        return sum(task_ids is None or receipt.task_id in task_ids for receipt in self._receipts)
 
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
