@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -139,7 +140,10 @@ def test_bad_input(arguments: tuple[str, ...], said: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("app", "said"), [((), "which application?"), (("-A", "tests.no_such"), "cannot load the application")]
 )
-def test_no_application(command: str, app: tuple[str, ...], said: str) -> None:
+def test_no_application(
+    command: str, app: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # here pyproject.toml names one
     result = call("waybill.cli", *app, command, "--management", "http://127.0.0.1:1")
     assert (result.code, result.out) == (2, "")
     assert said in result.complaint
