@@ -46,6 +46,8 @@ class Chance(random.Random):
 
     queues = QUEUES
     exchanges = EXCHANGES
+    copies = letters = True
+    """Whether messages have `CC` or `BCC`, and queues a dead-letter exchange."""
 
     def queue(self) -> str:
         """A queue's name, mostly one of the script's own."""
@@ -63,6 +65,9 @@ def script(seed: int) -> list[Step]:
     """The script of a seed."""
     chance = Chance(seed)
     flavour = chance.choice(("classic", "classic", "mixed", "quorum"))
+    if flavour != "classic":  # whether a copy or another's dead letter is first in a quorum queue is chance on RabbitMQ
+        chance.copies = chance.random() < 0.4
+        chance.letters = not chance.copies
     steps = _prelude(chance, flavour)
     for _ in range(chance.randint(8, 26)):
         steps.append(_step(chance, flavour))
@@ -106,7 +111,8 @@ def _declare_queue(chance: Chance, flavour: str, name: str | None = None) -> dic
     if is_quorum:
         arguments["x-queue-type"] = "quorum"
     for argument, values in QUEUE_ARGUMENTS.items():
-        if chance.random() < (0.12 if argument not in ("x-dead-letter-exchange",) else 0.5):
+        likely = 0.12 if argument != "x-dead-letter-exchange" else 0.5 * chance.letters
+        if chance.random() < likely:
             arguments[argument] = chance.choice(values)
     return {
         "name": name or chance.choice(QUEUES),
@@ -166,6 +172,8 @@ def _publish(chance: Chance) -> dict[str, Any]:
     for name, values, likely in PROPERTIES:
         if chance.random() < likely:
             made[name] = chance.choice(values)
+    if not chance.copies and made.get("headers", {}).keys() & {"CC", "BCC"}:
+        del made["headers"]
     return made
 
 

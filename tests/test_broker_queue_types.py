@@ -251,6 +251,50 @@ def test_a_cancelled_consumer_that_comes_back_to_a_quorum_queue_is_the_same(wire
         assert asked(wire, queue).method.consumer_count == 1
 
 
+def test_one_that_comes_back_without_acknowledgements_waits_for_what_it_has_out(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum"}) as queue:
+        wire.call(1, Basic.Qos(prefetch_count=1))
+        publish(wire, queue, b"1")
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        tag = wire.wait_for("Basic.Deliver").method.delivery_tag
+        wire.call(1, Basic.Cancel("c"))
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c", no_ack=True))
+        for body in (b"2", b"3"):
+            publish(wire, queue, body)
+        until(wire, queue, 2)
+        wire.send(1, Basic.Ack(tag))
+        assert [wire.wait_for("Basic.Deliver").body for _ in range(2)] == [b"2", b"3"]
+
+
+@pytest.mark.parametrize(("limit", "is_kept"), [(9, True), (8, False)])
+def test_a_dead_letter_counts_in_a_quorum_queue_what_it_was_published_with(
+    wire: Wire, limit: int, is_kept: bool
+) -> None:
+    with lasting(wire, {}) as lost:
+        letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": lost}
+        with lasting(wire, {"x-queue-type": "quorum", "x-max-length-bytes": limit, **letters}) as bounded:
+            letters["x-dead-letter-routing-key"] = bounded
+            with lasting(wire, {"x-message-ttl": 0, **letters}) as queue:
+                publish(wire, queue, b"12345", correlation_id="k")  # two bytes of flags, two of the correlation id
+                until(wire, bounded if is_kept else lost, 1)
+
+
+def test_what_a_quorum_queue_gives_to_a_connection_that_is_refused_comes_back(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum"}) as queue, Wire(wire.url) as refused:
+        for channel in (1, 2):
+            refused.open_channel(channel)
+        publish(wire, queue, b"m")
+        refused.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        refused.wait_for("Basic.Deliver")
+        refused.call(2, Basic.Consume(queue=queue, no_ack=True))
+        refused.send(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        assert refused.wait_for("Connection.Close").method.reply_code == 530
+        until(wire, queue, 1)
+        got = wire.call(1, Basic.Get(queue=queue, no_ack=True)).properties
+        assert got is not None
+        assert got.headers == {"x-acquired-count": 2, "x-delivery-count": 2}
+
+
 def test_a_classic_queue_keeps_and_delivers_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
     with lasting(wire, {"x-queue-type": "classic", "x-max-priority": 1}) as queue:
         publish(wire, queue, b"low")
@@ -262,7 +306,7 @@ def test_a_classic_queue_keeps_and_delivers_what_has_expired_and_came_first_by_i
 
 @pytest.mark.parametrize(
     ("kind", "no_ack", "count"),
-    [("classic", False, 0), ("classic", True, 0), ("quorum", False, 1), ("quorum", True, 0)],
+    [("classic", False, 0), ("classic", True, 0), ("quorum", False, 1)],
 )
 def test_an_expired_message_behind_the_head_is_counted_or_not(wire: Wire, kind: str, no_ack: bool, count: int) -> None:
     with lasting(wire, {"x-queue-type": kind}) as queue:
@@ -338,7 +382,17 @@ def test_cancels_come_in_the_order_of_their_tags(wire: Wire, kind: str) -> None:
         assert [wire.wait_for("Basic.Cancel").method.consumer_tag for _ in range(3)] == ["a", "m", "z"]
 
 
-# RabbitMQ's queues are processes of their own: these three it does most of the time, the embedded broker always.
+# RabbitMQ's queues are processes of their own: these it does most of the time, the embedded broker always.
+
+
+def test_an_expired_message_behind_the_head_is_not_counted_without_acknowledgement() -> None:
+    for url in embedded_url():
+        with Wire(url) as wire:
+            wire.open_channel()
+            wire.call(1, Queue.Declare(queue="q", durable=True, arguments={"x-queue-type": "quorum"}))
+            publish(wire, "q", b"head")
+            publish(wire, "q", b"expired", expiration="0")
+            assert wire.call(1, Basic.Get(queue="q", no_ack=True)).method.message_count == 0
 
 
 def test_a_copy_comes_before_the_dead_letter_of_another() -> None:

@@ -339,14 +339,14 @@ class Connection:
     def _end(self, guilty: Channel | None = None) -> None:
         """Leave everything that was open: channels first, then the exclusive queues.
 
-        All of its consumers leave before anything goes back, or one that is about to leave would be given it: but
-        that a guilty channel is over, RabbitMQ's classic queues hear before the connection is.
+        On RabbitMQ a guilty channel is over before the others of its connection are, which are still given what it
+        had; in which order those end is chance there. Here all their consumers leave before anything goes back.
         """
-        left: list[tuple[Channel, list[Queue]]] = []
         if guilty is not None and not guilty.is_closing:
-            left.append((guilty, guilty.leave()))
-            guilty.deliveries.give_up(guilty.deliveries.take_classic())
-        left += [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
+            for channel in self.channels.values():
+                channel.doom()
+            guilty.end()
+        left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
         for channel, over in left:
             channel.give_back(over)
         self.channels.clear()

@@ -21,7 +21,8 @@ class Consumer:
     """One `basic.consume`.
 
     Args:
-        prefetch: deliveries that may be unacknowledged at once, 0 for any number.
+        prefetch: deliveries that may be unacknowledged at once, 0 for any number; without acknowledgements it counts
+            only in a quorum queue, where a consumer may come back to deliveries that it has not settled.
         priority: the argument `x-priority`.
 
     Attributes:
@@ -60,7 +61,7 @@ class Consumer:
         self.channel = channel
         self.no_ack = no_ack
         self.is_exclusive = is_exclusive
-        self.prefetch = 0 if no_ack else prefetch
+        self.prefetch = 0 if no_ack and not queue.is_quorum else prefetch
         self.priority = priority
         self.unacked = 0
         self.number = 0
@@ -133,7 +134,7 @@ class Consumers:
             while ring:
                 consumer = ring[0]
                 if consumer.can_take():
-                    if self.is_preemptive and consumer.unacked + 1 == consumer.prefetch:
+                    if self.is_preemptive and consumer.unacked + 1 == consumer.prefetch and not consumer.no_ack:
                         ring.popleft()  # a quorum queue sees at once that its prefetch is used up
                         consumer.is_in_turn = False
                     elif len(ring) > 1:

@@ -56,6 +56,7 @@ def bury(
         message.hidden,
         deaths,
         failures,
+        message.properties_size,
     )
 
 

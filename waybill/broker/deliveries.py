@@ -191,13 +191,6 @@ class Deliveries:
         unacked, self.unacked = self.unacked, {}
         return unacked
 
-    def take_classic(self) -> dict[int, Unacked]:
-        """Take what classic queues have delivered and has not been settled."""
-        taken = {tag: one for tag, one in self.unacked.items() if not one[1].is_quorum}
-        for tag in taken:
-            del self.unacked[tag]
-        return taken
-
     def give_back(self, taken: dict[int, Unacked]) -> None:
         """Deliveries are out again: their settlement was rolled back."""
         self.unacked = dict(sorted({**self.unacked, **taken}.items()))

@@ -23,6 +23,8 @@ class Message:
         hidden: the keys that came from BCC, which nobody is shown.
         failures: of its deliveries from the queues that it was dead-lettered from; RabbitMQ does not forget them.
         deaths: what dead-lettering has recorded, newest first.
+        properties_size: bytes of property flags and properties as they were published, without what dead-lettering
+            has written since; those in `header` if it isn't given.
     """
 
     __slots__ = (
@@ -37,6 +39,7 @@ class Message:
         "is_persistent",
         "keys",
         "priority",
+        "properties_size",
         "routing_key",
     )
 
@@ -54,6 +57,7 @@ class Message:
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
         failures: int = 0,
+        properties_size: int | None = None,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -67,6 +71,7 @@ class Message:
         self.hidden = hidden
         self.deaths = deaths
         self.failures = failures
+        self.properties_size = len(header) - PROPERTIES_START if properties_size is None else properties_size
 
     @property
     def all_keys(self) -> tuple[str, ...]:

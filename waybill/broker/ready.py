@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
-from waybill.broker.message import PROPERTIES_START, Message
+from waybill.broker.message import Message
 
 
 class Entry:
@@ -167,8 +167,8 @@ class QuorumReady(Ready):
 
     @staticmethod
     def size_of(message: Message) -> int:
-        """What a message counts for `x-max-length-bytes`: in a quorum queue its body, flags and properties."""
-        return len(message.body) + len(message.header) - PROPERTIES_START
+        """What a message counts for `x-max-length-bytes`: in a quorum queue its body and properties as published."""
+        return len(message.body) + message.properties_size
 
     def put_back(self, entry: Entry) -> None:
         """Put a message that had been delivered back, before all others."""
