@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -127,6 +129,30 @@ def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watc
         (first,), (second,) = waybill_watch.settle(), other.settle()
     assert first.received[0].queue == "images"
     assert second.by_worker == {"orders": "orders"}
+
+
+def test_no_marker_waits_for_a_pool_when_a_watch_ends(
+    waybill_app: Celery, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool's process is stopped while the worker takes the markers, and goes on when it was asked for."""
+    inspect = waybill_app.control.inspect
+    told = inspect(pattern="orders@*", limit=1).stats()
+    (pool_process,) = next(iter(told.values()))["pool"]["processes"]
+    waiting: list[int] = []
+
+    def reserved(inspecting: Any) -> Any:
+        answers = inspecting._request("reserved")
+        waiting.append(sum(task["name"] == MARKER for tasks in answers.values() for task in tasks))
+        os.kill(pool_process, signal.SIGCONT)
+        return answers
+
+    monkeypatch.setattr(inspect, "reserved", reserved)
+    with Watch(waybill_app) as watch:
+        watch.roll_call(["orders"], waybill_workers.check_alive)
+        os.kill(pool_process, signal.SIGSTOP)
+        watch.settle()
+    assert waiting[0]
+    assert not waiting[-1]
 
 
 def test_a_worker_that_does_not_answer_is_named(

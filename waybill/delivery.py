@@ -52,6 +52,8 @@ ROLL_CALL_TIMEOUT = 60.0
 # with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
 ROLL_CALL_ROUND = 0.5
 
+# Seconds in which the workers have to say that no marker waits for their pool, when a watch ends.
+REST_TIMEOUT = 5.0
 
 # Seconds between two markers for a queue whose marker went to a consumer that had answered: another of its consumers is
 # busy, and the free ones must not be flooded. Doubled each time, and small again with the next answer.
@@ -168,6 +170,7 @@ class Watch:
         self._receipts: list[Receipt] = []
         self._pending: list[Publication] = []
         self._markers: set[str] = set()
+        self._has_marked = False
         self._round = Round({})
         self._due: list[str] = []
         self._pace = FIRST_PACE
@@ -197,6 +200,22 @@ class Watch:
             # Broken off, perhaps within a frame: to a goodbye there might never be an answer.
             self.connection.connection.collect()
         self._exit.close()
+        if kind is None and self._has_marked:
+            self._wait_for_rest()
+
+    def _wait_for_rest(self) -> None:
+        """Return when no marker waits for a worker's pool any more.
+
+        A worker says that it received a task when it hands it to its pool. Told to stop before the pool has said that
+        it began, it forgets the task, and then waits half a minute for the process that has done it (Celery 5.7:
+        `AsynPool.flush`; billiard 4.3: `Worker._ensure_messages_consumed`).
+        """
+        deadline = monotonic() + REST_TIMEOUT
+        waiting = list(self.crew)
+        while waiting and monotonic() < deadline:
+            inspect = self.app.control.inspect(waiting, timeout=ROLL_CALL_ROUND, limit=len(waiting))
+            answers = inspect.reserved() or {}
+            waiting = [one for one, tasks in answers.items() if any(task["name"] == MARKER for task in tasks)]
 
     def publish(
         self, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -343,6 +362,7 @@ class Watch:
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
         single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
+        self._has_marked = True
         self._round = Round(self.crew, single)
         self._due = list(self._round.markers())
         self._pace = FIRST_PACE
