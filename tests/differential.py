@@ -100,67 +100,43 @@ class Stage:
     def _wait(self, *_: Any) -> None:
         time.sleep(WAIT)  # the step is time itself: what expires, expires on RabbitMQ's clock
 
-    def _send(self, wire: Wire, number: int, kind: Any, **arguments: Any) -> None:
+    def _send(self, wire: Wire, number: int, kind: Any, given: dict[str, Any], **others: Any) -> None:
+        """Send a method with the arguments that the step gives and the others; what neither names is empty."""
         method = kind.__new__(kind)
         for name in method.__slots__:
-            setattr(method, name, arguments.get(name, _EMPTY[method.amqp_type(name)]))
+            setattr(method, name, others.get(name, given.get(name, _EMPTY[method.amqp_type(name)])))
         wire.send(number, method)
 
     def _declare_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        arguments = {key: self._argument(key, value) for key, value in given["arguments"].items()}
-        flags = {flag: given[flag] for flag in ("durable", "auto_delete", "exclusive", "passive")}
-        self._send(wire, number, Declare, queue=self.name(given["name"]), arguments=arguments, **flags)
+        self._send(wire, number, Declare, given, queue=self.name(given["name"]), arguments=self._arguments(given))
 
-    def _argument(self, key: str, value: Any) -> Any:
-        is_name = key in ("x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange")
-        return self.name(value) if is_name else value
+    def _arguments(self, given: dict[str, Any]) -> dict[str, Any]:
+        named = ("x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange")
+        return {key: self.name(value) if key in named else value for key, value in given.get("arguments", {}).items()}
 
     def _delete_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        flags = {"if_unused": given["if_unused"], "if_empty": given["if_empty"]}
-        self._send(wire, number, Delete, queue=self.name(given["queue"]), **flags)
+        self._send(wire, number, Delete, given, queue=self.name(given["queue"]))
 
     def _purge(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        self._send(wire, number, Purge, queue=self.name(given["queue"]))
+        self._send(wire, number, Purge, given, queue=self.name(given["queue"]))
 
     def _declare_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        arguments = {key: self._argument(key, value) for key, value in given.get("arguments", {}).items()}
-        flags = {flag: given.get(flag, False) for flag in ("durable", "auto_delete", "internal", "passive")}
-        self._send(
-            wire,
-            number,
-            ExchangeDeclare,
-            exchange=self.name(given["name"]),
-            exchange_type=given["type"],
-            arguments=arguments,
-            **flags,
-        )
+        names = {"exchange": self.name(given["name"]), "exchange_type": given["type"]}
+        self._send(wire, number, ExchangeDeclare, given, **names, arguments=self._arguments(given))
 
     def _delete_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        self._send(wire, number, ExchangeDelete, exchange=self.name(given["name"]), if_unused=given["if_unused"])
+        self._send(wire, number, ExchangeDelete, given, exchange=self.name(given["name"]))
 
     def _bind_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any], kind: Any = None) -> None:
-        self._send(
-            wire,
-            number,
-            kind or Bind,
-            queue=self.name(given["queue"]),
-            exchange=self.name(given["exchange"]),
-            routing_key=self.name(given["key"]),
-            arguments=given["arguments"],
-        )
+        names = {"queue": self.name(given["queue"]), "exchange": self.name(given["exchange"])}
+        self._send(wire, number, kind or Bind, given, **names, routing_key=self.name(given["key"]))
 
     def _unbind_queue(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         self._bind_queue(one, wire, number, given, Unbind)
 
     def _bind_exchange(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any], kind: Any = None) -> None:
-        self._send(
-            wire,
-            number,
-            kind or ExchangeBind,
-            destination=self.name(given["to"]),
-            source=self.name(given["from"]),
-            routing_key=self.name(given["key"]),
-        )
+        names = {"destination": self.name(given["to"]), "source": self.name(given["from"])}
+        self._send(wire, number, kind or ExchangeBind, given, **names, routing_key=self.name(given["key"]))
 
     def _unbind_exchange(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         self._bind_exchange(one, wire, number, given, ExchangeUnbind)
@@ -179,6 +155,7 @@ class Stage:
             exchange=self.name(given["exchange"]),
             routing_key=self.name(given["key"]),
             mandatory=given.get("mandatory", False),
+            immediate=given.get("immediate", False),
         )
         wire.publish(number, method, content, **properties)
 
@@ -186,7 +163,7 @@ class Stage:
         self.no_ack.discard((id(wire), number, "get"))
         if given["no_ack"]:
             self.no_ack.add((id(wire), number, "get"))
-        self._send(wire, number, Get, queue=self.name(given["queue"]), no_ack=given["no_ack"])
+        self._send(wire, number, Get, given, queue=self.name(given["queue"]))
 
     def _consume(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         tag = self.name(given["tag"])
@@ -194,19 +171,10 @@ class Stage:
         self.no_ack.discard(key)
         if given["no_ack"]:
             self.no_ack.add(key)
-        self._send(
-            wire,
-            number,
-            Consume,
-            queue=self.name(given["queue"]),
-            consumer_tag=tag,
-            no_ack=given["no_ack"],
-            exclusive=given["exclusive"],
-            arguments=given["arguments"],
-        )
+        self._send(wire, number, Consume, given, queue=self.name(given["queue"]), consumer_tag=tag)
 
     def _cancel(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
-        self._send(wire, number, Cancel, consumer_tag=self.name(given["tag"]))
+        self._send(wire, number, Cancel, given, consumer_tag=self.name(given["tag"]))
 
     def _qos(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         wire.send(number, commands.Basic.Qos(0, given["count"], given.get("is_global", False)))
@@ -235,12 +203,25 @@ class Stage:
         if tag is not None:
             wire.send(number, commands.Basic.Reject(tag, given["requeue"]))
 
+    def _settle_up_to(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
+        # Only of one consumer: in which order two of them were served is RabbitMQ's chance.
+        is_multiple = len({source for source, _, _ in one.out[number]}) == 1
+        tag = self._chosen(one, number, given["which"])
+        if tag is None:
+            return
+        if is_multiple:
+            one.out[number] = [left for left in one.out[number] if left[2] > tag]
+        self._settle(wire, number, tag, given["how"], is_multiple=is_multiple)
+
+    def _settle(self, wire: Wire, number: int, tag: int, how: str, *, is_multiple: bool) -> None:
+        if how == "ack":
+            wire.send(number, commands.Basic.Ack(tag, is_multiple))
+        else:
+            wire.send(number, commands.Basic.Nack(tag, is_multiple, how == "requeue"))
+
     def _settle_all(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         one.out[number] = []
-        if given["how"] == "ack":
-            wire.send(number, commands.Basic.Ack(0, True))
-        else:
-            wire.send(number, commands.Basic.Nack(0, True, given["how"] == "requeue"))
+        self._settle(wire, number, 0, given["how"], is_multiple=True)
 
     def _unknown_tag(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         kinds = {"ack": commands.Basic.Ack, "nack": commands.Basic.Nack, "reject": commands.Basic.Reject}
@@ -270,13 +251,20 @@ class Stage:
         wire.wait_for("Channel.CloseOk")
         one.channels.discard(number)
 
-    def _close_connection(self, one: AtWire, wire: Wire, _: int, __: dict[str, Any]) -> None:
+    def _close_all_but(self, one: AtWire, wire: Wire, kept: int) -> None:
+        # In which order the channels of a lost connection end is RabbitMQ's chance: here only one is left.
+        for number in sorted(one.channels - {kept}):
+            self._close_channel(one, wire, number, {})
+
+    def _close_connection(self, one: AtWire, wire: Wire, number: int, _: dict[str, Any]) -> None:
+        self._close_all_but(one, wire, number)
         wire.send(0, commands.Connection.Close(200, "", 0, 0))
         wire.wait_for("Connection.CloseOk")
         wire.drop()
         one.connect()
 
-    def _drop_connection(self, one: AtWire, wire: Wire, _: int, __: dict[str, Any]) -> None:
+    def _drop_connection(self, one: AtWire, wire: Wire, number: int, _: dict[str, Any]) -> None:
+        self._close_all_but(one, wire, number)
         wire.drop()
         one.connect()
 
@@ -330,7 +318,7 @@ class Stage:
         counts: dict[str, Any] = {}
         for name in QUEUES:
             wire = self.control.use(1)
-            self._send(wire, 1, Declare, queue=self.name(name), passive=True)
+            self._send(wire, 1, Declare, {"passive": True}, queue=self.name(name))
             answer = wire.wait_for("Queue.DeclareOk", "Channel.Close").method
             if isinstance(answer, commands.Channel.Close):
                 wire.send(1, commands.Channel.CloseOk())
@@ -345,12 +333,12 @@ class Stage:
         for one in self.connections:
             one.wire.drop()
         for name in QUEUES:
-            self._send(self.control.use(1), 1, Delete, queue=self.name(name))
+            self._send(self.control.use(1), 1, Delete, {}, queue=self.name(name))
             if self.control.wire.wait_for("Queue.DeleteOk", "Channel.Close").name == "Channel.Close":
                 self.control.wire.send(1, commands.Channel.CloseOk())
                 self.control.channels.clear()
         for name in ("x0", "x1", "x2"):
-            self._send(self.control.use(1), 1, ExchangeDelete, exchange=self.name(name))
+            self._send(self.control.use(1), 1, ExchangeDelete, {}, exchange=self.name(name))
             self.control.wire.wait_for("Exchange.DeleteOk")
         self.control.wire.drop()
 
@@ -381,7 +369,7 @@ ExchangeDeclare, ExchangeDelete, ExchangeBind, ExchangeUnbind = map(
 )
 Get, Consume, Cancel = map(_unchecked, (commands.Basic.Get, commands.Basic.Consume, commands.Basic.Cancel))
 _EMPTY: dict[str, Any] = {"bit": False, "shortstr": "", "longstr": "", "table": {}, "short": 0, "long": 0, "octet": 0}
-_PROPERTIES = ("priority", "expiration", "headers", "delivery_mode", "correlation_id", "message_id")
+_PROPERTIES = ("priority", "expiration", "headers", "delivery_mode", "correlation_id", "message_id", "user_id")
 
 
 def _barrier(one: AtWire) -> list[Arrived]:

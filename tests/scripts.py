@@ -15,9 +15,10 @@ from typing import Any
 QUEUES = ("q0", "q1", "q2", "q3")
 EXCHANGES = ("x0", "x1", "x2")
 KEYS = ("a", "b", "a.b", "a.b.c", "", "q0", "q1", "q2")
-BINDING_KEYS = (*KEYS, "#", "*", "a.#", "*.b", "#.c", "a.*")
+BINDING_KEYS = (*KEYS, "#", "*", "a.#", "*.b", "#.c", "a.*", "1", "2")
 TAGS = ("c0", "c1", "c2")
 TYPES = ("direct", "fanout", "topic", "headers")
+RARE_TYPES = ("x-consistent-hash", "x-recent-history", "no-such-type")
 SHORT_TTL = 150
 """Milliseconds. A message with it is waited for at once, so that no step races with its end."""
 
@@ -80,7 +81,7 @@ def _prelude(chance: Chance, flavour: str) -> list[Step]:
     # A few things to begin with, or most steps would only meet 404.
     chance.queues, chance.exchanges = tuple(chance.sample(QUEUES, 2)), tuple(chance.sample(EXCHANGES, 2))
     steps = [Step("declare_queue", with_=_sound(_declare_queue(chance, flavour, name))) for name in chance.queues]
-    steps += [Step("declare_exchange", with_={"name": name, "type": chance.choice(TYPES)}) for name in chance.exchanges]
+    steps += [Step("declare_exchange", with_={"name": name, "type": _type(chance)}) for name in chance.exchanges]
     steps += [Step("bind_queue", with_=_bind(chance)) for _ in range(2)]
     if chance.random() < 0.6:
         steps.append(Step("consume", with_=_consume(chance)))
@@ -102,6 +103,8 @@ def _step(chance: Chance, flavour: str) -> Step:
     name = chance.choices(list(makers), [weight for weight, _ in makers.values()])[0]
     arguments = _declare_queue(chance, flavour) if name == "declare_queue" else MAKERS[name][1](chance)
     at = 1 if chance.random() < 0.2 else 0
+    if name in ANSWERED and chance.random() < 0.1:
+        arguments["nowait"] = True
     return Step(name, at, 2 if chance.random() < 0.15 else 1, arguments)
 
 
@@ -142,6 +145,7 @@ QUEUE_ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx"),
     "x-max-priority": (1, 3, 10),
     "x-message-ttl": (0, 60000),
+    "x-expires": (60000,),
     "x-single-active-consumer": (True, False),
     "x-delivery-limit": (0, 1, 2),
     "x-unheard-of": (1, "two"),
@@ -179,13 +183,19 @@ def _publish(chance: Chance) -> dict[str, Any]:
 
 PROPERTIES: tuple[tuple[str, tuple[Any, ...], float], ...] = (
     ("mandatory", (True,), 0.15),
+    ("immediate", (True,), 0.005),
     ("priority", (0, 1, 2, 3, 4, 5, 9, 31, 200), 0.35),
     ("expiration", ("0", "0", "60000", str(SHORT_TTL), "x", "-1"), 0.08),
     ("headers", ({"h": 1}, {"h": "1"}, {"h": True}, {"CC": ["q1", "a"]}, {"BCC": ["q2"]}, {"CC": "q1"}, {}), 0.25),
     ("delivery_mode", (1, 2), 0.2),
     ("correlation_id", ("k",), 0.2),
     ("message_id", ("m",), 0.1),
+    ("user_id", ("guest", "guest", "guest", "somebody"), 0.04),
 )
+
+
+def _type(chance: Chance) -> str:
+    return chance.choice(RARE_TYPES if chance.random() < 0.15 else TYPES)
 
 
 def _nothing(_: Chance) -> dict[str, Any]:
@@ -206,6 +216,28 @@ def _consume(chance: Chance) -> dict[str, Any]:
     }
 
 
+EXCHANGE_ARGUMENTS: tuple[dict[str, Any], ...] = (
+    *({"alternate-exchange": name} for name in EXCHANGES),
+    {"x-recent-history-length": 2},
+    {"hash-header": "h"},
+)
+
+ANSWERED = frozenset(
+    (
+        "declare_queue",
+        "delete_queue",
+        "purge",
+        "declare_exchange",
+        "delete_exchange",
+        "bind_queue",
+        "bind_exchange",
+        "unbind_exchange",
+        "consume",
+        "cancel",
+    )
+)
+"""Steps that may be made with `no-wait`: nobody is told that they went well."""
+
 MAKERS: dict[str, tuple[float, Maker]] = {
     "declare_queue": (1.5, _nothing),
     "delete_queue": (
@@ -217,12 +249,12 @@ MAKERS: dict[str, tuple[float, Maker]] = {
         1,
         lambda c: {
             "name": c.choice((*EXCHANGES, "amq.direct", "")),
-            "type": c.choice((*TYPES, "no-such-type") if c.random() < 0.2 else TYPES),
+            "type": _type(c),
             "durable": c.random() < 0.1,
             "auto_delete": c.random() < 0.2,
             "internal": c.random() < 0.1,
             "passive": c.random() < 0.1,
-            "arguments": {"alternate-exchange": c.choice(EXCHANGES)} if c.random() < 0.2 else {},
+            "arguments": c.choice(EXCHANGE_ARGUMENTS) if c.random() < 0.3 else {},
         },
     ),
     "delete_exchange": (1, lambda c: {"name": c.choice((*EXCHANGES, "amq.topic")), "if_unused": c.random() < 0.5}),
@@ -244,6 +276,7 @@ MAKERS: dict[str, tuple[float, Maker]] = {
     "ack": (6, lambda c: {"which": c.randrange(4)}),
     "nack": (5, lambda c: {"which": c.randrange(4), "requeue": c.random() < 0.6}),
     "reject": (5, lambda c: {"which": c.randrange(4), "requeue": c.random() < 0.5}),
+    "settle_up_to": (2, lambda c: {"which": c.randrange(4), "how": c.choice(("ack", "nack", "requeue"))}),
     "settle_all": (1.5, lambda c: {"how": c.choice(("ack", "nack", "requeue"))}),
     "unknown_tag": (0.2, lambda c: {"how": c.choice(("ack", "nack", "reject"))}),
     "recover": (0.7, lambda c: {"requeue": c.random() < 0.95}),

@@ -61,6 +61,22 @@ def test_a_recent_history_exchange_tells_a_newcomer_what_it_missed(wire: Wire) -
     assert get(wire, queue) == b"4"
 
 
+def test_a_recent_history_exchange_tells_the_queues_behind_an_exchange(wire: Wire) -> None:
+    with Wire(wire.url) as other:
+        other.open_channel()
+        history, behind = exchange(wire, "x-recent-history"), exchange(wire, "headers")
+        queue = declare(other)
+        other.call(1, Queue.Bind(queue=queue, exchange=behind, arguments={"h": 1}))
+        for body, value in ((b"1", 1), (b"2", 2), (b"3", 1)):
+            publish(wire, "", body, history, headers={"h": value})
+        wire.send(1, Exchange.Bind(destination=behind, source=history))
+        close = wire.wait_for("Connection.Close").method
+        assert (close.reply_code, close.reply_text) == (541, "INTERNAL_ERROR - could not find queue/exchange ''")
+        assert [get(other, queue) for _ in range(2)] == [b"3", None]  # the newest first
+        publish(other, "", b"4", history, headers={"h": 1})
+        assert get(other, queue) == b"4"  # and yet it's bound
+
+
 def test_a_consistent_hash_exchange_chooses_as_rabbitmq_does(wire: Wire) -> None:
     name = exchange(wire, "x-consistent-hash")
     queues = [declare(wire) for _ in range(3)]
@@ -90,6 +106,27 @@ def test_a_rolled_back_acknowledgement_is_none(wire: Wire) -> None:
     assert wire.call(1, Tx.Commit()).name == "Tx.CommitOk"
     assert wire.call(1, Basic.Recover(True)).name == "Basic.RecoverOk"
     assert get(wire, queue) is None
+
+
+def test_a_recent_history_exchange_keeps_what_a_transaction_holds_back(wire: Wire) -> None:
+    name, queue = exchange(wire, "x-recent-history"), declare(wire)
+    wire.call(1, Tx.Select())
+    publish(wire, "", b"m", name)
+    wire.call(1, Queue.Bind(queue=queue, exchange=name))
+    assert [get(wire, queue) for _ in range(2)] == [b"m", None]
+
+
+def test_what_a_transaction_published_comes_before_what_it_pushed_out(wire: Wire) -> None:
+    queue = declare(wire)
+    full = declare(
+        wire, arguments={"x-max-length": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
+    )
+    wire.call(1, Basic.Consume(queue=queue, no_ack=True))
+    wire.call(1, Tx.Select())
+    publish(wire, full, b"pushed out")
+    publish(wire, queue, b"published")
+    wire.call(1, Tx.Commit())
+    assert [wire.wait_for("Basic.Deliver").body for _ in range(2)] == [b"published", b"pushed out"]
 
 
 def test_a_transaction_that_a_full_queue_refuses_fails(wire: Wire) -> None:
@@ -141,6 +178,32 @@ def test_another_connection_stays_out_of_an_exclusive_queue(wire: Wire) -> None:
                 f"RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{queue}'"
             )
             other.send(1, commands.Channel.CloseOk())
+
+
+FAULTS: list[tuple[str, str, dict[str, Any]]] = [
+    # what the refusal says, exchange, properties; in the order in which RabbitMQ looks at them
+    ("no exchange", "nosuch", {}),
+    ("fast reply consumer does not exist", "", {"reply_to": "amq.rabbitmq.reply-to"}),
+    ("invalid expiration", "", {"expiration": "x"}),
+    ("unacceptable_type_in_header", "", {"headers": {"CC": "a"}}),
+    ("user_id property set to", "", {"user_id": "somebody"}),
+]
+
+
+@pytest.mark.parametrize("first", range(len(FAULTS)))
+def test_of_a_publications_faults_the_first_is_named(wire: Wire, first: int) -> None:
+    text, to, _ = FAULTS[first]
+    properties = {name: value for _, _, more in FAULTS[first:] for name, value in more.items()}
+    publish(wire, "", b"m", to, **properties)
+    assert text in wire.wait_for("Channel.Close").method.reply_text
+
+
+def test_a_wrong_binding_to_anothers_queue_is_called_wrong(wire: Wire) -> None:
+    queue, name = declare(wire), exchange(wire, "x-consistent-hash")
+    with Wire(wire.url) as other:
+        other.open_channel()
+        close = other.call(1, Queue.Bind(queue=queue, exchange=name, routing_key="a")).method
+        assert close.reply_text == 'PRECONDITION_FAILED - The binding key must be an integer: <<"a">>'
 
 
 def test_an_exclusive_queue_ends_with_its_connection(wire: Wire) -> None:

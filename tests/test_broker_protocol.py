@@ -159,6 +159,14 @@ def test_takes_the_header_of_0_9(url: str) -> None:
         wire.expect(commands.Connection.Start)
 
 
+def test_clients_are_told_whose_behaviour_it_is(url: str) -> None:
+    with Wire(url, login=False) as wire:
+        wire.send_bytes(PROTOCOL_HEADER)
+        told = wire.expect(commands.Connection.Start).server_properties
+    assert told["product"] == "RabbitMQ"
+    assert told["version"].startswith("4.")
+
+
 def test_content_on_a_closed_channel_is_ignored(url: str) -> None:
     with Wire(url) as wire:
         wire.open_channel()

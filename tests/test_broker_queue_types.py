@@ -295,6 +295,17 @@ def test_what_a_quorum_queue_gives_to_a_connection_that_is_refused_comes_back(wi
         assert got.headers == {"x-acquired-count": 2, "x-delivery-count": 2}
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+def test_a_single_active_consumer_goes_on_when_its_prefetch_is_free(wire: Wire, kind: str) -> None:
+    with lasting(wire, {"x-queue-type": kind, "x-single-active-consumer": True}) as queue:
+        wire.call(1, Basic.Qos(prefetch_count=1))
+        wire.call(1, Basic.Consume(queue=queue))
+        for body in (b"1", b"2"):
+            publish(wire, queue, body)
+        wire.send(1, Basic.Ack(wire.wait_for("Basic.Deliver").method.delivery_tag))
+        assert wire.wait_for("Basic.Deliver").body == b"2"
+
+
 def test_a_classic_queue_keeps_and_delivers_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
     with lasting(wire, {"x-queue-type": "classic", "x-max-priority": 1}) as queue:
         publish(wire, queue, b"low")
@@ -314,6 +325,17 @@ def test_an_expired_message_behind_the_head_is_counted_or_not(wire: Wire, kind: 
         publish(wire, queue, b"expired", expiration="0")
         until(wire, queue, 2)
         assert wire.call(1, Basic.Get(queue=queue, no_ack=no_ack)).method.message_count == count
+        until(wire, queue, 0)
+
+
+def test_what_is_first_when_others_were_pushed_out_may_have_expired(wire: Wire) -> None:
+    with lasting(wire, {"x-max-length": 1}) as queue:
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="c"))
+        publish(wire, queue, b"pushed out")
+        publish(wire, queue, b"expired", expiration="0")
+        last = [wire.wait_for("Basic.Deliver").method.delivery_tag for _ in range(2)][-1]
+        wire.call(1, Basic.Cancel("c"))
+        wire.send(1, Basic.Nack(last, multiple=True))
         until(wire, queue, 0)
 
 

@@ -49,6 +49,8 @@ REFUSED: list[tuple[Callable[[], Topology], int, str]] = [
     (lambda: Topology([Exchange("amq.topic", "direct")]), 406,
      "inequivalent arg 'type' for exchange 'amq.topic' in vhost '/': "
      "received 'direct' but current is 'topic'"),
+    (lambda: Topology([X, Exchange("x", "x-consistent-hash")]), 406,
+     "inequivalent arg 'type' for exchange 'x' in vhost '/': received ''x-consistent-hash'' but current is 'topic'"),
     (lambda: Topology([Exchange("x", "nope")]), 406, "unknown exchange type 'nope'"),
     (lambda: Topology([Exchange("", "direct")]), 403, "operation not permitted on the default exchange"),
     (lambda: Topology([Exchange("x", arguments={"alternate-exchange": 1})]), 406,

@@ -50,20 +50,27 @@ CAPABILITIES = (
     "direct_reply_to",
 )
 
+BEHAVES_AS = "4.3.6"
+"""The version of RabbitMQ that this broker is held against."""
+
 _LONG = Struct(">I")
 
 
 @cache  # the version is read from the installed package's files: far slower than all the rest of a handshake
 def start_frame() -> bytes:
-    """`connection.start`, the same for everyone."""
+    """`connection.start`, the same for everyone.
+
+    Clients ask whether the product is RabbitMQ, and which, before they do what they would not do to another broker:
+    so that a program takes the same way here, these two say whose behaviour this is, and the platform whose code.
+    """
     capabilities = tables.table((name, tables.boolean(True)) for name in CAPABILITIES)
     properties = tables.join(
         [
             ("capabilities", capabilities),
             ("information", tables.long_string("An embedded broker for one machine's tests and demos")),
-            ("platform", tables.long_string("Python")),
-            ("product", tables.long_string("Waybill")),
-            ("version", tables.long_string(_version())),
+            ("platform", tables.long_string(f"Waybill {_version()}, Python")),
+            ("product", tables.long_string("RabbitMQ")),
+            ("version", tables.long_string(BEHAVES_AS)),
         ]
     )
     parts = (

@@ -7,7 +7,6 @@ message with the header `x-recent-history-no-store` true is passed on and not ke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 
 from waybill.broker.message import Message
 from waybill.broker.properties import headers_of
@@ -37,7 +36,7 @@ class Histories:
         """Forget an exchange."""
         self._kept.pop(name, None)
 
-    def of(self, name: str) -> Iterable[Message]:
+    def of(self, name: str) -> tuple[Message, ...]:
         """What an exchange remembers, oldest first."""
         return tuple(self._kept.get(name, ()))
 

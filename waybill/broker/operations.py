@@ -110,9 +110,8 @@ def _declared(name: str, messages: int, consumers: int) -> base.Frame:
 def bind_queue(channel: Channel, method: Any) -> Answer:
     """`queue.bind`."""
     binding = _to_queue(channel, method)
-    queue = channel.vhost.queues.get(binding.destination)
-    if queue is not None and binding.source in channel.vhost.router.exchanges and binding.source:
-        channel.vhost.check_access(queue, channel.connection)
+    channel.vhost.router.check_binding(binding)  # before the question whose queue it is
+    channel.vhost.check_access(channel.vhost.queues[binding.destination], channel.connection)
     channel.vhost.bind(binding)
     return None if method.nowait else answer(commands.Queue.BindOk)
 
@@ -314,8 +313,9 @@ def commit(channel: Channel, _: Any) -> Answer:
     publications, settlements = _held(channel)
     channel.begin_transaction()
     is_whole = True
-    for message, names, is_mandatory in publications:
-        is_whole &= channel.publisher.send_on(message, names, 0, is_mandatory=is_mandatory)
+    with channel.vhost.letters_wait():  # the publications follow each other before any queue has acted
+        for message, names, is_mandatory in publications:
+            is_whole &= channel.publisher.send_on(message, names, 0, is_mandatory=is_mandatory)
     for outcome, taken in settlements:
         channel.deliveries.apply(outcome, taken)
     if not is_whole:

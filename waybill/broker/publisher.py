@@ -78,13 +78,16 @@ class Publisher:
         vhost = channel.vhost
         found = properties.read(header)
         expiration = None
-        if found.reply_to or found.expiration is not None or found.user_id is not None:
+        if found.reply_to or found.expiration is not None:
             header, expiration = self._checked(exchange, header, found)
         headers = None if found.headers is None else vhost.headers_for(exchange, found.headers)
         names = vhost.router.route_key(exchange, key, headers)
         message = Message(exchange, key, address, header, body, found.priority, expiration, found.is_persistent)
         if headers is not None:
             carry_copies(message, headers)
+        if found.user_id is not None:  # last, as RabbitMQ looks at it
+            self._check_user(found.user_id)
+        vhost.remember(message)
         channel.connection.has_published = True
         number = 0
         if self.count is not None:
@@ -115,12 +118,12 @@ class Publisher:
         self._channel.vhost.router.check_publish(exchange)
         if found.reply_to == REPLY_TO:
             header = self._with_reply_to(header)
-        expiration = None if found.expiration is None else check_expiration(found.expiration)
+        return header, None if found.expiration is None else check_expiration(found.expiration)
+
+    def _check_user(self, user_id: str) -> None:
         user = self._channel.connection.user
-        if found.user_id is not None and found.user_id != user:
-            text = f"user_id property set to '{found.user_id}' but authenticated user was '{user}'"
-            raise ProtocolRefusal(406, text)
-        return header, expiration
+        if user_id != user:
+            raise ProtocolRefusal(406, f"user_id property set to '{user_id}' but authenticated user was '{user}'")
 
     def _with_reply_to(self, header: bytes) -> bytes:
         token = self._channel.reply_token

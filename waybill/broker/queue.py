@@ -265,8 +265,9 @@ class Queue:
                 self._leaving.remove(consumer)
             return
         if self.is_single_active:
-            self.consumers.settled()
-        if not consumer.is_in_turn:
+            self.consumers.settled()  # whoever is active now may be free
+            self.wake(consumer)
+        elif not consumer.is_in_turn:
             self.wake(consumer)
 
     def discard(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
@@ -294,8 +295,8 @@ class Queue:
             self.ready.put_back(entry)
         if not self.is_deleted:
             self.expire()
-            if not self.is_quorum:
-                self.trim()
+            if not self.is_quorum and self.trim():
+                self.expire()  # what is first now
 
     def purge(self) -> int:
         """Drop what waits; returns how many that were."""

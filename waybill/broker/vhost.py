@@ -121,18 +121,28 @@ class VHost:
         self._forget_exchanges((name, *gone))
 
     def bind(self, binding: Binding) -> None:
-        """Make a binding; a recent-history exchange hands its messages to a new one."""
+        """Make a binding; a recent-history exchange hands its messages to a new one.
+
+        Raises:
+            TopologyError: 404, 406, as RabbitMQ answers.
+            ProtocolRefusal: 541 where it is bound to an exchange that leads one of them nowhere; the binding stays.
+        """
         if self.router.bind(binding):
             self._reads_headers.clear()
-            for message in self.histories.of(binding.source):
-                self._replay(binding, message)
+            self._replay(binding, self.histories.of(binding.source))
 
-    def _replay(self, binding: Binding, message: Message) -> None:
+    def _replay(self, binding: Binding, messages: tuple[Message, ...]) -> None:
+        """Oldest first to a queue, newest first to an exchange: `add_binding` of the plugin."""
         if binding.destination_type == "queue":
-            self.queues[binding.destination].publish(message)
+            for message in messages:
+                self.queues[binding.destination].publish(message)
             return
-        for name in self.router.route_within(binding.destination, message.all_keys, EMPTY):
-            self.queues[name].publish(message)
+        for message in reversed(messages):
+            names = self._reached(binding.destination, message)
+            if not names:
+                raise ProtocolRefusal(541, "could not find queue/exchange ''")
+            for name in names:
+                self.queues[name].publish(message)
 
     def unbind(self, binding: Binding) -> None:
         """Take a binding away; one that isn't there is no error."""
@@ -256,10 +266,13 @@ class VHost:
             return plain_headers(raw)
         return None
 
-    def deliver(self, message: Message, names: tuple[str, ...]) -> bool:
-        """Put a message into the queues it was routed to; False where one of them refused it."""
+    def remember(self, message: Message) -> None:
+        """Note in the recent-history exchanges that a message was routed, even if a transaction still holds it back."""
         if self.histories:
             self.histories.passed(message, self.router)
+
+    def deliver(self, message: Message, names: tuple[str, ...]) -> bool:
+        """Put a message into the queues it was routed to; False where one of them refused it."""
         is_taken = True
         queues = self.queues
         with _AT_ONCE if len(names) < 2 else self.letters_wait():  # a letter never comes before the message itself
@@ -298,11 +311,14 @@ class VHost:
         finally:
             self._is_holding = False
 
+    def _reached(self, exchange: str, message: Message) -> tuple[str, ...]:
+        """The queues that a message which is here already would reach from an exchange."""
+        headers: Mapping[str, Any] = self.headers_for(exchange, read(message.header).headers or b"") or EMPTY
+        return self.router.route_within(exchange, message.all_keys, headers)
+
     def _send_letter(self, letter: Message, reason: str) -> None:
-        found = read(letter.header)
-        raw = found.headers or b""
-        headers: Mapping[str, Any] = self.headers_for(letter.exchange, raw) or EMPTY
-        names = self.router.route_within(letter.exchange, letter.all_keys, headers)
+        names = self._reached(letter.exchange, letter)
+        self.remember(letter)
         if reason != deaths.REJECTED:
             names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
         self.deliver(letter, names)

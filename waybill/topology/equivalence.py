@@ -30,7 +30,8 @@ def check_same_exchange(current: Exchange, new: Exchange, where: str) -> None:
     Raises:
         TopologyError: 406, for the first difference in RabbitMQ's order.
     """
-    for field in ("type", "durable", "auto_delete", "internal"):
+    _check_same("type", where, _atom(current.type), _atom(new.type))
+    for field in ("durable", "auto_delete", "internal"):
         _check_same(field, where, getattr(current, field), getattr(new, field))
     _check_same_argument("alternate-exchange", where, current.arguments, new.arguments)
 
@@ -75,6 +76,11 @@ def _check_same_argument(argument: str, where: str, current: Mapping[str, Any], 
 def _refuse(argument: str, where: str, current: str, new: str) -> None:
     text = f"inequivalent arg '{argument}' for {where}: received {new} but current is {current}"
     raise TopologyError(406, text, argument)
+
+
+def _atom(name: str) -> str:
+    # A type is an atom to RabbitMQ, and Erlang writes one that is no bare word in quotes of its own.
+    return name if name.isidentifier() else f"'{name}'"
 
 
 def _plain(value: Any) -> str:
