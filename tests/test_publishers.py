@@ -147,7 +147,9 @@ def test_no_broker_as_a_program() -> None:
 
 def test_a_wrong_password_is_one_line(url: str) -> None:
     result = call("publishers.direct", "video", "--broker", url.replace(":guest@", ":geheim@"))
+    assert "refuses us" in result.complaint
     assert "ACCESS_REFUSED" in result.complaint
+    assert "start one" not in result.complaint
     assert "geheim" not in result.complaint
     assert result.code == 2
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
-from amqp.exceptions import AMQPError, InvalidCommand, PreconditionFailed
+from amqp.exceptions import AccessRefused, AMQPError, InvalidCommand, NotAllowed, PreconditionFailed
 from celery import Celery
 from kombu import Connection
 from kombu.transport import virtual
@@ -207,6 +207,10 @@ def open_connection(connection: Connection, url: str) -> None:
         connection.connect()
     except (OSError, AMQPError, *failures) as error:
         reason = str(error).rstrip(".")
+        if isinstance(error, (AccessRefused, NotAllowed)):
+            raise BrokerUnavailable(
+                f"the broker at {masked(url)} refuses us: {reason}; look at the user, the password and the vhost"
+            ) from error
         raise BrokerUnavailable(
             f"no broker at {masked(url)}: {reason}; start one with `docker compose up` or `waybill broker`, "
             "or name another with BROKER=amqp://..."
