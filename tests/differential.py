@@ -1,6 +1,6 @@
 """The embedded broker beside RabbitMQ: scripts of method calls, outcomes compared call by call.
 
-    python -m tests.differential --scripts 2000 --seed 1      RabbitMQ in a container, or --url
+    python -m tests.differential --scripts 2000 --seed 1      RabbitMQ in a container, or --url, with provision.PLUGINS
 
 The embedded broker plays a script first. What it answered is what RabbitMQ is then expected to answer, and waited
 for: RabbitMQ's queues are processes of their own, and nothing tells when they have done. A step agrees as soon as
@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from pamqp import commands
 
-from tests.scripts import QUEUES, Step, script
+from tests.scripts import OWN_USER, QUEUES, Step, script
 from tests.wire import Address, Arrived, Closed, Wire
 from waybill import provision
 from waybill.broker import Broker
@@ -36,6 +36,9 @@ WAIT = 0.45
 
 LEFT = "RESOURCE_ERROR - failed to deliver message: {not_found"
 """RabbitMQ's answer to a commit for a quorum queue that is gone: a difference left on purpose, which ends a script."""
+
+NAMED = frozenset({"x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange"})
+"""Arguments whose value is one of a script's names."""
 
 Outcome = dict[str, Any]
 
@@ -111,8 +114,7 @@ class Stage:
         self._send(wire, number, Declare, given, queue=self.name(given["name"]), arguments=self._arguments(given))
 
     def _arguments(self, given: dict[str, Any]) -> dict[str, Any]:
-        named = ("x-dead-letter-exchange", "x-dead-letter-routing-key", "alternate-exchange")
-        return {key: self.name(value) if key in named else value for key, value in given.get("arguments", {}).items()}
+        return {key: self.name(value) if key in NAMED else value for key, value in given.get("arguments", {}).items()}
 
     def _delete_queue(self, _: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         self._send(wire, number, Delete, given, queue=self.name(given["queue"]))
@@ -148,6 +150,8 @@ class Stage:
             one.unconfirmed[number].append(one.published[number])
         content = b"%03d" % self.sent + b"." * given["size"] if given["size"] else b""
         properties = {name: given[name] for name in _PROPERTIES if name in given}
+        if properties.get("user_id") == OWN_USER:
+            properties["user_id"] = wire.address.user
         headers = properties.get("headers")
         if headers and isinstance(headers.get("CC") or headers.get("BCC"), list):
             properties["headers"] = {key: [self.name(one) for one in value] for key, value in headers.items()}
@@ -191,12 +195,12 @@ class Stage:
     def _ack(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         tag = self._chosen(one, number, given["which"])
         if tag is not None:
-            wire.send(number, commands.Basic.Ack(tag, False))
+            self._settle(wire, number, tag, "ack")
 
     def _nack(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         tag = self._chosen(one, number, given["which"])
         if tag is not None:
-            wire.send(number, commands.Basic.Nack(tag, False, given["requeue"]))
+            self._settle(wire, number, tag, "requeue" if given["requeue"] else "nack")
 
     def _reject(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         tag = self._chosen(one, number, given["which"])
@@ -213,7 +217,7 @@ class Stage:
             one.out[number] = [left for left in one.out[number] if left[2] > tag]
         self._settle(wire, number, tag, given["how"], is_multiple=is_multiple)
 
-    def _settle(self, wire: Wire, number: int, tag: int, how: str, *, is_multiple: bool) -> None:
+    def _settle(self, wire: Wire, number: int, tag: int, how: str, *, is_multiple: bool = False) -> None:
         if how == "ack":
             wire.send(number, commands.Basic.Ack(tag, is_multiple))
         else:
@@ -231,9 +235,9 @@ class Stage:
         one.out[number] = []
         wire.send(number, commands.Basic.Recover(given["requeue"]))
 
-    def _confirm_select(self, one: AtWire, wire: Wire, number: int, _: dict[str, Any]) -> None:
+    def _confirm_select(self, one: AtWire, wire: Wire, number: int, given: dict[str, Any]) -> None:
         one.published.setdefault(number, 0)
-        wire.send(number, commands.Confirm.Select())
+        self._send(wire, number, commands.Confirm.Select, given)
 
     def _tx_select(self, _: AtWire, wire: Wire, number: int, __: dict[str, Any]) -> None:
         wire.send(number, commands.Tx.Select())
@@ -298,7 +302,7 @@ class Stage:
             one.wire.send(number, commands.Channel.CloseOk())
             one.channels.discard(number)
         elif name == "Connection.Close":
-            # What its first channel gave back may have come to another, or not any more: RabbitMQ's chance.
+            # What its refused channel had is offered to its others: whether they still write it is RabbitMQ's chance.
             for key in [key for key in seen if key.startswith(f"{place}.") and "Basic.Deliver" in key]:
                 del seen[key]
             one.wire.send(0, commands.Connection.CloseOk())
@@ -476,8 +480,9 @@ def run(live: str, seeds: range, *, shrinks: bool = True, stop_at: float | None 
     """
     played, texts = 0, []
     mark = f"{os.getpid():x}{int(time.time() * 1000) & 0xFFFFFF:x}"
-    with Broker() as broker:
-        ours = f"{broker.url.removesuffix('//')}/{quote(Address.of(live).vhost, safe='')}"  # errors name the vhost
+    there = Address.of(live)
+    with Broker(users={there.user: there.password}) as broker:  # errors name the user and the vhost
+        ours = f"{broker.url.removesuffix('//')}/{quote(there.vhost, safe='')}"
         for seed in seeds:
             if stop_at is not None and time.monotonic() > stop_at:
                 break

@@ -60,9 +60,9 @@ class LiveBroker:
 
     @property
     def version(self) -> str:
-        """What the broker calls itself, `RabbitMQ 4.3.6`."""
+        """What the broker calls itself, `RabbitMQ 4.3.6 (Erlang/OTP 29.1.2)`."""
         properties = self._connection.server_properties
-        return f"{properties.get('product')} {properties.get('version')}"
+        return f"{properties.get('product')} {properties.get('version')} ({properties.get('platform')})"
 
     def run(self, case: Case, suspects: Set[int] = frozenset()) -> Outcome:
         """Declare, publish, let die, read, delete.

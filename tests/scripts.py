@@ -19,6 +19,9 @@ BINDING_KEYS = (*KEYS, "#", "*", "a.#", "*.b", "#.c", "a.*", "1", "2")
 TAGS = ("c0", "c1", "c2")
 TYPES = ("direct", "fanout", "topic", "headers")
 RARE_TYPES = ("x-consistent-hash", "x-recent-history", "no-such-type")
+OWN_USER = "own"
+"""Stands for the user of the script's connections."""
+
 SHORT_TTL = 150
 """Milliseconds. A message with it is waited for at once, so that no step races with its end."""
 
@@ -47,7 +50,7 @@ class Chance(random.Random):
 
     queues = QUEUES
     exchanges = EXCHANGES
-    copies = letters = True
+    has_copies = has_dead_letters = True
     """Whether messages have `CC` or `BCC`, and queues a dead-letter exchange."""
 
     def queue(self) -> str:
@@ -67,8 +70,8 @@ def script(seed: int) -> list[Step]:
     chance = Chance(seed)
     flavour = chance.choice(("classic", "classic", "mixed", "quorum"))
     if flavour != "classic":  # whether a copy or another's dead letter is first in a quorum queue is chance on RabbitMQ
-        chance.copies = chance.random() < 0.4
-        chance.letters = not chance.copies
+        chance.has_copies = chance.random() < 0.4
+        chance.has_dead_letters = not chance.has_copies
     steps = _prelude(chance, flavour)
     for _ in range(chance.randint(8, 26)):
         steps.append(_step(chance, flavour))
@@ -103,7 +106,7 @@ def _step(chance: Chance, flavour: str) -> Step:
     name = chance.choices(list(makers), [weight for weight, _ in makers.values()])[0]
     arguments = _declare_queue(chance, flavour) if name == "declare_queue" else MAKERS[name][1](chance)
     at = 1 if chance.random() < 0.2 else 0
-    if name in ANSWERED and chance.random() < 0.1:
+    if name in MAY_SKIP_ANSWER and chance.random() < 0.1:
         arguments["nowait"] = True
     return Step(name, at, 2 if chance.random() < 0.15 else 1, arguments)
 
@@ -114,7 +117,9 @@ def _declare_queue(chance: Chance, flavour: str, name: str | None = None) -> dic
     if is_quorum:
         arguments["x-queue-type"] = "quorum"
     for argument, values in QUEUE_ARGUMENTS.items():
-        likely = 0.12 if argument != "x-dead-letter-exchange" else 0.5 * chance.letters
+        likely = 0.12
+        if argument == "x-dead-letter-exchange":
+            likely = 0.5 if chance.has_dead_letters else 0
         if chance.random() < likely:
             arguments[argument] = chance.choice(values)
     return {
@@ -176,7 +181,7 @@ def _publish(chance: Chance) -> dict[str, Any]:
     for name, values, likely in PROPERTIES:
         if chance.random() < likely:
             made[name] = chance.choice(values)
-    if not chance.copies and made.get("headers", {}).keys() & {"CC", "BCC"}:
+    if not chance.has_copies and made.get("headers", {}).keys() & {"CC", "BCC"}:
         del made["headers"]
     return made
 
@@ -190,7 +195,7 @@ PROPERTIES: tuple[tuple[str, tuple[Any, ...], float], ...] = (
     ("delivery_mode", (1, 2), 0.2),
     ("correlation_id", ("k",), 0.2),
     ("message_id", ("m",), 0.1),
-    ("user_id", ("guest", "guest", "guest", "somebody"), 0.04),
+    ("user_id", (OWN_USER, OWN_USER, OWN_USER, "somebody"), 0.04),
 )
 
 
@@ -222,7 +227,7 @@ EXCHANGE_ARGUMENTS: tuple[dict[str, Any], ...] = (
     {"hash-header": "h"},
 )
 
-ANSWERED = frozenset(
+MAY_SKIP_ANSWER = frozenset(
     (
         "declare_queue",
         "delete_queue",
@@ -234,6 +239,7 @@ ANSWERED = frozenset(
         "unbind_exchange",
         "consume",
         "cancel",
+        "confirm_select",
     )
 )
 """Steps that may be made with `no-wait`: nobody is told that they went well."""

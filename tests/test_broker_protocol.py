@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import pack
+from typing import Any
 
 import pytest
 from pamqp import commands, frame
 
 from tests.broker_support import BROKERS, broker_url, embedded_url
 from tests.wire import PROTOCOL_HEADER, Closed, Wire
+from waybill.broker.handshake import BEHAVES_AS
 
 
 def raw(kind: int, channel: int, payload: bytes, end: int = 0xCE) -> bytes:
@@ -160,11 +162,20 @@ def test_takes_the_header_of_0_9(url: str) -> None:
 
 
 def test_clients_are_told_whose_behaviour_it_is(url: str) -> None:
+    told = server_properties(url)
+    assert (told["product"], told["version"].split(".")[:2]) == ("RabbitMQ", BEHAVES_AS.split(".")[:2])
+
+
+def test_clients_are_told_whose_code_it_is() -> None:
+    for url in embedded_url():
+        assert server_properties(url)["platform"].startswith("Waybill ")
+
+
+def server_properties(url: str) -> dict[str, Any]:
     with Wire(url, login=False) as wire:
         wire.send_bytes(PROTOCOL_HEADER)
-        told = wire.expect(commands.Connection.Start).server_properties
-    assert told["product"] == "RabbitMQ"
-    assert told["version"].startswith("4.")
+        properties: dict[str, Any] = wire.expect(commands.Connection.Start).server_properties
+        return properties
 
 
 def test_content_on_a_closed_channel_is_ignored(url: str) -> None:

@@ -134,25 +134,30 @@ def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watc
 def test_no_marker_waits_for_a_pool_when_a_watch_ends(
     waybill_app: Celery, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pool's process is stopped while the worker takes the markers, and goes on when it was asked for."""
+    """The pool's process is stopped while the worker takes the markers, and goes on when the worker was asked once."""
     inspect = waybill_app.control.inspect
     told = inspect(pattern="orders@*", limit=1).stats()
     (pool_process,) = next(iter(told.values()))["pool"]["processes"]
     waiting: list[int] = []
+    ask = inspect.reserved
 
     def reserved(inspecting: Any) -> Any:
-        answers = inspecting._request("reserved")
+        answers = ask(inspecting)
         waiting.append(sum(task["name"] == MARKER for tasks in answers.values() for task in tasks))
         os.kill(pool_process, signal.SIGCONT)
         return answers
 
     monkeypatch.setattr(inspect, "reserved", reserved)
-    with Watch(waybill_app) as watch:
-        watch.roll_call(["orders"], waybill_workers.check_alive)
-        os.kill(pool_process, signal.SIGSTOP)
-        watch.settle()
-    assert waiting[0]
-    assert not waiting[-1]
+    try:
+        with Watch(waybill_app) as watch:
+            watch.roll_call(["orders"], waybill_workers.check_alive)
+            os.kill(pool_process, signal.SIGSTOP)
+            watch.settle()
+    finally:
+        os.kill(pool_process, signal.SIGCONT)
+    assert waiting
+    assert waiting[0] > 0
+    assert waiting[-1] == 0
 
 
 def test_a_worker_that_does_not_answer_is_named(

@@ -30,7 +30,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
 
@@ -52,8 +52,8 @@ ROLL_CALL_TIMEOUT = 60.0
 # with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
 ROLL_CALL_ROUND = 0.5
 
-# Seconds in which the workers have to say that no marker waits for their pool, when a watch ends.
-REST_TIMEOUT = 5.0
+# Seconds after which a watch ends although a marker still waits for a worker's pool: that worker is then slow to stop.
+POOL_TIMEOUT = 5.0
 
 # Seconds between two markers for a queue whose marker went to a consumer that had answered: another of its consumers is
 # busy, and the free ones must not be flooded. Doubled each time, and small again with the next answer.
@@ -151,7 +151,8 @@ class Watch:
             (delivery,) = watch.settle()
 
     The workers must run with `receipts.enable(app)`. Receipts are seen from the moment in which the block is entered;
-    `roll_call` comes before `settle`, and again when a worker has come or gone.
+    `roll_call` comes before `settle`, and again when a worker has come or gone. Left without an error, the block ends
+    when no marker waits for a worker's pool, so that the workers may be stopped; after `POOL_TIMEOUT` at the latest.
 
     Args:
         app: the application; its broker URL says which broker and vhost.
@@ -170,7 +171,6 @@ class Watch:
         self._receipts: list[Receipt] = []
         self._pending: list[Publication] = []
         self._markers: set[str] = set()
-        self._has_marked = False
         self._round = Round({})
         self._due: list[str] = []
         self._pace = FIRST_PACE
@@ -200,22 +200,28 @@ class Watch:
             # Broken off, perhaps within a frame: to a goodbye there might never be an answer.
             self.connection.connection.collect()
         self._exit.close()
-        if kind is None and self._has_marked:
-            self._wait_for_rest()
+        if kind is None and self._markers:
+            self._wait_for_pools()
 
-    def _wait_for_rest(self) -> None:
-        """Return when no marker waits for a worker's pool any more.
+    def _wait_for_pools(self) -> None:
+        """Return when no marker waits for a worker's pool any more, or after `POOL_TIMEOUT`.
 
         A worker says that it received a task when it hands it to its pool. Told to stop before the pool has said that
         it began, it forgets the task, and then waits half a minute for the process that has done it (Celery 5.7:
         `AsynPool.flush`; billiard 4.3: `Worker._ensure_messages_consumed`).
         """
-        deadline = monotonic() + REST_TIMEOUT
-        waiting = list(self.crew)
-        while waiting and monotonic() < deadline:
-            inspect = self.app.control.inspect(waiting, timeout=ROLL_CALL_ROUND, limit=len(waiting))
+        asked, pace, deadline = set(self.crew), FIRST_PACE, monotonic() + POOL_TIMEOUT
+        while monotonic() < deadline:
+            # By another connection: on the watch's, each receipt that comes in between counts as one of the answers.
+            inspect = self.app.control.inspect(list(asked), timeout=ROLL_CALL_ROUND, limit=len(asked))
             answers = inspect.reserved() or {}
-            waiting = [one for one, tasks in answers.items() if any(task["name"] == MARKER for task in tasks)]
+            asked -= {
+                worker for worker, tasks in answers.items() if not any(task["id"] in self._markers for task in tasks)
+            }
+            if not asked:
+                return
+            sleep(pace)
+            pace = min(2 * pace, SLOWEST_PACE)
 
     def publish(
         self, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -244,7 +250,6 @@ class Watch:
         deliveries = tuple(Delivery(sent, self.received_so_far(sent.task_id)) for sent in self._pending)
         self._pending.clear()
         self._receipts.clear()
-        self._markers.clear()
         return deliveries
 
     def receipts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[Receipt, ...]]:
@@ -362,7 +367,7 @@ class Watch:
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
         single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
-        self._has_marked = True
+        self._markers.clear()  # one that is late from the round before would prove nothing of this one
         self._round = Round(self.crew, single)
         self._due = list(self._round.markers())
         self._pace = FIRST_PACE

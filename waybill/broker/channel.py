@@ -75,10 +75,11 @@ class Channel:
         """The channel is over: its consumers leave, what was not settled goes back."""
         self.give_back(self.leave())
 
-    def doom(self) -> None:
-        """The connection is about to end: what a quorum queue still delivers here is acknowledged by nobody."""
+    def expect_no_acks(self) -> None:
+        """The connection is refused: quorum queues take back what they still deliver here, `no_ack` or not."""
         for consumer in self.consumers.values():
-            consumer.no_ack = consumer.no_ack and not consumer.queue.is_quorum
+            if consumer.queue.is_quorum:
+                consumer.no_ack = False
 
     def leave(self) -> list[Queue]:
         """The channel's consumers leave; returns the queues that are over with them."""

@@ -339,12 +339,12 @@ class Connection:
     def _end(self, guilty: Channel | None = None) -> None:
         """Leave everything that was open: channels first, then the exclusive queues.
 
-        On RabbitMQ a guilty channel is over before the others of its connection are, which are still given what it
-        had; in which order those end is chance there. Here all their consumers leave before anything goes back.
+        As on RabbitMQ a guilty channel ends first, and the connection's other consumers are offered what it had. In
+        which order those end is chance there; here all of them leave before anything of theirs goes back.
         """
         if guilty is not None and not guilty.is_closing:
             for channel in self.channels.values():
-                channel.doom()
+                channel.expect_no_acks()
             guilty.end()
         left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
         for channel, over in left:

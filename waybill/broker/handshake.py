@@ -60,8 +60,8 @@ _LONG = Struct(">I")
 def start_frame() -> bytes:
     """`connection.start`, the same for everyone.
 
-    Clients ask whether the product is RabbitMQ, and which, before they do what they would not do to another broker:
-    so that a program takes the same way here, these two say whose behaviour this is, and the platform whose code.
+    Clients look at `product` and `version` to decide what they may send. Both name the RabbitMQ that this broker
+    behaves as, so that a program does the same here; `platform` names the code.
     """
     capabilities = tables.table((name, tables.boolean(True)) for name in CAPABILITIES)
     properties = tables.join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from waybill.broker.properties import headers_of, with_headers
 
-PROPERTIES_START = 12
+_PROPERTIES_START = 12
 """Bytes of a header frame's payload before the property flags: class, weight and body size."""
 
 
@@ -23,8 +23,7 @@ class Message:
         hidden: the keys that came from BCC, which nobody is shown.
         failures: of its deliveries from the queues that it was dead-lettered from; RabbitMQ does not forget them.
         deaths: what dead-lettering has recorded, newest first.
-        properties_size: bytes of property flags and properties as they were published, without what dead-lettering
-            has written since; those in `header` if it isn't given.
+        first_size: of a dead letter, `properties_size` before it first was one.
     """
 
     __slots__ = (
@@ -34,12 +33,12 @@ class Message:
         "exchange",
         "expiration",
         "failures",
+        "first_size",
         "header",
         "hidden",
         "is_persistent",
         "keys",
         "priority",
-        "properties_size",
         "routing_key",
     )
 
@@ -57,7 +56,7 @@ class Message:
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
         failures: int = 0,
-        properties_size: int | None = None,
+        first_size: int | None = None,
     ) -> None:
         self.exchange = exchange
         self.routing_key = routing_key
@@ -71,7 +70,15 @@ class Message:
         self.hidden = hidden
         self.deaths = deaths
         self.failures = failures
-        self.properties_size = len(header) - PROPERTIES_START if properties_size is None else properties_size
+        self.first_size = first_size
+
+    @property
+    def properties_size(self) -> int:
+        """Bytes of property flags and properties as the first queues got them: mc_amqpl.erl, `size`.
+
+        Dead-lettering adds nothing to them; what it records RabbitMQ keeps beside the message.
+        """
+        return len(self.header) - _PROPERTIES_START if self.first_size is None else self.first_size
 
     @property
     def all_keys(self) -> tuple[str, ...]:

@@ -265,9 +265,8 @@ class Queue:
                 self._leaving.remove(consumer)
             return
         if self.is_single_active:
-            self.consumers.settled()  # whoever is active now may be free
-            self.wake(consumer)
-        elif not consumer.is_in_turn:
+            self.consumers.settled()
+        if self.is_single_active or not consumer.is_in_turn:  # the active one may be in its turn again, and unserved
             self.wake(consumer)
 
     def discard(self, entries: Iterable[Entry], *, is_failure: bool) -> None:

@@ -167,7 +167,7 @@ class QuorumReady(Ready):
 
     @staticmethod
     def size_of(message: Message) -> int:
-        """What a message counts for `x-max-length-bytes`: in a quorum queue its body and properties as published."""
+        """What a message counts for `x-max-length-bytes`: in a quorum queue its body and its properties."""
         return len(message.body) + message.properties_size
 
     def put_back(self, entry: Entry) -> None:

@@ -124,8 +124,9 @@ class VHost:
         """Make a binding; a recent-history exchange hands its messages to a new one.
 
         Raises:
-            TopologyError: 404, 406, as RabbitMQ answers.
-            ProtocolRefusal: 541 where it is bound to an exchange that leads one of them nowhere; the binding stays.
+            TopologyError: 403, 404, 406, 501, as `Router.bind`.
+            ProtocolRefusal: 541 where the destination is an exchange from which one of these messages reaches no queue;
+                the binding stays, and so do the newer ones, which were delivered before.
         """
         if self.router.bind(binding):
             self._reads_headers.clear()
@@ -135,14 +136,13 @@ class VHost:
         """Oldest first to a queue, newest first to an exchange: `add_binding` of the plugin."""
         if binding.destination_type == "queue":
             for message in messages:
-                self.queues[binding.destination].publish(message)
+                self.deliver(message, (binding.destination,))
             return
         for message in reversed(messages):
-            names = self._reached(binding.destination, message)
-            if not names:
+            names = self._queues_from(binding.destination, message)
+            if not names:  # the plugin asks for a queue where there is none, and this is what RabbitMQ then says
                 raise ProtocolRefusal(541, "could not find queue/exchange ''")
-            for name in names:
-                self.queues[name].publish(message)
+            self.deliver(message, names)
 
     def unbind(self, binding: Binding) -> None:
         """Take a binding away; one that isn't there is no error."""
@@ -266,7 +266,7 @@ class VHost:
             return plain_headers(raw)
         return None
 
-    def remember(self, message: Message) -> None:
+    def note_in_histories(self, message: Message) -> None:
         """Note in the recent-history exchanges that a message was routed, even if a transaction still holds it back."""
         if self.histories:
             self.histories.passed(message, self.router)
@@ -311,14 +311,14 @@ class VHost:
         finally:
             self._is_holding = False
 
-    def _reached(self, exchange: str, message: Message) -> tuple[str, ...]:
+    def _queues_from(self, exchange: str, message: Message) -> tuple[str, ...]:
         """The queues that a message which is here already would reach from an exchange."""
         headers: Mapping[str, Any] = self.headers_for(exchange, read(message.header).headers or b"") or EMPTY
         return self.router.route_within(exchange, message.all_keys, headers)
 
     def _send_letter(self, letter: Message, reason: str) -> None:
-        names = self._reached(letter.exchange, letter)
-        self.remember(letter)
+        names = self._queues_from(letter.exchange, letter)
+        self.note_in_histories(letter)
         if reason != deaths.REJECTED:
             names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
         self.deliver(letter, names)

@@ -7,6 +7,7 @@ policies: a policy changes what a queue does, not how it was declared.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from waybill.errors import TopologyError
 from waybill.topology.fields import field_key
 from waybill.topology.queue_arguments import ARGUMENTS_OF, type_name, written
 from waybill.topology.values import Exchange, Queue
+
+_BARE_ATOM = re.compile(r"[a-z][A-Za-z0-9_@]*")
 
 LOCKED = (
     "cannot obtain exclusive access to locked {}. It could be originally declared on another connection or the "
@@ -80,7 +83,7 @@ def _refuse(argument: str, where: str, current: str, new: str) -> None:
 
 def _atom(name: str) -> str:
     # A type is an atom to RabbitMQ, and Erlang writes one that is no bare word in quotes of its own.
-    return name if name.isidentifier() else f"'{name}'"
+    return name if _BARE_ATOM.fullmatch(name) else f"'{name}'"
 
 
 def _plain(value: Any) -> str:
