@@ -35,8 +35,9 @@ $ waybill check --explain WB105
 A check connects to nothing unless it is given `--management`, and then it asks only by GET, as a user tagged
 `monitoring` (another sees only its own consumers). Exit codes: 0, 1 with a finding at or above `--fail-on` (`warning`
 unless it says otherwise), 2 when it couldn't be done. **error** means that tasks are lost or a declaration fails,
-**warning** that it surprises, **note** that it is good to know. What couldn't be checked, and what would make it
-possible, is said at the end, and so is what is ignored and wasn't found.
+**warning** that it surprises, **note** that it is good to know; a finding that changes nothing as things are is a note,
+whatever its rule is. What couldn't be checked, and what would make it possible, is said at the end, and so is what is
+ignored and wasn't found.
 
 The examples stand behind these lines, and may name a `fleet` (the text of a Procfile), what `lives` on the broker, the
 messages `waiting` there, and the version of `rabbitmq`:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from pamqp import commands
 
@@ -119,9 +120,25 @@ def test_a_user_of_its_own_and_no_password_in_the_output() -> None:
     process.stdout.close()
 
 
-def test_refusals_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    for options in (["--host", "0.0.0.0"], ["--user", "me"], ["--definitions", str(tmp_path / "none.json")]):
-        result = CliRunner().invoke(broker, options, env={PASSWORD_VARIABLE: ""})
-        assert result.exit_code == 2
-        assert len(result.output.splitlines()) == 1
-        assert result.output.startswith("waybill broker: ")
+STREAMS = {"queues": [{"name": "s", "vhost": "v", "durable": True, "arguments": {"x-queue-type": "stream"}}]}
+REFUSED = [
+    (["--host", "0.0.0.0"], "to listen on 0.0.0.0, name a --user"),
+    (["--user", "me"], "the user me needs a password"),
+    (["--port", "99999"], "port 99999: expected 1 to 65535"),
+    (["--port", "-1"], "port -1: expected 1 to 65535"),
+    (["--definitions", "none.json"], "none.json"),
+    (["--definitions", "streams.json"], "streams.json: vhost 'v': queue 's': type stream is not part of"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), REFUSED)
+def test_refusals_are_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streams.json").write_text(json.dumps(STREAMS))
+    result = CliRunner().invoke(broker, options, env={PASSWORD_VARIABLE: ""})
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert result.output.startswith("waybill broker: ")
+    assert expected in result.output

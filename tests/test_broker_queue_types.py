@@ -197,15 +197,17 @@ def asked(wire: Wire, queue: str) -> Arrived:
     return wire.call(1, Queue.Declare(queue=queue, passive=True))
 
 
-def test_failures_before_a_dead_letter_count_against_the_delivery_limit(wire: Wire) -> None:
+@pytest.mark.parametrize(("limit", "again"), [(1, Basic.Reject), (0, Basic.Nack)])
+def test_failures_before_a_dead_letter_count_against_the_delivery_limit(wire: Wire, limit: int, again: Any) -> None:
+    """`basic.nack` is no failure, and still too much where there had been more than the limit before."""
     with lasting(wire, {"x-queue-type": "classic"}) as lost:
-        limited = {"x-delivery-limit": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": lost}
+        limited = {"x-delivery-limit": limit, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": lost}
         with lasting(wire, {"x-queue-type": "quorum", **limited}) as letters:
             arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": letters}
             with lasting(wire, {"x-queue-type": "classic", **arguments}) as queue:
                 publish(wire, queue, b"m")
                 refuse(wire, taken_by_consumer(wire, queue), "reject")
-                wire.send(1, Basic.Reject(taken_by_consumer(wire, letters), requeue=True))
+                wire.send(1, again(taken_by_consumer(wire, letters), requeue=True))
                 until(wire, lost, 1)
                 got = wire.call(1, Basic.Get(queue=lost, no_ack=True))
                 assert got.properties is not None

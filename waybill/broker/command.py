@@ -47,7 +47,10 @@ def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
 def _load(embedded: Broker, path: Path) -> None:
     document = read_document(path)
     for topology in all_topologies(document, where=str(path)):
-        embedded.node.vhost(topology.vhost).load(topology)
+        try:
+            embedded.node.vhost(topology.vhost).load(topology)
+        except WaybillError as error:
+            raise InputError(f"{path}: vhost {topology.vhost!r}: {error}") from None
     if missing := left_out(document):
         click.echo(f"waybill broker: {path}: left out, this broker has none: {', '.join(missing)}", err=True)
 

@@ -12,8 +12,8 @@ The laws are RabbitMQ 4.3's, measured, where no other source is named:
   high one. On a quorum queue `reject-publish` takes one message more, and `reject-publish-dlx` is `drop-head`.
   What comes back is counted before a consumer may have it, in a quorum queue afterwards (rabbit_fifo.erl, checkout).
 - A delivery has failed after `basic.reject` and after a lost channel, not after `basic.nack` or `basic.recover`. A
-  quorum queue dead-letters a message with more failures than its delivery limit, those before a dead-lettering
-  included, and shows their number; a classic queue hands the number on.
+  quorum queue dead-letters a message that comes back, however it does, with more failures than its delivery limit,
+  those before a dead-lettering included, and shows their number; a classic queue hands the number on.
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ class Queue:
                 self.home.account(-len(entry.message.body))
                 continue
             entry.failures += is_failure
-            if self.is_quorum and is_failure and 0 <= self._delivery_limit < entry.failures:
+            if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
                 self._lose(entry, deaths.DELIVERY_LIMIT)
                 continue
             self.ready.put_back(entry)

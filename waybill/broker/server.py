@@ -30,6 +30,8 @@ LOG = logging.getLogger(__name__)
 REPLY_BACKLOG = 16 * 1024 * 1024
 """Bytes of answers that a client may leave unread before the broker stops reading its requests."""
 
+MAX_PORT = 65_535
+
 SHUTDOWN = "broker forced connection closure with reason 'shutdown'"
 """RabbitMQ's sentence to every client when it stops."""
 
@@ -66,6 +68,8 @@ class Broker:
         self.node = Node(users, limits)
         if not is_loopback(host) and "guest" in self.node.users:
             raise InputError(f"the user guest is for this machine only: to listen on {host}, name users of your own")
+        if not 0 <= port <= MAX_PORT:
+            raise InputError(f"port {port}: expected 1 to {MAX_PORT}, or 0 for a free one")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
         self._sockets: dict[Connection, _Socket] = {}

@@ -38,7 +38,7 @@ REPLY_TO = "amq.rabbitmq.reply-to"
 FOREIGN_TYPES = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-delayed-message", "x-jms-topic"})
 """Exchange types that the engine knows for what they may reach, and this broker cannot run."""
 
-NO_STREAMS = "queue type stream is not part of waybill's embedded broker, use RabbitMQ"
+NO_STREAMS = "queue '{}': type stream is not part of waybill's embedded broker, use RabbitMQ"
 
 _AT_ONCE = nullcontext()
 
@@ -186,7 +186,7 @@ class VHost:
     @staticmethod
     def _check_type(declaration: Declaration) -> None:
         if declaration.type == "stream":
-            raise ProtocolRefusal(540, NO_STREAMS)
+            raise ProtocolRefusal(540, NO_STREAMS.format(declaration.name))
 
     def _named(self, declaration: Declaration) -> Declaration:
         if declaration.type != "classic":

@@ -52,8 +52,8 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--management",
             metavar="URL",
             envvar="WAYBILL_MANAGEMENT_URL",
-            help="http://user:password@host:15672: look at what lives there, as a user tagged `monitoring`; "
-            "also from $WAYBILL_MANAGEMENT_URL.",
+            show_envvar=True,
+            help="http://user:password@host:15672: look at what lives there, as a user tagged `monitoring`.",
         ),
         click.option("--fleet", type=path, help="The docker-compose.yml or Procfile of the workers."),
     ):

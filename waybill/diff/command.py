@@ -32,9 +32,9 @@ def _management(*, is_required: bool, what: str) -> Callable[[Callable[..., Any]
         "--management",
         metavar="URL",
         envvar="WAYBILL_MANAGEMENT_URL",
+        show_envvar=True,
         required=is_required,
-        help=f"http://user:password@host:15672: {what}, as a user tagged `monitoring` (see docs/diff.md); "
-        "also from $WAYBILL_MANAGEMENT_URL.",
+        help=f"http://user:password@host:15672: {what}, as a user tagged `monitoring` (see docs/diff.md).",
     )
 
 
