@@ -16,7 +16,7 @@ from kombu import Queue
 from kombu.message import Message as KombuMessage
 
 from publishers import results
-from publishers.stage import COMPOSE, ROOT, Stage
+from publishers.stage import COMPOSE, Stage, local_workers
 from waybill import receipts
 from waybill.delivery import Watch
 from waybill.errors import FleetError
@@ -102,7 +102,7 @@ def crew_of(stage: Stage, queue: Queue) -> Iterator[Crew]:
     fleet = read_fleet(COMPOSE, ["lessons"]).consuming([queue.name])
     with (
         results.kept(app, is_ours=True) as where,
-        LocalWorkers(fleet, {**stage.environment, **where}, ROOT) as workers,
+        local_workers(fleet, {**stage.environment, **where}) as workers,
         Watch(app) as watch,
         listening(watch) as ran,
     ):

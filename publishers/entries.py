@@ -14,11 +14,10 @@ from typing import Any
 
 from exchanges import fanout, lanes
 from publishers.control import ask
-from publishers.stage import COMPOSE, ROOT, Stage, publisher
+from publishers.stage import COMPOSE, Stage, local_workers, publisher
 from waybill.delivery import Delivery, Watch
 from waybill.errors import FleetError
 from waybill.fleet import BROADCAST_PREFIX, Worker, read_fleet
-from waybill.processes import LocalWorkers
 from waybill.terminal import run
 from worker import tasks
 from worker.app import app
@@ -66,7 +65,7 @@ def lesson(stage: Stage) -> None:
 def started(stage: Stage) -> Iterator[Watch]:
     """Start our workers, and watch them beside those that are there."""
     others = [worker.partition("@")[0] for worker in stage.watch.crew]
-    with LocalWorkers(OURS, stage.environment, ROOT) as workers, Watch(app) as watch:
+    with local_workers(OURS, stage.environment) as workers, Watch(app) as watch:
         watch.roll_call([*others, *(worker.name for worker in OURS)], workers.check_alive)
         yield watch
 

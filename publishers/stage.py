@@ -27,7 +27,7 @@ from publishers import results
 from waybill import provision
 from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.fleet import BROADCAST_PREFIX, Fleet, read_fleet
+from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker, read_fleet
 from waybill.prediction import differences, message_of
 from waybill.processes import LocalWorkers
 from waybill.publication import Publication
@@ -294,9 +294,20 @@ def _existing(is_tour: bool) -> Iterator[Watch | None]:
 
 
 @contextmanager
+def local_workers(fleet: Iterable[Worker], environment: Mapping[str, str]) -> Iterator[LocalWorkers]:
+    """The showcase's workers as processes; who interrupts the block is told why it isn't over yet."""
+    with LocalWorkers(fleet, environment, ROOT) as workers:
+        try:
+            yield workers
+        except KeyboardInterrupt:
+            err.print(f"stopping {len(workers.workers)} workers; Ctrl-C again kills them")
+            raise
+
+
+@contextmanager
 def _started(fleet: Fleet, environment: Mapping[str, str]) -> Iterator[Watch]:
     """Start the fleet and watch it."""
-    with LocalWorkers(fleet, environment, ROOT) as workers, Watch(app) as watch:
+    with local_workers(fleet, environment) as workers, Watch(app) as watch:
         watch.roll_call([worker.name for worker in fleet], workers.check_alive)
         yield watch
 

@@ -77,6 +77,17 @@ def test_a_recent_history_exchange_tells_the_queues_behind_an_exchange(wire: Wir
         assert get(other, queue) == b"4"  # and yet it's bound
 
 
+def test_a_recent_history_exchange_remembers_what_came_over_others_and_nothing_else(wire: Wire) -> None:
+    first, second, history = exchange(wire, "topic"), exchange(wire, "direct"), exchange(wire, "x-recent-history")
+    wire.call(1, Exchange.Bind(destination=second, source=first, routing_key="a.*"))
+    wire.call(1, Exchange.Bind(destination=history, source=second, routing_key="a.b"))
+    for key in ("a.b", "a.c", "b"):
+        publish(wire, key, key.encode(), first)
+    queue = declare(wire)
+    wire.call(1, Queue.Bind(queue=queue, exchange=history))
+    assert [get(wire, queue) for _ in range(2)] == [b"a.b", None]
+
+
 def test_a_consistent_hash_exchange_chooses_as_rabbitmq_does(wire: Wire) -> None:
     name = exchange(wire, "x-consistent-hash")
     queues = [declare(wire) for _ in range(3)]

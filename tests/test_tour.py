@@ -73,6 +73,7 @@ def test_whoever_ends_the_tour_every_worker_stops(
     # Python may end itself by the very signal that interrupted it; a shell says 130 either way.
     assert tour.returncode in (code, -signals[0])
     assert "Traceback" not in err
+    assert ("stopping 17 workers; Ctrl-C again kills them" in err) == (signals[0] == signal.SIGINT)
     assert workers_at(waybill_vhost.url) == []
 
 

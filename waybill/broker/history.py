@@ -7,10 +7,10 @@ message with the header `x-recent-history-no-store` true is passed on and not ke
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 from waybill.broker.message import Message
 from waybill.broker.properties import headers_of
-from waybill.routing import Router
 from waybill.topology.values import Exchange
 
 TYPE = "x-recent-history"
@@ -40,21 +40,13 @@ class Histories:
         """What an exchange remembers, oldest first."""
         return tuple(self._kept.get(name, ()))
 
-    def passed(self, message: Message, router: Router) -> None:
-        """Keep a message in each recent-history exchange that it goes through."""
-        for name in self._reached(message.exchange, router):
-            if not _is_not_kept(message):
+    def keep(self, exchanges: Iterable[str], message: Message) -> None:
+        """Keep a message that was routed by these exchanges in those that remember."""
+        if _is_not_kept(message):
+            return
+        for name in exchanges:
+            if name in self._kept:
                 self._kept[name].append(message)
-
-    def _reached(self, start: str, router: Router) -> list[str]:
-        # Only whole exchanges that a fanout binding or a direct publication leads to: see the docs' differences.
-        if start in self._kept:
-            return [start]
-        return [
-            binding.destination
-            for binding in router.bindings_from(start)
-            if binding.destination_type == "exchange" and binding.destination in self._kept
-        ]
 
 
 def _is_not_kept(message: Message) -> bool:

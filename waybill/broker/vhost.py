@@ -139,7 +139,7 @@ class VHost:
                 self.deliver(message, (binding.destination,))
             return
         for message in reversed(messages):
-            names = self._queues_from(binding.destination, message)
+            names = self._route_on(binding.destination, message)
             if not names:  # the plugin asks for a queue where there is none, and this is what RabbitMQ then says
                 raise ProtocolRefusal(541, "could not find queue/exchange ''")
             self.deliver(message, names)
@@ -266,10 +266,11 @@ class VHost:
             return plain_headers(raw)
         return None
 
-    def note_in_histories(self, message: Message) -> None:
-        """Note in the recent-history exchanges that a message was routed, even if a transaction still holds it back."""
+    def note_in_histories(self, exchange: str, message: Message, headers: Mapping[str, Any] | None) -> None:
+        """Have the recent-history exchanges remember a message that was routed, even if a transaction holds it back."""
         if self.histories:
-            self.histories.passed(message, self.router)
+            passed = self.router.exchanges_within(exchange, message.all_keys, headers or EMPTY)
+            self.histories.keep(passed, message)
 
     def deliver(self, message: Message, names: tuple[str, ...]) -> bool:
         """Put a message into the queues it was routed to; False where one of them refused it."""
@@ -311,14 +312,14 @@ class VHost:
         finally:
             self._is_holding = False
 
-    def _queues_from(self, exchange: str, message: Message) -> tuple[str, ...]:
-        """The queues that a message which is here already would reach from an exchange."""
-        headers: Mapping[str, Any] = self.headers_for(exchange, read(message.header).headers or b"") or EMPTY
-        return self.router.route_within(exchange, message.all_keys, headers)
+    def _route_on(self, exchange: str, message: Message) -> tuple[str, ...]:
+        """Route a message that is here already through an exchange; returns the queues that it reaches."""
+        headers = self.headers_for(exchange, read(message.header).headers or b"")
+        self.note_in_histories(exchange, message, headers)
+        return self.router.route_within(exchange, message.all_keys, headers or EMPTY)
 
     def _send_letter(self, letter: Message, reason: str) -> None:
-        names = self._queues_from(letter.exchange, letter)
-        self.note_in_histories(letter)
+        names = self._route_on(letter.exchange, letter)
         if reason != deaths.REJECTED:
             names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
         self.deliver(letter, names)

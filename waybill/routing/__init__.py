@@ -15,7 +15,7 @@ A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from waybill.errors import TopologyError
@@ -109,18 +109,22 @@ class Router(RoutingTable):
             return ()
         if name not in self._ways:  # none leads on to a second exchange
             return tuple(dict.fromkeys([b.destination for b in self.matched_at(name, keys, headers)]))
-        queues: dict[str, None] = {}
+        queues = (b.destination for _, matched in self._walk(name, keys, headers) for b in matched if _to_queue(b))
+        return tuple(dict.fromkeys(queues))
+
+    def exchanges_within(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> tuple[str, ...]:
+        """The exchanges that a message of the broker's own comes by, `name` first; arguments as for `route_within`."""
+        return tuple(exchange for exchange, _ in self._walk(name, keys, headers)) if name in self.exchanges else ()
+
+    def _walk(self, name: str, keys: Sequence[str], headers: Mapping[str, Any]) -> Iterator[tuple[str, list[Binding]]]:
+        """Each exchange on the way once, and its bindings that take the message."""
         seen = {name}
         worklist = [name]
         while worklist:
             exchange = worklist.pop()
             matched = self.matched_at(exchange, keys, headers)
-            ahead: list[str] = []
-            for binding in matched:
-                if binding.destination_type == "queue":
-                    queues[binding.destination] = None
-                else:
-                    ahead.append(binding.destination)
+            yield exchange, matched
+            ahead = [binding.destination for binding in matched if not _to_queue(binding)]
             alternate = self.exchanges[exchange].alternate
             if not matched and alternate is not None:
                 ahead.append(alternate)
@@ -128,7 +132,6 @@ class Router(RoutingTable):
                 if onward not in seen and onward in self.exchanges:
                     worklist.append(onward)
                 seen.add(onward)
-        return tuple(queues)
 
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
@@ -193,3 +196,7 @@ class Router(RoutingTable):
         if len(routes) >= MAX_CACHED_ROUTES:
             routes.clear()
         routes[routing_key] = queues
+
+
+def _to_queue(binding: Binding) -> bool:
+    return binding.destination_type == "queue"
