@@ -67,7 +67,6 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "two arguments": (queue({"x-max-priority": 1, "x-expires": 60_000}), queue()),
     "a sentence that is too long for the wire": (queue({DLX: "d" * 200}), queue({DLX: "e" * 200})),
     "exchange type": (exchange("topic"), exchange("direct")),
-    "exchange type, a plugin's": (exchange("fanout"), exchange("x-recent-history")),
     "exchange type headers": (exchange("headers"), exchange("fanout")),
     "exchange durable": (exchange(), exchange(durable=False)),
     "exchange auto-delete": (exchange(), exchange(auto_delete=True)),
@@ -80,6 +79,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 ON_RABBITMQ_ALONE = {
     "stream": (queue(), queue({"x-queue-type": "stream"})),
     "x-queue-leader-locator": (queue(QUORUM), queue(QUORUM | {"x-queue-leader-locator": "balanced"})),
+    "exchange type, a plugin's": (exchange("fanout"), exchange("x-recent-history")),
 }
 # The same in a vhost whose queues are quorum queues unless they say otherwise.
 IN_A_QUORUM_VHOST: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
