@@ -14,12 +14,12 @@ consumes, and again until every consumer of that queue has received one. The pro
 A queue with a single active consumer owes one marker in all. A queue with a length limit, or with a TTL shorter than
 the wait, cannot be marked: the marker could push a message out, or expire. It is refused.
 
-What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that
-queue's marker. So the round is repeated until one brings no new receipt; a receipt that came before the first round is
-new to it. With a prefetch of one message a worker takes
-the marker only when the task before it has ended, which makes that proof complete; with a larger prefetch, which tasks
-with a countdown cause too, it covers what had happened when the last marker was taken. Consumers of one queue with
-different priorities are out of its reach: the lesser ones answer only while the others are busy.
+What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that queue's
+marker. So the round is repeated until one brings no new receipt; a receipt that came before the first round is new to
+it. With a prefetch of one message a worker takes the marker only when the task before it has ended, which makes that
+proof complete; with a larger prefetch, which tasks with a countdown cause too, it covers what had happened when the
+last marker was taken. Consumers of one queue with different priorities are out of its reach: the lesser ones answer
+only while the others are busy.
 """
 
 from __future__ import annotations
