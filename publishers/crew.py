@@ -21,7 +21,7 @@ from waybill import receipts
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import read_fleet
-from waybill.processes import LocalWorkers
+from waybill.testing.workers import LocalWorkers
 from worker.app import app
 from worker.reliability import RAN
 

@@ -29,11 +29,11 @@ from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker, read_fleet
 from waybill.prediction import differences, message_of
-from waybill.processes import LocalWorkers
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
 from waybill.terminal import complain, err, out
+from waybill.testing.workers import LocalWorkers
 from waybill.topology.celery_app import from_celery
 from worker.app import app
 

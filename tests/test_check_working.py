@@ -18,8 +18,8 @@ from tests import check_example
 from tests.check_live import PATIENCE, Rig
 from waybill.check import RULES, Facts, check, facts_of
 from waybill.fleet import Worker
-from waybill.processes import LocalWorkers
 from waybill.provision import Address, environment
+from waybill.testing.workers import LocalWorkers
 
 # Behind an example: its worker tells when it is ready, and what it received and ran, through a queue of the same vhost.
 TELLING = """

@@ -12,8 +12,8 @@ from celery import Celery
 from waybill import delivery
 from waybill.delivery import Round, Watch
 from waybill.errors import FleetError
-from waybill.processes import LocalWorkers
 from waybill.receipts import MARKER, Receipt
+from waybill.testing.workers import LocalWorkers
 from worker import tasks
 
 pytestmark = pytest.mark.waybill_workers("images1", "images2", "orders", "clerk")

@@ -18,8 +18,8 @@ from tests.programs import ROOT
 from waybill import provision
 from waybill.diff import declared_by, difference
 from waybill.fleet import Worker
-from waybill.processes import LocalWorkers
 from waybill.provision import Address
+from waybill.testing.workers import LocalWorkers
 
 
 @pytest.fixture

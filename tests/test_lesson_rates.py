@@ -19,8 +19,8 @@ from waybill import provision
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import Worker
-from waybill.processes import LocalWorkers
 from waybill.provision import Address
+from waybill.testing.workers import LocalWorkers
 from worker import tasks
 from worker.metered import RATE, send_text
 

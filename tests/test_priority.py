@@ -9,8 +9,8 @@ import exchanges
 from waybill import publication
 from waybill.delivery import Watch
 from waybill.fleet import Fleet
-from waybill.processes import LocalWorkers
 from waybill.provision import connect
+from waybill.testing.workers import LocalWorkers
 
 pytestmark = pytest.mark.waybill_workers("batch")
 

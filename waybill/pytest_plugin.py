@@ -35,8 +35,8 @@ from waybill.delivery import Watch
 from waybill.errors import BrokerUnavailable
 from waybill.fleet import Fleet, read_fleet
 from waybill.management import Management
-from waybill.processes import LocalWorkers
 from waybill.provision import Address
+from waybill.testing.workers import LocalWorkers, Zygote
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,14 +120,22 @@ def waybill_fleet(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -
     return fleet.named(marker.args) if marker else fleet
 
 
+@pytest.fixture(scope="session")
+def waybill_zygote() -> Iterator[Zygote]:
+    """The process that starts the workers of the session, which has Celery loaded already."""
+    with Zygote() as zygote:
+        yield zygote
+
+
 @pytest.fixture(scope="module")
 def waybill_workers(
-    pytestconfig: pytest.Config, waybill_vhost: Address, waybill_fleet: Fleet
+    pytestconfig: pytest.Config, waybill_zygote: Zygote, waybill_vhost: Address, waybill_fleet: Fleet
 ) -> Iterator[LocalWorkers]:
-    """The module's workers, running as processes of this machine."""
+    """The module's workers, running as processes of this machine; after the module they are stopped, unawaited."""
     environment = provision.environment(waybill_vhost.url)
-    with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath)) as workers:
+    with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath), waybill_zygote) as workers:
         yield workers
+        workers.stop(wait=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""WHO RECEIVED WHAT: real workers, started fast and never left behind."""

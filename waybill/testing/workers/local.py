@@ -1,0 +1,116 @@
+"""The workers of a fleet, as processes: started with the commands of its description, and every one of them stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import IO, Self
+
+from waybill.errors import FleetError
+from waybill.fleet import Worker
+from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
+
+# Seconds that a worker gets to finish its task after SIGTERM, before it is killed with its children.
+GRACE = 10.0
+
+
+class LocalWorkers:
+    """Run workers as processes of this machine: `with LocalWorkers(fleet, environment, folder) as workers: ...`.
+
+    Leaving the block, for whatever reason, stops every one of them. Each runs in a process group of its own: a Ctrl-C
+    in the terminal reaches only us, and no pool process is left behind. When we are killed, they are.
+
+    Args:
+        workers: what to start; their node names' `%h` is this host.
+        environment: variables that the workers get beside our own.
+        directory: the folder in which the application can be imported.
+        zygote: who starts them, if somebody else has one; it must outlive the block.
+    """
+
+    def __init__(
+        self,
+        workers: Iterable[Worker],
+        environment: Mapping[str, str],
+        directory: Path,
+        zygote: Zygote | None = None,
+    ) -> None:
+        self.workers = tuple(workers)
+        self._environment = {**os.environ, **environment}
+        self._directory = directory
+        self._given = zygote
+        self._exit = ExitStack()
+        self._running: dict[str, tuple[Process, IO[bytes]]] = {}
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._zygote = self._given or stack.enter_context(Zygote())
+            stack.callback(self.stop)
+            for worker in self.workers:
+                self.start(worker)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exit.close()
+
+    def start(self, worker: Worker) -> None:
+        """Start one worker more; it belongs to the block like the others.
+
+        Raises:
+            FleetError: the process that starts them has ended.
+        """
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the worker is stopped)
+        started = self._zygote.start(
+            worker.module, worker.arguments, self._environment, self._directory, output=log.fileno()
+        )
+        self._running[worker.name] = (started, log)
+
+    def kill(self, name: str) -> None:
+        """End one worker at once with its children, as a crash would."""
+        _end(*self._running.pop(name))
+
+    def check_alive(self) -> None:
+        """Raise FleetError, with the end of its log, when a worker has ended by itself."""
+        for name, (process, log) in self._running.items():
+            if process.poll() is not None:
+                log.seek(0)
+                lines = log.read().decode(errors="replace").strip().splitlines()[-LOG_TAIL:]
+                raise FleetError(f"worker {name!r} ended with exit code {process.returncode}: " + " | ".join(lines))
+
+    def stop(self, grace: float = GRACE, *, wait: bool = True) -> None:
+        """Stop every worker: warmly, and after so many seconds by force. A Ctrl-C meanwhile makes it by force at once.
+
+        Args:
+            wait: return when they have ended; without it the zygote sees to that, before its own block ends.
+        """
+        if not wait:
+            while self._running:
+                process, log = self._running.popitem()[1]
+                process.end(grace)
+                log.close()
+        try:
+            for process, _ in self._running.values():
+                process.send_signal(signal.SIGTERM)
+            deadline = monotonic() + grace
+            for process, _ in self._running.values():
+                with suppress(TimeoutError):
+                    process.wait(max(0.0, deadline - monotonic()))
+        finally:
+            while self._running:
+                _end(*self._running.popitem()[1])
+
+
+def _end(process: Process, log: IO[bytes]) -> None:
+    """Kill a worker and the pool processes that it may have left."""
+    process.kill_group()
+    process.wait()
+    process.forget()
+    log.close()

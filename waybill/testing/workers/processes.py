@@ -1,0 +1,71 @@
+"""Processes and signals: ending with the parent, ending a whole group, and a block that no signal breaks off."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+# prctl(2); elsewhere than on Linux there is no such thing.
+PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> None:
+    """Get this signal when the thread that started us ends, as it does with its process; end at once if it has.
+
+    Args:
+        parent: the pid of the process that started us.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+
+
+def forks_end_with_us() -> None:
+    """Let each process that we fork, such as a pool's, end with us.
+
+    Not what another thread forks: the kernel would end it with that thread.
+    """
+    forking: list[int] = []  # our pid, if the main thread forks
+
+    def before() -> None:
+        if threading.current_thread() is threading.main_thread():
+            forking.append(os.getpid())
+
+    def in_child() -> None:
+        if forking:
+            end_with_parent(forking.pop())
+
+    os.register_at_fork(before=before, after_in_parent=forking.clear, after_in_child=in_child)
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process that leads a group, with the group; a worker's are its pool processes."""
+    for kill in (os.killpg, os.kill):  # one that has just been forked doesn't lead a group yet
+        with suppress(ProcessLookupError):
+            kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def signals_later() -> Iterator[None]:
+    """What asks us to stop within the block is heeded at its end. Handlers, unlike SIG_IGN, aren't inherited."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is ever interrupted
+        yield
+        return
+    heard: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: heard.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for one in heard:
+        signal.raise_signal(one)
