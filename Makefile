@@ -26,21 +26,21 @@ lint: $(VENV)/installed
 	@$(BIN)/mypy
 
 bench: $(VENV)/installed
-	@$(BIN)/python -m benchmarks.routing
-	@$(BIN)/python -m benchmarks.broker
-	@$(BIN)/python -m benchmarks.receipts
-	@$(BIN)/python -m benchmarks.check
-	@$(BIN)/python -m benchmarks.diff
+	@$(BIN)/python -m tools.benchmarks.routing
+	@$(BIN)/python -m tools.benchmarks.broker
+	@$(BIN)/python -m tools.benchmarks.receipts
+	@$(BIN)/python -m tools.benchmarks.check
+	@$(BIN)/python -m tools.benchmarks.diff
 
 # The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
 conformance: $(VENV)/installed
-	@$(BIN)/python -m tests.conformance --cases $(CASES) $(SEEDED)
+	@$(BIN)/python -m tools.conformance --cases $(CASES) $(SEEDED)
 
 differential: $(VENV)/installed
-	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) $(SEEDED)
+	@$(BIN)/python -m tools.differential --scripts $(SCRIPTS) $(SEEDED)
 
 fuzz: $(VENV)/installed
-	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) $(SEEDED)
+	@$(BIN)/python -m tools.fuzz --frames $(FRAMES) $(SEEDED)
 
 up:
 	docker compose up --detach --build --wait
