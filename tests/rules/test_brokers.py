@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from amqp.exceptions import InternalError
 from kombu import Connection, Queue
+from testcontainers.community.rabbitmq import RabbitMqContainer
 
 from tests.support import check_example
 from waybill.check import RULES, Facts, check, facts_of
@@ -27,15 +27,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def strict_broker() -> Iterator[Address]:
-    """A RabbitMQ that denies transient queues; without Docker the test is skipped, or fails, like all that needs it."""
-    docker = pytest.importorskip("docker")
-    from testcontainers.community.rabbitmq import RabbitMqContainer
-
-    try:
-        docker.from_env().ping()
-    except docker.errors.DockerException as error:
-        given_up = pytest.fail if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1" else pytest.skip
-        given_up(f"no Docker: {error}")
+    """A RabbitMQ that denies transient queues."""
     made = RabbitMqContainer(IMAGE).with_copy_into_container(STRICT, "/etc/rabbitmq/conf.d/30-strict.conf")
     made.ports = dict.fromkeys((AMQP_PORT, MANAGEMENT_PORT), ("127.0.0.1", None))
     with made:
@@ -44,6 +36,7 @@ def strict_broker() -> Iterator[Address]:
         yield Address(f"amqp://guest:guest@{host}:{amqp}/%2F", f"http://guest:guest@{host}:{http}")
 
 
+@pytest.mark.usefixtures("docker_engine")
 def test_a_broker_that_denies_transient_queues(tmp_path: Path) -> None:
     """WB205: the declaration is refused with 541, and the finding is an error."""
     with strict_broker() as address:

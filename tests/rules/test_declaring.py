@@ -16,7 +16,6 @@ from tests.support import check_example
 from tests.support.check_live import PATIENCE, Rig
 from waybill.check import RULES, Facts, LiveFacts, check, facts_of
 from waybill.check.live import live_facts
-from waybill.errors import BrokerUnavailable
 from waybill.management import Management
 from waybill.provision import Address
 
@@ -176,17 +175,3 @@ def test_a_check_only_reads(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         live_facts_of(made)
         assert set(asked) == {"GET"}
-
-
-@pytest.mark.parametrize("channel", [[], {}, {"name": "x"}, {"connection_name": ""}])
-def test_a_consumer_whose_channel_is_being_closed(monkeypatch: pytest.MonkeyPatch, channel: Any) -> None:
-    row = {"queue": {"name": "celery"}, "consumer_tag": "1", "prefetch_count": 4, "ack_required": True}
-    monkeypatch.setattr(Management, "_get", lambda *_: [{**row, "channel_details": channel}])
-    (consumer,) = Management("http://127.0.0.1:1").consumers()
-    assert (consumer.queue, consumer.connection_name) == ("celery", "")
-
-
-def test_what_is_no_rabbitmq(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Management, "_get", lambda *_: {"hello": "world"})
-    with pytest.raises(BrokerUnavailable, match="is not RabbitMQ"):
-        live_facts(Management("http://guest:secret@127.0.0.1:1"), "/")

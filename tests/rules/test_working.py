@@ -41,6 +41,9 @@ def _ran(task, **_):
 """
 
 
+pytestmark = pytest.mark.workers
+
+
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_example.isolate(monkeypatch, tmp_path)

@@ -1,15 +1,13 @@
-"""A million broken and whole frames in every run; `python -m tools.fuzz` sends more."""
+"""Broken and whole frames in every run; `python -m tools.fuzz` sends millions."""
 
 from __future__ import annotations
 
 import pytest
 
+from tests.support.shares import FRAMES, FRAMES_SEEDS
 from tools.fuzz import fuzz
 
-FRAMES = 500_000
-"""For each seed; ten seconds of one core."""
 
-
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", FRAMES_SEEDS)
 def test_broken_frames_never_break_the_broker(seed: int) -> None:
     assert fuzz(FRAMES, seed) >= FRAMES

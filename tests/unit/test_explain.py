@@ -4,41 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from typing import Any
 
-import pika
 import pytest
 from celery import Celery, Task
 from kombu import Exchange, Queue
 
-from tests.support.apps.explained import app
-from waybill import provision, publication
+from tests.support.apps.explained import PUBLISHED, app
 from waybill.errors import InputError, UnknownName
 from waybill.explain import explain
 from waybill.fleet import Fleet, Worker
-from waybill.provision import Address
-from waybill.topology.celery_app import from_celery
-
-QUORUM_KEY = "0." * 27 + "1.pictures.resize"
-
-# task, options -> exchange, routing key, queues
-PUBLISHED: tuple[tuple[str, dict[str, Any], str, str, list[str]], ...] = (
-    ("plain", {}, "", "mail", ["mail"]),
-    ("resize", {}, "pictures", "pictures.resize", ["resize"]),
-    ("resize", {"routing_key": "pictures.other"}, "pictures", "pictures.other", []),
-    ("globbed", {}, "pictures", "pictures.x", []),
-    ("functional", {}, "", "mail", ["mail"]),
-    ("functional", {"queue": "resize"}, "pictures", "pictures.resize", ["resize"]),
-    ("decorated", {}, "", "short", ["short"]),
-    ("plain", {"queue": "mail", "routing_key": "gpu"}, "", "mail", ["mail"]),
-    ("plain", {"exchange": "pictures"}, "", "mail", ["mail"]),
-    ("plain", {"exchange": "pictures", "routing_key": "pictures.resize"}, "pictures", "pictures.resize", ["resize"]),
-    ("plain", {"exchange": "mail", "routing_key": "short", "priority": 7}, "mail", "short", ["short"]),
-    ("plain", {"headers": {"a": 1}, "expires": 30}, "", "mail", ["mail"]),
-    ("plain", {"countdown": 1}, "", "mail", ["mail"]),
-    ("resize", {"countdown": 1}, "celery_delayed_27", QUORUM_KEY, ["resize"]),
-)
 
 
 @pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)
@@ -47,62 +22,6 @@ def test_what_is_published(task: str, call: dict[str, Any], exchange: str, routi
     assert (found.publication.exchange, found.publication.routing_key) == (exchange, routing_key)
     assert [arrival.queue.name for arrival in found.arrivals] == queues
     json.dumps(found.to_json())
-
-
-@pytest.fixture(scope="module")
-def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
-    """A broker that has all that the application declares."""
-    before, options = app.conf.broker_url, app.conf.broker_transport_options
-    # Confirmed: when apply_async returns, every queue that the message reaches without a delay holds it.
-    app.conf.broker_transport_options = {"confirm_publish": True}
-    provision.point(app, waybill_vhost.url)
-    connection = pika.BlockingConnection(pika.URLParameters(waybill_vhost.url))
-    channel = connection.channel()
-    declared = from_celery(app)
-    for exchange in declared.exchanges:
-        channel.exchange_declare(exchange.name, exchange.type, durable=exchange.durable)
-    for queue in declared.queues:
-        channel.queue_declare(
-            queue.name, False, queue.durable, queue.exclusive, queue.auto_delete, dict(queue.arguments)
-        )
-    for binding in declared.bindings:
-        bind = channel.queue_bind if binding.destination_type == "queue" else channel.exchange_bind
-        bind(binding.destination, binding.source, binding.binding_key, dict(binding.arguments))
-    yield channel
-    connection.close()
-    app.conf.broker_transport_options = options
-    provision.point(app, before)
-
-
-@pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)
-def test_the_broker_agrees(
-    live: pika.adapters.blocking_connection.BlockingChannel,
-    monkeypatch: pytest.MonkeyPatch,
-    task: str,
-    call: dict[str, Any],
-    exchange: str,
-    routing_key: str,
-    queues: list[str],
-) -> None:
-    """Celery itself publishes, without us; each queue then holds exactly what was explained."""
-    foretold = explain(app, f"explained.{task}", call).publication
-    registered = app.tasks[f"explained.{task}"]
-    monkeypatch.setattr(registered, "typing", False)
-    monkeypatch.setattr(registered, "ignore_result", True)
-    task_id = registered.apply_async(**call).id
-    for name in queues:
-        # A delayed message comes when its delay has passed, every other is there.
-        got = next(live.consume(name, auto_ack=True, inactivity_timeout=20))
-        live.cancel()
-        method, properties, _ = got
-        assert properties.correlation_id == task_id
-        assert method.routing_key == routing_key
-        assert method.exchange in (exchange, "celery_delayed_delivery")
-        assert (properties.priority or 0) == (foretold.priority or 0)
-    # One exchange hands a message to all its queues at once: what these don't hold now isn't coming.
-    for queue in from_celery(app).queues:
-        if not queue.name.startswith("celery_delayed"):
-            assert live.basic_get(queue.name, auto_ack=True) == (None, None, None)
 
 
 # task, call -> option: source
@@ -175,13 +94,6 @@ def test_an_eager_task_is_not_run() -> None:
     eager = other_app(task_always_eager=True)
     assert explain(eager, "other.plain", {"queue": "videos"}).publication.routing_key == "videos"
     assert eager.conf.task_always_eager is True
-
-
-def test_a_live_publication_is_not_eager_and_awaits_no_result(waybill_vhost: Address) -> None:
-    eager = other_app(waybill_vhost.url, task_always_eager=True)
-    with provision.connect(eager) as connection:
-        sent = publication.publish(eager, connection, "other.plain", queue="videos")
-        assert (sent.routing_key, sent.is_returned) == ("videos", False)
 
 
 class Stubborn(Task[Any, Any]):

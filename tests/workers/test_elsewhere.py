@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,19 +10,10 @@ import redis
 from kombu import Connection
 
 from publishers import elsewhere, probes
-from tests.support.programs import ROOT, call
+from tests.support.choosing import documented
+from tests.support.programs import call
 from tools.readme import VARYING
 from waybill.broker import Broker
-
-CHOOSING = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
-
-
-def documented(table: str = "elsewhere") -> dict[str, dict[str, str]]:
-    """Broker -> what was tried -> what came of it, as the document has it."""
-    found = re.search(f"<!-- {table} -->\n(.*)<!-- end of {table} -->", CHOOSING, re.DOTALL)
-    assert found is not None
-    header, _, *rows = [line.strip("| ").split(" | ") for line in found[1].splitlines()]
-    return {broker: {row[0]: row[column] for row in rows} for column, broker in enumerate(header) if column}
 
 
 @pytest.fixture(params=["RabbitMQ", "embedded", "Redis", "memory://"])
@@ -45,10 +35,6 @@ def test_a_broker_does_what_the_table_says(broker: tuple[str, str]) -> None:
     assert elsewhere.outcomes(url) == documented()[name]
 
 
-def test_the_embedded_broker_does_all_that_rabbitmq_does() -> None:
-    assert documented()["embedded"] == documented()["RabbitMQ"]
-
-
 def test_a_lesson_on_redis_comes_out_as_the_table_says(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYBILL_RESULT_BACKEND", redis_url)
     found, expected = elsewhere.lessons(redis_url), documented("lessons")["Redis"]
@@ -56,13 +42,6 @@ def test_a_lesson_on_redis_comes_out_as_the_table_says(redis_url: str, monkeypat
     assert {lesson: VARYING.sub("#", came) for lesson, came in found.items()} == {
         lesson: VARYING.sub("#", came) for lesson, came in expected.items()
     }
-
-
-def test_every_lesson_holds_on_the_others() -> None:
-    """That it does, the tour's own tests show."""
-    table = documented("lessons")
-    assert set(table) == {"RabbitMQ", "embedded", "Redis"}
-    assert {*table["RabbitMQ"].values(), *table["embedded"].values()} == {"holds"}
 
 
 def test_nothing_is_left_on_the_broker(redis_url: str) -> None:
@@ -114,12 +93,6 @@ REFUSED = (
     ("redis://user:secret@127.0.0.1:1/0", "no broker at redis://user:**@127.0.0.1:1/0"),
     ("redis://127.0.0.1:1/news", "expected the number of a database, got 'news'"),
 )
-
-
-def test_the_memory_transport_has_no_workers() -> None:
-    result = call("publishers.elsewhere", "--lessons", "memory://")
-    assert "its queues are in one process" in result.complaint
-    assert (result.code, result.out) == (2, "")
 
 
 @pytest.mark.parametrize(("argument", "expected"), REFUSED)

@@ -7,25 +7,14 @@ from typing import Any
 import pytest
 
 from publishers import precedence
-from publishers.deciders import Case, between, ranked, undecided
 from publishers.stage import Stage
-from tests.support.programs import ROOT, call
+from tests.support.lessons import RANKS
+from tests.support.programs import call
 from waybill.delivery import Watch
 from waybill.fleet import Fleet
 from waybill.provision import Address
 
 pytestmark = pytest.mark.waybill_workers("default", "both", "videos", "batch", "orders", "standalone", "clerk")
-
-# Who is heard when those above him are silent, the queue that he names, and its worker
-RANKS = (
-    ("the call", "cleanup", "clerk"),
-    ("the task's decorator", "slow", "both"),
-    ("exact name", "videos", "videos"),
-    ("glob", "tasks", "batch"),
-    ("regular expression", "orders", "orders"),
-    ("function", "standalone", "standalone"),
-    ("task_default_queue", "default", "default"),
-)
 
 
 @pytest.fixture(scope="module")
@@ -35,30 +24,6 @@ def lines(waybill_vhost: Address, waybill_watch: Watch) -> list[dict[str, Any]]:
     result = call("publishers.precedence", "--broker", waybill_vhost.url, "--json")
     assert (result.code, result.err) == (0, "")
     return result.objects
-
-
-def test_celery_is_asked_who_is_heard() -> None:
-    assert [(who, case.ask().routing_key) for who, case in ranked()] == [(who, queue) for who, queue, _ in RANKS]
-
-
-# Two entries of `task_routes` -> which is taken in one mapping, in a list
-PAIRS = (
-    (("exact name", "glob"), "exact name", "the first"),
-    (("exact name", "regular expression"), "exact name", "the first"),
-    (("glob", "regular expression"), "the first", "the first"),
-    (("exact name", "function"), None, "the first"),
-)
-
-
-@pytest.mark.parametrize(("kinds", "in_mapping", "in_list"), PAIRS)
-def test_two_routes_of_one_task(kinds: tuple[str, str], in_mapping: str | None, in_list: str) -> None:
-    if in_mapping is not None:
-        assert between(kinds, is_list=False) == in_mapping
-    assert between(kinds, is_list=True) == in_list
-
-
-def test_a_function_that_returns_none_leaves_the_task_to_the_next() -> None:
-    assert Case(routes=[undecided, {"worker.*": "videos"}]).ask().routing_key == "videos"
 
 
 def test_the_publishers_choice_is_where_it_runs(
@@ -86,12 +51,6 @@ def test_the_workers_consume_what_they_did_before(
     found = {worker.partition("@")[0]: set(queues) for worker, queues in crew.items()}
     assert {name for name, queues in found.items() if "cleanup" in queues} == {"clerk"}
     assert all(set(worker.queues) - {"announcements"} <= found[worker.name] for worker in waybill_fleet)
-
-
-def test_the_document_is_what_celery_answers() -> None:
-    result = call("publishers.routing_options")
-    assert (result.code, result.err) == (0, "")
-    assert result.out == (ROOT / "docs" / "routing-options.md").read_text(encoding="utf-8")
 
 
 def test_no_message_is_left_to_the_next_lesson(waybill_watch: Watch) -> None:

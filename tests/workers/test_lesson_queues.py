@@ -10,10 +10,9 @@ import pytest
 from celery import Celery
 
 from exchanges import lanes, priority
-from publishers.charts import bar, profile
 from publishers.control import ask, looking_away, prefetching
-from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, at_once, require_workers
-from publishers.runs import Run, send, wait_for
+from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, require_workers
+from publishers.runs import send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import call
 from waybill.delivery import Watch
@@ -229,34 +228,3 @@ def test_a_part_that_is_none_is_one_line(waybill_vhost: Address) -> None:
     result = call("publishers.queues", "speed", "--broker", waybill_vhost.url)
     assert "'speed' is not one of 'balancing', 'isolation', 'concurrency', 'priority'" in result.complaint
     assert (result.code, result.out) == (2, "")
-
-
-# Value, the most, width -> the bar
-BARS = (
-    (0, 10, 10, ""),
-    (10, 10, 10, "██████████"),
-    (5, 10, 10, "█████"),
-    (5, 8, 1, "▋"),
-    (0.001, 10, 10, "▏"),
-    (20, 10, 3, "███"),
-    (1, 0, 10, ""),
-    (-1, 10, 10, ""),
-)
-
-
-@pytest.mark.parametrize(("value", "most", "width", "expected"), BARS)
-def test_bars(value: float, most: float, width: int, expected: str) -> None:
-    assert bar(value, most, width) == expected
-
-
-def test_a_profile_has_one_character_for_each_value() -> None:
-    assert profile([8, 4, 1, 0], 8) == "█▌▏ "
-
-
-def test_naps_that_follow_each_other_are_not_at_once() -> None:
-    def nap(done: float) -> Run:
-        return Run("", "", "", returned=0.5, published=0.0, done=done)
-
-    assert at_once([nap(1.0), nap(1.5), nap(2.0)]) == 1
-    assert at_once([nap(1.0), nap(1.25), nap(1.375)]) == 3
-    assert at_once([nap(1.0), nap(1.25), nap(1.625)]) == 2

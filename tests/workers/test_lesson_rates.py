@@ -12,7 +12,7 @@ from celery.utils.time import rate
 from exchanges import direct, lanes
 from publishers.control import ask
 from publishers.rates import DEFAULT, HELD, TEXTS, limited, per_second, texts
-from publishers.runs import Run, finished, send, wait_for
+from publishers.runs import finished, send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import ROOT, call
 from waybill import provision
@@ -166,14 +166,6 @@ def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
         result.complaint
     )
     assert (result.code, result.out) == (2, "")
-
-
-def test_tasks_a_second_are_those_after_the_first_of_each_worker() -> None:
-    def a_run(worker: str, done: float) -> Run:
-        return Run("", worker, "", returned="", published=1.0, done=done)
-
-    assert per_second([a_run("a", 1.0), a_run("a", 1.5), a_run("a", 2.0)]) == 2
-    assert per_second([a_run("a", 1.0), a_run("a", 2.0), a_run("b", 1.0), a_run("b", 1.25)]) == 1 + 4
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from exchanges import topic
+from tests.support.lessons import PROGRAMS
 from tests.support.programs import Result, call, module
 from waybill.delivery import Watch
 from waybill.fleet import Fleet
@@ -29,26 +30,6 @@ def publish(url: str, name: str, *arguments: str) -> Result:
 
 def received(line: Mapping[str, Any]) -> dict[str, str]:
     return {one["worker"].partition("@")[0]: one["queue"] for one in line["received"]}
-
-
-# publisher, arguments -> for each message: {worker: queue}, empty when it is returned
-PROGRAMS: tuple[tuple[str, tuple[str, ...], list[dict[str, str]]], ...] = (
-    ("default", (), [{"default": "default"}]),
-    ("default", ("--queue", "images"), [{"images1": "images"}]),
-    ("direct", ("video",), [{"videos": "videos"}]),
-    ("direct", ("video", "audio"), [{"videos": "videos"}, {}]),
-    ("topic", ("usa.news",), [{"usa": "usa_all", "world": "all_news"}]),
-    ("topic", ("", "usa"), [{}, {"usa": "usa_all"}]),
-    ("fanout", ("signups",), [{"mail": "welcome_mail", "books": "statistics"}]),
-    ("headers", ("format=pdf", "type=report"), [{"documents": "pdf_reports"}]),
-    ("headers", ("format=", "a=b=c"), [{"clerk": "unfiled"}]),
-    ("alternate", ("card", "bitcoin"), [{"books": "card_payments"}, {"clerk": "payments_review"}]),
-    ("deadletter", ("sold-out",), [{"orders": "orders", "clerk": "orders_dead"}]),
-    ("forward", ("shop.paid",), [{"orders": "shop_log", "mail": "invoices", "books": "ledger"}]),
-    ("history", ("1", "2"), [{"ticker": "price_log"}, {"ticker": "price_log", "board": "price_board"}]),
-    ("raw", (), [{"videos": "videos"}]),
-    ("raw", ("--routing-key", "media.nope"), [{}]),
-)
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), PROGRAMS)
@@ -152,12 +133,3 @@ def test_a_wrong_password_is_one_line(url: str) -> None:
     assert "start one" not in result.complaint
     assert "geheim" not in result.complaint
     assert result.code == 2
-
-
-@pytest.mark.parametrize("name", [*sorted({program for program, _, _ in PROGRAMS}), "priority", "shards", "__main__"])
-def test_help(name: str) -> None:
-    result = call(f"publishers.{name}", "--help")
-    assert result.code == 0
-    assert result.out.startswith("Usage: python -m publishers")
-    assert "--broker" in result.out
-    assert "--json" in result.out

@@ -28,11 +28,3 @@ def test_any_event_consumer_sees_them(waybill_app: Celery, waybill_watch: Watch)
     receipt = Receipt.from_event(event)
     assert (receipt.queue, receipt.exchange, receipt.routing_key) == ("videos", "media", "media.video")
     assert {one["type"] for one in seen} <= {receipts.RECEIVED, "worker-heartbeat", "worker-online"}
-
-
-def test_enabling_twice_is_once() -> None:
-    app = Celery("twice")
-    receipts.enable(app)
-    receipts.enable(app)
-    assert app.steps["consumer"] == {receipts.ReceiptSender}
-    assert receipts.MARKER in app.tasks

@@ -96,6 +96,7 @@ def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
     assert [one["queue"] for one in line["received"]] == ["videos"]
 
 
+@pytest.mark.usefixtures("docker_engine")
 def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provision, "PLUGINS", ("rabbitmq_management",))
     with a_broker(provision.DOCKER) as bare:

@@ -60,3 +60,24 @@ def decorated() -> None:
 @app.task(name="explained.plain")
 def plain() -> None:
     """Routed by the defaults."""
+
+
+QUORUM_KEY = "0." * 27 + "1.pictures.resize"
+
+# task, options -> exchange, routing key, queues
+PUBLISHED: tuple[tuple[str, dict[str, Any], str, str, list[str]], ...] = (
+    ("plain", {}, "", "mail", ["mail"]),
+    ("resize", {}, "pictures", "pictures.resize", ["resize"]),
+    ("resize", {"routing_key": "pictures.other"}, "pictures", "pictures.other", []),
+    ("globbed", {}, "pictures", "pictures.x", []),
+    ("functional", {}, "", "mail", ["mail"]),
+    ("functional", {"queue": "resize"}, "pictures", "pictures.resize", ["resize"]),
+    ("decorated", {}, "", "short", ["short"]),
+    ("plain", {"queue": "mail", "routing_key": "gpu"}, "", "mail", ["mail"]),
+    ("plain", {"exchange": "pictures"}, "", "mail", ["mail"]),
+    ("plain", {"exchange": "pictures", "routing_key": "pictures.resize"}, "pictures", "pictures.resize", ["resize"]),
+    ("plain", {"exchange": "mail", "routing_key": "short", "priority": 7}, "mail", "short", ["short"]),
+    ("plain", {"headers": {"a": 1}, "expires": 30}, "", "mail", ["mail"]),
+    ("plain", {"countdown": 1}, "", "mail", ["mail"]),
+    ("resize", {"countdown": 1}, "celery_delayed_27", QUORUM_KEY, ["resize"]),
+)

@@ -1,9 +1,8 @@
-"""The generated comparison in small, and the tools that it stands on."""
+"""The tools of the generated comparison, and what they show without a broker."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -11,10 +10,9 @@ from decimal import Decimal
 import pytest
 
 from tests.support.cases import case as case_module
-from tests.support.cases.case import Case, Outcome
+from tests.support.cases.case import Case
 from tests.support.engine import declare, run_on_engine
-from tests.support.live import LiveBroker
-from tools.conformance.compare import MESSAGES, Comparison
+from tools.conformance.compare import MESSAGES
 from tools.conformance.generate import make_case
 from tools.conformance.row import as_row
 from tools.conformance.shrink import shrink
@@ -24,41 +22,6 @@ from waybill.routing import Router
 from waybill.topology import Message
 
 SEED = 20261122
-CASES = 4000
-
-
-@pytest.fixture
-def broker(rabbitmq_url: str) -> Iterator[LiveBroker]:
-    """A connection to the broker to compare with."""
-    with LiveBroker(rabbitmq_url) as broker:
-        yield broker
-
-
-def test_the_router_and_rabbitmq_agree_on_generated_cases(broker: LiveBroker) -> None:
-    comparison = Comparison(broker, SEED)
-    comparison.run(CASES)
-    assert not comparison.disagreements, as_row(comparison.disagreements[0])
-    assert comparison.counts["messages"] == CASES
-    print(f"{broker.version}, seed {SEED}: {dict(comparison.counts)}")
-
-
-def test_a_wrong_router_is_found_out_and_the_case_shrunk(broker: LiveBroker) -> None:
-    comparison = Comparison(broker, SEED, ask=without_bcc)
-    comparison.run(CASES)
-    (smallest,) = comparison.disagreements
-    assert len(smallest.publish) == 1
-    assert list(smallest.publish[0].headers) == ["BCC"]
-    assert len(smallest.declare) <= 3
-
-
-def without_bcc(case: Case) -> Outcome:
-    """The answer of a router that has never heard of BCC."""
-    return run_on_engine(replace(case, publish=tuple(map(strip_bcc, case.publish))))
-
-
-def strip_bcc(message: Message) -> Message:
-    """The message without its header BCC."""
-    return replace(message, headers={name: value for name, value in message.headers.items() if name != "BCC"})
 
 
 @pytest.mark.parametrize("number", range(40))
