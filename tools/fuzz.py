@@ -16,6 +16,7 @@ import time
 from struct import pack
 
 from pamqp import body, commands, frame, header
+from pamqp.common import FieldTable
 
 from tests.support.wire import PROTOCOL_HEADER
 from waybill.broker.connection import Connection
@@ -35,9 +36,9 @@ Utterance = tuple[bytes, ...]
 
 
 def _content(queue: str, size: int) -> Utterance:
-    headers = {"a": 1, "n": {"x": [1, "y"]}, "CC": ["q"]}
+    headers: FieldTable = {"a": 1, "n": {"x": [1, "y"]}, "CC": ["q"]}
     properties = commands.Basic.Properties(headers=headers, priority=1, expiration="3")
-    frames = [
+    frames: list[commands.Basic.Publish | header.ContentHeader | body.ContentBody] = [
         commands.Basic.Publish(exchange="" if size else "amq.headers", routing_key=queue, mandatory=True),
         header.ContentHeader(body_size=size, properties=properties),
         body.ContentBody(bytes(size)),

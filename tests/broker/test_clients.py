@@ -248,9 +248,9 @@ def test_aio_pika_publishes_and_iterates(url: str) -> None:
                 await exchange.publish(message, routing_key="", mandatory=False)
             got: list[bytes] = []
             async with queue.iterator(timeout=PATIENCE) as messages:
-                async for message in messages:
-                    async with message.process():
-                        got.append(message.body)
+                async for arrived in messages:
+                    async with arrived.process():
+                        got.append(arrived.body)
                     if len(got) == 2:
                         return got
         return []

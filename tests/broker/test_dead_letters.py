@@ -43,7 +43,7 @@ def channel(connection: Connection) -> Iterator[Channel]:
 
 
 @pytest.fixture
-def dead(channel: Channel) -> Iterator[tuple[str, ...]]:
+def dead(channel: Channel) -> tuple[str, ...]:
     """The ids of three dead letters, the oldest first."""
     for id_ in IDS:
         publish(channel, work.name, id_)
@@ -178,7 +178,14 @@ def test_all_go_back_in_their_order(channel: Channel, dead: tuple[str, ...], way
 
 
 def test_properties_go_back_too(channel: Channel, waybill_vhost: Address) -> None:
-    kept = {"priority": 4, "correlation_id": "c", "reply_to": "r", "message_id": "m", "type": "t", "app_id": "a"}
+    kept: dict[str, Any] = {
+        "priority": 4,
+        "correlation_id": "c",
+        "reply_to": "r",
+        "message_id": "m",
+        "type": "t",
+        "app_id": "a",
+    }
     publish(channel, work.name, "kept", **kept)
     die(channel, work.name)
     assert tool(waybill_vhost, "requeue", "kept").code == 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from struct import pack
+from typing import Any
 
 import pytest
 from pamqp import commands, frame
+from pamqp.common import FieldTable
 
 from tests.support.wire import PROTOCOL_HEADER, Closed, Wire
 from waybill.broker import Broker, Limits
@@ -21,9 +23,9 @@ PUBLISH = commands.Basic.Publish
 
 
 @contextmanager
-def limited(**limits: float) -> Iterator[Broker]:
+def limited(**limits: Any) -> Iterator[Broker]:
     """A broker with these limits."""
-    with Broker(limits=Limits(**limits)) as broker:  # type: ignore[arg-type]
+    with Broker(limits=Limits(**limits)) as broker:
         yield broker
 
 
@@ -72,10 +74,10 @@ def test_connections_are_bounded() -> None:
 # after it
 
 
-def wait_until(is_so: object) -> None:
+def wait_until(is_so: Callable[[], object]) -> None:
     """Return when the broker's thread has come to it."""
     deadline = time.monotonic() + 10
-    while not is_so():  # type: ignore[operator]
+    while not is_so():
         assert time.monotonic() < deadline, "the broker never came to it"
         time.sleep(0.001)  # another thread's turn; what is waited for is looked at, not guessed
 
@@ -179,14 +181,17 @@ def test_a_fault_of_the_broker_closes_one_connection(monkeypatch: pytest.MonkeyP
 
 
 def test_a_fault_in_a_timer_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    arguments = {"x-message-ttl": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
+    def fault() -> None:
+        raise KeyError("a fault")
+
+    arguments: FieldTable = {"x-message-ttl": 1, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
     with Broker() as broker, Wire(broker.url) as wire:
         wire.open_channel()
         wire.call(1, commands.Queue.Declare(queue="letters"))
         wire.call(1, commands.Queue.Declare(queue="dying", arguments=arguments))
         wire.call(1, commands.Basic.Consume(queue="letters", no_ack=True))
         assert broker._loop is not None
-        broker._loop.call_soon_threadsafe(broker.node.wake_at, "fault", 0.0, {}.popitem)
+        broker._loop.call_soon_threadsafe(broker.node.wake_at, "fault", 0.0, fault)
         wire.publish(1, PUBLISH(routing_key="dying"), b"m")
         assert wire.wait_for("Basic.Deliver").body == b"m"
     assert "a timer has met a fault" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pamqp import base, commands
@@ -12,7 +13,7 @@ from tests.support.wire import Wire
 
 Basic, Exchange, Queue = commands.Basic, commands.Exchange, commands.Queue
 QUEUE, EXCHANGE, NOBODY = fresh(), fresh("x"), fresh("n")
-KIND = {"exchange_type": "fanout", "auto_delete": True}
+KIND: dict[str, Any] = {"exchange_type": "fanout", "auto_delete": True}
 
 TAKEN: list[base.Frame] = [
     Queue.Declare(queue=QUEUE, exclusive=True, nowait=True),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pamqp import commands, frame
+from pamqp.common import FieldTable
 
 from tests.support.brokers import BROKERS, broker_url, embedded_url
 from tests.support.wire import PROTOCOL_HEADER, Closed, Wire
@@ -254,7 +255,7 @@ def test_a_wrong_password_is_refused_in_rabbitmqs_words(url: str) -> None:
     with Wire(url, login=False) as wire:
         wire.send_bytes(PROTOCOL_HEADER)
         wire.expect(commands.Connection.Start)
-        properties = {"capabilities": {"authentication_failure_close": True}}
+        properties: FieldTable = {"capabilities": {"authentication_failure_close": True}}
         wire.send(0, commands.Connection.StartOk(properties, "PLAIN", "\0guest\0wrong", "en_US"))
         close = wire.expect(commands.Connection.Close)
         assert (close.reply_code, close.class_id, close.method_id) == (403, 0, 0)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pamqp import commands
+from pamqp.common import FieldTable
 
 from tests.support.brokers import BROKERS, broker_wire, embedded_url, fresh
 from tests.support.wire import Arrived, Wire
@@ -163,8 +164,7 @@ def test_a_dead_letter_takes_its_failures_with_it(
                 until(wire, letters, 1)
                 wire.call(1, Basic.Consume(queue=letters))
             letter = wire.wait_for("Basic.Deliver")
-            assert letter.properties is not None
-            headers = letter.properties.headers
+            headers = letter.headers
             assert (letter.method.redelivered, headers.get("x-acquired-count"), headers.get("x-delivery-count")) == (
                 is_redelivered,
                 acquired,
@@ -210,8 +210,7 @@ def test_failures_before_a_dead_letter_count_against_the_delivery_limit(wire: Wi
                 wire.send(1, again(taken_by_consumer(wire, letters), requeue=True))
                 until(wire, lost, 1)
                 got = wire.call(1, Basic.Get(queue=lost, no_ack=True))
-                assert got.properties is not None
-                assert got.properties.headers["x-last-death-reason"] == "delivery_limit"
+                assert got.headers["x-last-death-reason"] == "delivery_limit"
 
 
 def test_a_second_death_names_the_exchange_that_it_came_by(wire: Wire) -> None:
@@ -220,8 +219,7 @@ def test_a_second_death_names_the_exchange_that_it_came_by(wire: Wire) -> None:
         publish(wire, queue, b"m")
         refuse(wire, taken_by_consumer(wire, queue), "reject")
         refuse(wire, wire.wait_for("Basic.Deliver").method.delivery_tag, "reject")
-        letter = wire.wait_for("Basic.Deliver").properties
-        assert letter is not None
+        letter = wire.wait_for("Basic.Deliver")
         exchanges = [letter.headers[f"x-{which}-death-exchange"] for which in ("first", "last")]
         assert [*exchanges, letter.headers["x-death"][0]["exchange"]] == ["", "amq.fanout", ""]
 
@@ -424,12 +422,13 @@ def test_a_copy_comes_before_the_dead_letter_of_another() -> None:
         with Wire(url) as wire:
             wire.open_channel()
             wire.call(1, Queue.Declare(queue="copies"))
-            arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "copies"}
+            arguments: FieldTable = {"x-message-ttl": 0, "x-dead-letter-exchange": ""}
+            arguments["x-dead-letter-routing-key"] = "copies"
             wire.call(1, Queue.Declare(queue="dying", arguments=arguments))
             wire.call(1, Basic.Consume(queue="copies", no_ack=True))
             publish(wire, "dying", b"m", headers={"CC": ["copies"]})
-            copies = [wire.wait_for("Basic.Deliver").properties for _ in range(2)]
-            assert ["x-death" in copy.headers for copy in copies if copy is not None] == [False, True]
+            copies = [wire.wait_for("Basic.Deliver") for _ in range(2)]
+            assert ["x-death" in copy.headers for copy in copies] == [False, True]
 
 
 def test_nothing_is_given_to_a_consumer_whose_connection_ends() -> None:

@@ -41,6 +41,7 @@ def test_a_broker_that_denies_transient_queues(tmp_path: Path) -> None:
     """WB205: the declaration is refused with 541, and the finding is an error."""
     with strict_broker() as address:
         with check_example.standing(address, RULES["WB205"].failing, tmp_path) as rig:
+            assert rig.address.management_url is not None
             with Management(rig.address.management_url, rig.address.vhost) as management:
                 facts = Facts(facts_of(rig.app), None, live_facts(management, rig.address.vhost))
             (finding,) = check(facts, select=["WB205"]).findings

@@ -170,8 +170,11 @@ def test_a_check_only_reads(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             pytest.skip("the embedded broker has no management API")
         asked: list[str] = []
         send = Management._send
-        monkeypatch.setattr(
-            Management, "_send", lambda self, how, *rest: (asked.append(how), send(self, how, *rest))[1]
-        )
+
+        def recorded(self: Management, how: str, *rest: Any) -> Any:
+            asked.append(how)
+            return send(self, how, *rest)
+
+        monkeypatch.setattr(Management, "_send", recorded)
         live_facts_of(made)
         assert set(asked) == {"GET"}

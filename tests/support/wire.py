@@ -42,6 +42,12 @@ class Arrived:
         """The method's name, as in `Basic.Deliver`."""
         return str(self.method.name)
 
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The headers of its content."""
+        assert self.properties is not None, f"{self.name} came without content"
+        return self.properties.headers or {}
+
 
 @dataclass
 class Address:
@@ -207,7 +213,7 @@ class Wire:
         del self.partial[channel]
         return Arrived(channel, method, head.properties, content, raw)
 
-    def expect(self, *kinds: type, seconds: float = ANSWER_SECONDS) -> Any:
+    def expect(self, *kinds: type[base.Frame], seconds: float = ANSWER_SECONDS) -> Any:
         """The next arrival, which must be one of `kinds`; its method is returned."""
         arrived = self.next(seconds)
         assert isinstance(arrived.method, kinds), f"{describe(arrived)} instead of {[k.name for k in kinds]}"

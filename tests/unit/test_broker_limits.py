@@ -11,6 +11,7 @@ from typing import cast
 
 import pytest
 from pamqp import commands, frame
+from pamqp.common import FieldTable
 
 from tests.support.wire import PROTOCOL_HEADER, Wire
 from waybill.broker import Broker, Limits
@@ -84,7 +85,7 @@ def test_a_closed_connection_leaves_nothing_behind() -> None:
 def test_a_headers_table_that_cannot_be_read_harms_no_other() -> None:
     node = Node()
     guilty, other = logged_in(node), logged_in(node)
-    letters = {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
+    letters: FieldTable = {"x-message-ttl": 10, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "letters"}
     for method in (
         commands.Queue.Declare(queue="letters"),
         commands.Queue.Declare(queue="dying", arguments=letters),

@@ -8,6 +8,7 @@ from struct import pack
 
 import pytest
 from pamqp import encode
+from pamqp.common import FieldTable
 
 from waybill.broker import tables
 from waybill.broker.limits import MAX_NESTING
@@ -54,7 +55,7 @@ def test_values_keep_their_type(raw: bytes, value: object, name: str) -> None:
 
 
 def test_reads_what_pamqp_writes() -> None:
-    given = {"a": 1, "b": 2**40, "c": "text", "d": True, "e": None, "f": [1, "x"], "g": {"h": 1.5}}
+    given: FieldTable = {"a": 1, "b": 2**40, "c": "text", "d": True, "e": None, "f": [1, "x"], "g": {"h": 1.5}}
     assert tables.plain(encode.field_table(given)[4:]) == given
 
 

@@ -39,7 +39,12 @@ def test_what_a_task_causes_is_proven_when_its_receipt_came_first(
         waybill_watch.connection.drain_events(timeout=delivery.SETTLE_TIMEOUT)
     rounds: list[Round] = []
     run_round = waybill_watch._run_round
-    monkeypatch.setattr(waybill_watch, "_run_round", lambda: (rounds.append(waybill_watch._round), run_round()))
+
+    def counted() -> None:
+        rounds.append(waybill_watch._round)
+        run_round()
+
+    monkeypatch.setattr(waybill_watch, "_run_round", counted)
     (rejected,) = waybill_watch.settle()
     assert rejected.by_worker == {"orders": "orders", "clerk": "orders_dead"}
     assert len(rounds) >= 2
@@ -59,8 +64,13 @@ def test_a_busy_consumer_is_waited_for_and_the_free_one_is_not_flooded(waybill_w
     waybill_watch.publish("worker.tasks.work", exchange="media", routing_key="media.image")
     markers: list[str] = []
     publish_marker = waybill_watch._publish_marker
+
+    def counted(queue: str) -> None:
+        markers.append(queue)
+        publish_marker(queue)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(waybill_watch, "_publish_marker", lambda queue: (markers.append(queue), publish_marker(queue)))
+        patch.setattr(waybill_watch, "_publish_marker", counted)
         busy, free = waybill_watch.settle()
     assert {busy.received[0].worker_name, free.received[0].worker_name} == {"images1", "images2"}
     assert markers.count("images") < 60

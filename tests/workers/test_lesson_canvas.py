@@ -48,7 +48,10 @@ def lines(waybill_vhost: Address, waybill_watch: Watch) -> dict[str, dict[str, A
 
 @pytest.mark.parametrize(("what", "expected"), CANVASES.items())
 def test_the_result_and_where_it_ran(
-    lines: dict[str, dict[str, Any]], waybill_watch: Watch, what: str, expected: tuple[object, int, object]
+    lines: dict[str, dict[str, Any]],
+    waybill_watch: Watch,
+    what: str,
+    expected: tuple[object, int, list[tuple[str, str]]],
 ) -> None:
     line = lines[what]
     received = waybill_watch.receipts_of(line["ids"])

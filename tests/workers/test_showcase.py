@@ -36,7 +36,7 @@ def deliver(watch: Watch, task: str, args: tuple[Any, ...] = ("x",), **options: 
     return delivery
 
 
-def through(exchange: str) -> dict[str, str]:
+def through(exchange: str) -> dict[str, Any]:
     """The options that publish to this exchange, and nothing that Celery would read as its default queue."""
     (kind,) = {declared.type for declared in exchanges.EXCHANGES if declared.name == exchange}
     return {"exchange": exchange, "exchange_type": kind}

@@ -20,8 +20,8 @@ from waybill.broker.publisher import Publisher
 _feed = frames.FrameReader.feed
 
 
-def _feed_through_pamqp(reader: frames.FrameReader, data: bytes) -> list[frames.Frame]:
-    found = _feed(reader, data)
+def _feed_through_pamqp(self: frames.FrameReader, data: bytes) -> list[frames.Frame]:
+    found = _feed(self, data)
     for kind, channel, payload in found:
         frame.unmarshal(frames.frame(kind, channel, payload))
     return found

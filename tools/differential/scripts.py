@@ -48,8 +48,8 @@ class Step:
 class Chance(random.Random):
     """A script's choices, and the names that it prefers."""
 
-    queues = QUEUES
-    exchanges = EXCHANGES
+    queues: tuple[str, ...] = QUEUES
+    exchanges: tuple[str, ...] = EXCHANGES
     has_copies = has_dead_letters = True
     """Whether messages have `CC` or `BCC`, and queues a dead-letter exchange."""
 
