@@ -178,9 +178,11 @@ def fuzz(count: int, seed: int) -> int:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--frames", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--frames", type=int, default=1_000_000, help="how many at least (%(default)s)")
+    parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
     options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(10**6)
     started = time.monotonic()
     print(f"seed {options.seed}", flush=True)
     sent = fuzz(options.frames, options.seed)

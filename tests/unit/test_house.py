@@ -37,6 +37,9 @@ ROOMS = (
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted((ROOT / "waybill").rglob("*.py"))
 
+# Where tests stand: by what they need. What they share stands in tests/support, programs in tools.
+FOLDERS = {"unit", "broker", "rules", "workers", "pages"}
+
 
 def room_of(path: Path) -> str:
     return path.relative_to(ROOT / "waybill").parts[0].removesuffix(".py")
@@ -59,7 +62,7 @@ def imported(path: Path) -> set[str]:
 def test_imports_run_one_way(path: Path) -> None:
     for name in imported(path):
         top, _, rest = name.partition(".")
-        assert top not in ("exchanges", "publishers", "worker", "tests"), f"{path.name} imports the showcase"
+        assert top not in ("exchanges", "publishers", "worker", "tests", "tools"), f"{path.name} imports the showcase"
         if top == "waybill" and rest:
             room = rest.partition(".")[0]
             assert LEVEL[room] < LEVEL[room_of(path)] or room == room_of(path), f"{path.name} imports {name}"
@@ -73,3 +76,11 @@ def test_the_embedded_broker_loads_no_celery() -> None:
 
 def test_only_the_server_imports_asyncio() -> None:
     assert {path.name for path in MODULES if "asyncio" in imported(path)} == {"server.py", "command.py"}
+
+
+def test_every_test_stands_in_one_of_the_folders() -> None:
+    tests = ROOT / "tests"
+    assert {path.name for path in tests.glob("*/") if path.is_dir()} - {"__pycache__"} == {*FOLDERS, "support"}
+    assert {path.name for path in tests.glob("*.py")} == {"__init__.py", "conftest.py"}
+    found = [path.relative_to(ROOT) for top in ("tests", "tools") for path in (ROOT / top).rglob("test_*.py")]
+    assert {path.parent for path in found} == {Path("tests", folder) for folder in FOLDERS}

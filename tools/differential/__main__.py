@@ -8,6 +8,7 @@ RabbitMQ is a container, or the one at `--url`, with the plugins of `provision.P
 from __future__ import annotations
 
 import argparse
+import random
 import time
 
 from tools.differential.play import run
@@ -17,12 +18,14 @@ from waybill import provision
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.differential", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scripts", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--scripts", type=int, default=200, help="how many (%(default)s)")
+    parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
+    parser.add_argument("--no-shrink", action="store_true", help="print a disagreement as it was found")
     parser.add_argument("--at-most", type=int, default=10, help="disagreements before it stops")
     parser.add_argument("--url", default=provision.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
     options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.SystemRandom().randrange(10**6)
     print(f"scripts of seeds {options.seed} to {options.seed + options.scripts - 1}", flush=True)
     with provision.broker(options.url) as address:
         return _play(address.url, options)
