@@ -62,11 +62,11 @@ def test_who_stops_in_the_handshake_is_closed() -> None:
 
 
 def test_connections_are_bounded() -> None:
-    with limited(connections=3) as broker:
-        wires = [Wire(broker.url) for _ in range(3)]
+    with limited(connections=3) as broker, Wire(broker.url), Wire(broker.url):
+        third = Wire(broker.url)
         with pytest.raises((Closed, OSError)):
             Wire(broker.url)
-        wires.pop().drop()
+        third.drop()
         wait_until(lambda: len(broker.node.connections) == 2)
         assert is_served(broker.url)
 
@@ -217,5 +217,6 @@ def test_clients_are_told_when_the_broker_stops_and_the_port_is_free_at_once() -
         )
         wire.send(0, commands.Connection.CloseOk())
         stopping.result(5)
+        wire.drop()
     with Broker(port=port):
         socket.create_connection(("127.0.0.1", port)).close()

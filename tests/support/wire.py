@@ -102,7 +102,11 @@ class Wire:
         self.waiting: deque[Arrived] = deque()
         self.partial: dict[int, tuple[Any, header.ContentHeader, bytes, bytes]] = {}
         if self.login:
-            self.shake_hands()
+            try:
+                self.shake_hands()
+            except BaseException:
+                self.drop()
+                raise
 
     def __enter__(self) -> Wire:
         return self
