@@ -1,6 +1,7 @@
-# demo · test · lint · bench · up · down, and the large runs conformance · differential · fuzz. All of it runs in .venv,
-# which the first of them makes. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container,
-# and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
+# demo · check (a minute) · test · lint · bench · up · down, and the large runs: nightly, which is conformance,
+# differential and fuzz. All of it runs in .venv, which the first of them makes. Which broker: the embedded one;
+# `make demo BROKER=docker` takes RabbitMQ in a container, `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one
+# that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,10 +13,13 @@ SCRIPTS ?= 2000
 FRAMES ?= 1000000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo test lint bench conformance differential fuzz up down clean
+.PHONY: demo check test lint bench nightly conformance differential fuzz up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
+
+check: lint
+	@$(BIN)/python -m pytest --quiet -m unit tests/unit
 
 test: $(VENV)/installed
 	@$(BIN)/python -m pytest
@@ -26,21 +30,26 @@ lint: $(VENV)/installed
 	@$(BIN)/mypy
 
 bench: $(VENV)/installed
-	@$(BIN)/python -m benchmarks.routing
-	@$(BIN)/python -m benchmarks.broker
-	@$(BIN)/python -m benchmarks.receipts
-	@$(BIN)/python -m benchmarks.check
-	@$(BIN)/python -m benchmarks.diff
+	@$(BIN)/python -m tools.benchmarks.routing
+	@$(BIN)/python -m tools.benchmarks.broker
+	@$(BIN)/python -m tools.benchmarks.receipts
+	@$(BIN)/python -m tools.benchmarks.workers
+	@$(BIN)/python -m tools.benchmarks.check
+	@$(BIN)/python -m tools.benchmarks.diff
+
+# What is generated, in large numbers: each prints its seed, and SEED repeats one.
+nightly: conformance differential fuzz
+	@$(BIN)/python -m pytest --quiet -m unit tests/unit --hypothesis-profile nightly --hypothesis-seed $(or $(SEED),random)
 
 # The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
 conformance: $(VENV)/installed
-	@$(BIN)/python -m tests.conformance --cases $(CASES) $(SEEDED)
+	@$(BIN)/python -m tools.conformance --cases $(CASES) $(SEEDED)
 
 differential: $(VENV)/installed
-	@$(BIN)/python -m tests.differential --scripts $(SCRIPTS) $(SEEDED)
+	@$(BIN)/python -m tools.differential --scripts $(SCRIPTS) $(SEEDED)
 
 fuzz: $(VENV)/installed
-	@$(BIN)/python -m tests.fuzz --frames $(FRAMES) $(SEEDED)
+	@$(BIN)/python -m tools.fuzz --frames $(FRAMES) $(SEEDED)
 
 up:
 	docker compose up --detach --build --wait

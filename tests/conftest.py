@@ -1,4 +1,8 @@
-"""Where the tests find their brokers: everything runs on the embedded one and on RabbitMQ, unless one is named."""
+"""Where the tests find their brokers: everything runs on the embedded one and on RabbitMQ, unless one is named.
+
+Markers are set by what a test needs: `unit` and `workers` by its folder or by a fixture with workers, `rabbitmq` where
+a fixture stands for RabbitMQ or Redis, `browser` where one stands for a browser.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,32 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import ExitStack
+from typing import Any, NoReturn
 
+import docker
 import pytest
 from docker.errors import DockerException
+from hypothesis import settings
 from testcontainers.community.redis import RedisContainer
 
+from tests.support import report
+from tests.support.programs import ROOT
+from tests.support.shares import SHARE
 from waybill.provision import DOCKER, EMBEDDED, Address
 from waybill.pytest_plugin import a_broker
 
 NAMED = os.environ.get("WAYBILL_BROKER_URL") or os.environ.get("BROKER")
 
 REDIS_IMAGE = "redis:8"
+
+# Fixtures, and parameters of fixtures, that stand for something in a container.
+IN_CONTAINERS = frozenset({"docker_engine", "rabbitmq", "rabbitmq_url", "redis_url"})
+CALLED = frozenset({"RabbitMQ", "rabbitmq", "Redis"})
+WITH_WORKERS = frozenset({"waybill_workers", "waybill_watch"})
+WITH_A_BROWSER = frozenset({"browser"})
+FOLDERS = ("unit", "workers")
 
 # Where results are kept, unless something is named: the showcase's settings are read from the environment when it is
 # first imported, which is before any fixture.
@@ -27,11 +44,73 @@ if "WAYBILL_RESULT_BACKEND" not in os.environ:
     os.environ["WAYBILL_RESULT_BACKEND"] = f"file://{RESULTS}"
     atexit.register(shutil.rmtree, RESULTS, ignore_errors=True)
 
+# The share that runs with the tests is the same every time; `--hypothesis-profile nightly` is another every time.
+settings.register_profile("share", derandomize=True, deadline=None)
+settings.register_profile("nightly", max_examples=10_000, deadline=None, print_blob=True)
+settings.load_profile("share")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Short reports."""
+    config.pluginmanager.register(report)
+
+
+def pytest_report_header() -> str:
+    """What of the generated tests runs."""
+    return f"share: {SHARE}"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by what it needs."""
+    for marker in _needs(item):
+        item.add_marker(marker)
+
+
+def _needs(item: pytest.Item) -> Iterator[str]:
+    folder = item.path.relative_to(ROOT).parts[1]
+    fixtures: Set[str] = set(getattr(item, "fixturenames", ()))
+    callspec: Any = getattr(item, "callspec", None)
+    values = {value for value in callspec.params.values() if isinstance(value, str)} if callspec else set()
+    if folder in FOLDERS:
+        yield folder
+    elif WITH_WORKERS & fixtures:
+        yield "workers"
+    if IN_CONTAINERS & fixtures or (folder not in FOLDERS[:1] and CALLED & values):
+        yield "rabbitmq"
+    if WITH_A_BROWSER & fixtures:
+        yield "browser"
+
 
 @pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[Address]:
+def docker_engine() -> None:
+    """A Docker engine; the tests that need one are skipped, or fail, where none answers."""
+    reason = _why_no_docker()
+    if reason:
+        _give_up(f"{report.NO_DOCKER}{reason}")
+
+
+def _why_no_docker() -> str | None:
+    try:
+        docker.from_env().ping()
+    except DockerException as error:
+        return str(error).partition(" (Caused by")[0]
+    return None
+
+
+def _give_up(reason: str) -> NoReturn:
+    """Skip the test, or fail where Docker is required."""
+    if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(request: pytest.FixtureRequest) -> Iterator[Address]:
     """A RabbitMQ for the session: the one that is named, or a container."""
-    with a_broker(NAMED if NAMED and NAMED != EMBEDDED else DOCKER) as address:
+    which = NAMED if NAMED and NAMED != EMBEDDED else DOCKER
+    if which == DOCKER:
+        request.getfixturevalue("docker_engine")
+    with a_broker(which) as address:
         yield address
 
 
@@ -42,17 +121,16 @@ def rabbitmq_url(rabbitmq: Address) -> str:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    """A Redis in a container; the tests that need it are skipped, or fail, without Docker."""
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Redis in a container."""
+    request.getfixturevalue("docker_engine")
     with ExitStack() as stack:
         try:
             container = RedisContainer(REDIS_IMAGE)
             container.ports = {container.port: ("127.0.0.1", None)}
             stack.enter_context(container)
         except (DockerException, TimeoutError) as error:
-            if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
-                pytest.fail(str(error))
-            pytest.skip(f"no Redis in a container: {str(error).splitlines()[0]}")
+            _give_up(f"{report.NO_DOCKER}no Redis in a container: {str(error).splitlines()[0]}")
         yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(container.port)}/0"
 
 

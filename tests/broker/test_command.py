@@ -1,0 +1,144 @@
+"""`waybill broker`: what it prints, what it loads, how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from pamqp import commands
+
+from tests.support.wire import Wire
+from waybill.broker.command import PASSWORD_VARIABLE, broker
+
+RUN = "from waybill.broker.command import broker; broker()"
+
+
+def started(*options: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+    """The command in a process of its own, and its first line."""
+    command = [sys.executable, "-u", "-c", RUN, "--port", "0", *options]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline()
+
+
+def url_in(line: str, user: str = "guest:guest") -> str:
+    """The address to log in at."""
+    found = re.search(r"amqp://(127\.0\.0\.1:\d+)/", line)
+    assert found is not None, line
+    return f"amqp://{user}@{found[1]}//"
+
+
+def test_sigterm_closes_connections_with_320() -> None:
+    process, line = started()
+    assert "in memory" in line
+    assert "for anything that must survive, use RabbitMQ" in line
+    with Wire(url_in(line)) as wire:
+        process.send_signal(signal.SIGTERM)
+        assert wire.wait_for("Connection.Close").method.reply_code == 320
+        wire.send(0, commands.Connection.CloseOk())
+    assert process.wait(10) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_ctrl_c_ends_it_without_a_traceback() -> None:
+    process, _ = started()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_definitions_are_there_from_the_beginning(tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    file.write_text(
+        json.dumps(
+            {
+                "exchanges": [
+                    {"name": "x", "vhost": "/", "type": "fanout", "durable": True, "auto_delete": False,
+                     "internal": False, "arguments": {}}
+                ],
+                "queues": [{"name": "q", "vhost": "/", "durable": True, "auto_delete": False, "arguments": {}}],
+                "bindings": [
+                    {"source": "x", "vhost": "/", "destination": "q", "destination_type": "queue",
+                     "routing_key": "", "arguments": {}}
+                ],
+            }
+        )
+    )  # fmt: skip
+    process, line = started("--definitions", str(file))
+    with Wire(url_in(line)) as wire:
+        wire.open_channel()
+        wire.publish(1, commands.Basic.Publish(exchange="x"), b"hi")
+        assert wire.call(1, commands.Basic.Get(queue="q", no_ack=True)).body == b"hi"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+def test_every_vhost_of_the_definitions_is_made_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "definitions.json"
+    queues = [{"name": f"q-{name}", "vhost": name} for name in ("one", "two")]
+    policies = [{"vhost": "one", "name": "p", "pattern": ".*", "definition": {"max-length": 1}}]
+    file.write_text(json.dumps({"queues": queues, "policies": policies, "parameters": []}))
+    process, said = started("--definitions", str(file))
+    assert said == f"waybill broker: {file}: left out, this broker has none: policies (1)\n"
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    for name in ("one", "two"):
+        with Wire(url_in(line).removesuffix("/") + name) as wire:
+            wire.open_channel()
+            assert wire.call(1, commands.Queue.Declare(queue=f"q-{name}", passive=True)).name == "Queue.DeclareOk"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    process.stdout.close()
+
+
+def test_a_user_of_its_own_and_no_password_in_the_output() -> None:
+    process, line = started("--user", "me", **{PASSWORD_VARIABLE: "s3cret"})
+    assert "s3cret" not in line
+    with Wire(url_in(line, "me:s3cret")):
+        pass
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+STREAMS = {"queues": [{"name": "s", "vhost": "v", "durable": True, "arguments": {"x-queue-type": "stream"}}]}
+REFUSED = [
+    (["--host", "0.0.0.0"], "to listen on 0.0.0.0, name a --user"),
+    (["--user", "me"], "the user me needs a password"),
+    (["--port", "99999"], "port 99999: expected 1 to 65535"),
+    (["--port", "-1"], "port -1: expected 1 to 65535"),
+    (["--definitions", "none.json"], "none.json"),
+    (["--definitions", "streams.json"], "streams.json: vhost 'v': queue 's': type stream is not part of"),
+]
+
+
+@pytest.mark.parametrize(("options", "expected"), REFUSED)
+def test_refusals_are_one_line_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streams.json").write_text(json.dumps(STREAMS))
+    result = CliRunner().invoke(broker, options, env={PASSWORD_VARIABLE: ""})
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert result.output.startswith("waybill broker: ")
+    assert expected in result.output

@@ -1,0 +1,1 @@
+"""Each rule of `waybill check`, made to happen."""

@@ -1,0 +1,1 @@
+"""What tests share: case tables, clients, programs, small applications."""

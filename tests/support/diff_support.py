@@ -1,0 +1,115 @@
+"""An application at a vhost of its own: what is predicted of its declarations, and what the broker says to them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from amqp.exceptions import AMQPError
+from celery import Celery
+from kombu import Connection
+from kombu import Queue as KombuQueue
+
+from tests.support.check_example import living
+from waybill.check.facts import LiveFacts
+from waybill.check.live import live_facts
+from waybill.diff import Place, Plan, declared_by, difference
+from waybill.errors import ProtocolRefusal
+from waybill.management import Management
+from waybill.provision import Address
+
+PLACE = Place("proj", "http://127.0.0.1:15672")
+PATIENCE = 30.0
+"""Seconds for what must happen."""
+
+
+def application(*queues: KombuQueue, url: str = "amqp://", **settings: Any) -> Celery:
+    """An application with these queues and no other: the first is its default."""
+    app = Celery("proj", broker=url, set_as_current=False)
+    app.conf.update(task_queues=list(queues), task_default_queue=queues[0].name if queues else "celery", **settings)
+    return app
+
+
+def wire_text(error: Any) -> str:
+    """What the wire says of a refusal, or of a prediction: 255 bytes at most."""
+    if isinstance(error, AMQPError):
+        return f"{error.reply_code} {error.reply_text}"
+    return f"{error.reply_code} {ProtocolRefusal(error.reply_code, error.text).reply_text}"
+
+
+@dataclass
+class Site:
+    """A vhost for one module's rows; each row takes names that no other has.
+
+    Args:
+        kept: what was declared, where no management API tells of it.
+    """
+
+    address: Address
+    default_type: str = "classic"
+    kept: list[KombuQueue] = field(default_factory=list)
+
+    def declare(self, queue: KombuQueue) -> str | None:
+        """Declare as a worker does, on a connection of its own; what the wire says where it is refused."""
+        with Connection(self.address.url) as connection:
+            try:
+                queue(connection.channel()).declare()
+            except AMQPError as error:
+                return wire_text(error)
+        self.kept.append(queue)
+        return None
+
+    def plan(self, *queues: KombuQueue, **settings: Any) -> Plan:
+        """What is predicted of an application with these queues."""
+        return difference(declared_by(application(*queues, **settings)), self.live(), PLACE)
+
+    def predicted(self, queue: KombuQueue) -> str | None:
+        """The first refusal, as the wire would say it."""
+        return next(map(wire_text, self.plan(queue).failures), None)
+
+    def live(self) -> LiveFacts:
+        """What lives there: the management API's word, or, on the embedded broker, what was declared."""
+        if self.address.management_url is None:
+            return living(self.kept, {}, self.address.vhost)
+        with Management(self.address.management_url, self.address.vhost) as management:
+            return live_facts(management, self.address.vhost)
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """The management API, beside what waybill asks of it."""
+        answer = httpx.request(method, f"{self.address.management_url}/api/{path}", json=body, timeout=PATIENCE)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+
+@contextmanager
+def site(broker: Address, default_type: str = "classic") -> Iterator[Site]:
+    """A vhost, gone when the block ends."""
+    made = Site(broker.with_vhost(f"diff-{uuid.uuid4().hex[:12]}"), default_type)
+    if broker.management_url is None:
+        yield made
+        return
+    made.api("PUT", f"vhosts/{made.address.vhost}", {"default_queue_type": default_type})
+    try:
+        yield made
+    finally:
+        made.api("DELETE", f"vhosts/{made.address.vhost}")
+
+
+def until(happened: Callable[[], Any], clock: Callable[[], float]) -> Any:
+    """Ask until the answer is yes: the management API has no events.
+
+    Raises:
+        AssertionError: it isn't after `PATIENCE` seconds.
+    """
+    deadline = clock() + PATIENCE
+    while not (answer := happened()):
+        assert clock() < deadline, "it has not happened"
+    return answer
+
+
+def names(items: Sequence[Any]) -> list[str]:
+    return [item.name for item in items]

@@ -1,0 +1,70 @@
+"""Run the project's programs as a person would, and read what they print.
+
+`module` starts a process. `call` runs the same program in this one, which saves the start of an interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from waybill import terminal
+
+ROOT = Path(__file__).resolve().parents[2]
+# Seconds after which a program is held to hang.
+TIMEOUT = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def objects(self) -> list[dict[str, Any]]:
+        """Standard output as JSON lines: every line has to be one."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def complaint(self) -> str:
+        """The one line on standard error that says what was wrong."""
+        (line,) = self.err.splitlines()
+        return line
+
+
+def call(name: str, *arguments: str) -> Result:
+    """What `python -m name arguments` does, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    loaded = importlib.import_module(name)
+    command = loaded.main if hasattr(loaded, "main") else loaded.waybill
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
+        terminal.run(command, arguments, name=f"python -m {name}")
+    return Result(int(exit_.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def module(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Result:
+    """`python -m name arguments`; the environment is ours without the choice of a broker, and with these variables."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("BROKER", "WAYBILL_BROKER_URL")}
+    done = subprocess.run(
+        [sys.executable, "-m", name, *arguments],
+        cwd=ROOT,
+        env={**kept, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)

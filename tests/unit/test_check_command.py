@@ -1,0 +1,297 @@
+"""`waybill check` at the terminal, without a broker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.check_project import CLEAN, project_in, run
+from tests.support.hostile_api import SECRET
+from tests.support.programs import TIMEOUT, Result
+from waybill.check import NEEDS, RULES
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Writes an application, and perhaps a pyproject.toml, into the folder that becomes the current one."""
+    return project_in(tmp_path, monkeypatch)
+
+
+def codes(result: Result) -> list[str]:
+    """The codes of the findings in the answer as JSON."""
+    return [finding["code"] for finding in result.objects[0]["findings"]]
+
+
+def test_a_finding_is_told_in_four_lines(project: Callable[..., str]) -> None:
+    name = project()
+    shown = run(name)
+    assert shown.code == 1
+    assert shown.err == ""
+    assert (
+        shown.out
+        == f"""\
+WB105 error  proj.report, news  {name}.py:16
+  published to `news` with the routing key `us.weather`, which no binding there takes (of 1): the message is dropped; \
+the nearest binding is `usa.#`
+  fix: routing_key="..." that `usa.#` takes, or arguments={{"alternate-exchange": "unfiled"}} on `news`
+  https://www.rabbitmq.com/docs/publishers#unroutable
+
+WB307 warning  task_rutes
+  Celery knows no setting `task_rutes`, and nothing reads it; did you mean `task_routes`?
+  fix: task_routes = ...
+  https://docs.celeryq.dev/en/stable/userguide/configuration.html#new-lowercase-settings
+
+WB116 note  elsewhere.*
+  `elsewhere.*` matches none of the registered tasks
+  fix: take 'elsewhere.*' out, or import the module of its tasks
+  https://docs.celeryq.dev/en/stable/userguide/routing.html#automatic-routing
+
+3 findings; 41 rules checked
+not checked: 2 rules need RabbitMQ's version: --rabbitmq 4.3, or --management; 4 rules need the workers' commands: \
+--fleet docker-compose.yml; 6 rules need the broker's management API: \
+--management http://user:password@host:15672
+"""
+    )
+
+
+def test_as_json(project: Callable[..., str]) -> None:
+    shown = run(project(), "--json")
+    (answer,) = shown.objects
+    assert shown.code == 1
+    assert set(answer) == {"findings", "ignored", "unchecked", "unused"}
+    assert answer["findings"][0] == {
+        "code": "WB105",
+        "severity": "error",
+        "title": RULES["WB105"].title,
+        "objects": ["proj.report", "news"],
+        "text": answer["findings"][0]["text"],
+        "fix": answer["findings"][0]["fix"],
+        "where": answer["findings"][0]["where"],
+        "source": RULES["WB105"].source,
+    }
+    assert {row["needs"] for row in answer["unchecked"]} == set(NEEDS.values())
+
+
+def test_as_annotations_of_a_workflow(project: Callable[..., str]) -> None:
+    name = project()
+    shown = run(name, "--github")
+    error, warning, note = shown.out.splitlines()
+    assert error.startswith(f"::error file={name}.py,line=16,title=WB105::proj.report, news: published to `news` ")
+    assert "%0Afix: routing_key" in error
+    assert warning.startswith("::warning title=WB307::task_rutes: ")
+    assert note.startswith("::notice title=WB116::elsewhere.*: ")
+
+
+@pytest.mark.parametrize("form", [(), ("--github",)], ids=["text", "github"])
+def test_a_name_may_hold_anything(project: Callable[..., str], form: tuple[str, ...]) -> None:
+    """It stays one line, and colours no terminal."""
+    name = project('@app.task(name="proj.x\\n::error::\\u2028", priority=9, queue="a\\x1b[31mred")\ndef index(): ...\n')
+    shown = run(name, "--select", "WB301", *form)
+    assert shown.code == 1
+    assert "proj.x\\n::error::\\u2028, a\\x1b[31mred" in shown.out
+    assert all(line.isprintable() for line in shown.out.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found", "code"),
+    [
+        (("--select", "WB105"), ["WB105"], 1),
+        (("--select", "WB1"), ["WB105", "WB116"], 1),
+        (("--select", "WB1,WB3", "--ignore", "WB105"), ["WB307", "WB116"], 1),
+        (("--ignore", "WB105", "--fail-on", "error"), ["WB307", "WB116"], 0),
+        (("--ignore", "WB105", "--ignore", "WB3"), ["WB116"], 0),
+        (("--ignore", "WB105,WB3", "--fail-on", "note"), ["WB116"], 1),
+        (("--select", "WB2"), [], 0),
+    ],
+)
+def test_what_is_chosen_and_what_fails(
+    project: Callable[..., str], arguments: tuple[str, ...], found: list[str], code: int
+) -> None:
+    shown = run(project(), "--json", *arguments)
+    assert codes(shown) == found
+    assert shown.code == code
+
+
+def test_the_rules_are_listed_and_explained() -> None:
+    shown = run(None, "--list")
+    assert shown.code == 0
+    assert [line[:5] for line in shown.out.splitlines()] == sorted(RULES)
+    assert "WB119  error    Tasks go to a queue that no worker consumes  (needs fleet)" in shown.out.splitlines()
+    for code, rule in RULES.items():
+        explained = run(None, "--explain", code)
+        assert explained.code == 0
+        assert rule.symptom in explained.out
+        assert rule.source in explained.out
+        assert rule.failing.splitlines()[-1] in explained.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--explain", "WB1055"), "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
+        (("--select", "WB1055"), "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
+        (("--ignore", "XY"), "no rule 'XY' in waybill check --list"),
+        (("--rabbitmq", "new"), "expected a version such as 4.3, got 'new'"),
+        (("--json", "--github"), "--json and --github are two forms of one answer: take one of them"),
+        (("--fail-on", "never"), "'never' is not one of 'note', 'warning', 'error'"),
+        (("--fleet", "nowhere.yml"), "nowhere.yml"),
+        (("--management", f"guest:{SECRET}@127.0.0.1"), "the management API's URL cannot be read"),
+        (("--management", f"http://guest:{SECRET}@127.0.0.1:x"), "the management API's URL cannot be read"),
+    ],
+)
+def test_nonsense_is_one_line(project: Callable[..., str], arguments: tuple[str, ...], said: str) -> None:
+    shown = run(project(), *arguments)
+    assert shown.code == 2
+    assert said in shown.complaint
+    assert SECRET not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("url", [f"nosuch://guest:{SECRET}@localhost//", f"amqp://guest:{SECRET}/x@localhost//"])
+def test_a_broker_that_kombu_cannot_speak_to(project: Callable[..., str], url: str) -> None:
+    shown = run(project(f"app.conf.broker_url = {url!r}"))
+    assert shown.code == 2
+    assert shown.complaint.startswith("error: the application's broker '")
+    assert SECRET not in shown.err
+
+
+@pytest.mark.parametrize("name", ["nosuch", "waybill_no.such"])
+def test_an_application_that_is_not_there(project: Callable[..., str], name: str) -> None:
+    project()
+    shown = run(name)
+    assert shown.code == 2
+    assert f"cannot load the application '{name}'" in shown.complaint
+
+
+def test_no_application_is_named(project: Callable[..., str]) -> None:
+    project()
+    shown = run(None)
+    assert shown.code == 2
+    assert "which application?" in shown.complaint
+
+
+def test_on_another_broker_fewer_rules_hold(project: Callable[..., str]) -> None:
+    shown = run(project(f"{CLEAN}\napp.conf.broker_url = 'redis://localhost'\n"))
+    assert shown.code == 0
+    assert "WB403 note  broker_url" in shown.out
+    assert [code for code in sorted(RULES) if RULES[code].any_broker] == ["WB116", "WB307", "WB401", "WB402", "WB403"]
+    assert shown.out.endswith(f"1 finding; {sum(rule.any_broker for rule in RULES.values())} rules checked\n")
+
+
+# --- [tool.waybill] in pyproject.toml
+
+
+def test_the_configuration_names_the_application_and_the_fleet(project: Callable[..., str], tmp_path: Path) -> None:
+    name = project(configuration='[tool.waybill]\napp = "$APP"\nfleet = "Procfile"\n')
+    (tmp_path / "Procfile").write_text(f"all: celery -A {name} worker -n all@%h -Q celery\n")
+    shown = run(None, "--json")
+    assert codes(shown) == ["WB105", "WB307", "WB116"]
+    assert NEEDS["fleet"] not in {row["needs"] for row in shown.objects[0]["unchecked"]}
+
+
+def test_the_command_line_comes_first(project: Callable[..., str]) -> None:
+    project(configuration='[tool.waybill]\napp = "nosuch"\n')
+    assert codes(run(project(), "--json")) == ["WB105", "WB307", "WB116"]
+
+
+def test_a_finding_is_ignored_with_its_reason(project: Callable[..., str]) -> None:
+    ignored = '[tool.waybill.ignore]\n"WB105:proj.report" = "a signal adds the key"\nWB307 = "ours"\n'
+    name = project(configuration=ignored)
+    shown = run(name, "--json")
+    assert codes(shown) == ["WB116"]
+    assert shown.code == 0
+    assert {row["code"]: row["reason"] for row in shown.objects[0]["ignored"]} == {
+        "WB105": "a signal adds the key",
+        "WB307": "ours",
+    }
+    assert "1 finding, 2 ignored with a reason; 41 rules checked" in run(name).out
+
+
+@pytest.mark.parametrize(
+    ("configuration", "said"),
+    [
+        ("[tool.waybill", "pyproject.toml: "),
+        ('tool = "x"', "3 findings"),
+        ("[tool]\nwaybill = 3", "pyproject.toml [tool.waybill]: expected a table, got 3"),
+        ("[tool.waybill]\nap = 'x'", "no key 'ap' in pyproject.toml [tool.waybill]; did you mean 'app'?"),
+        ("[tool.waybill]\napp = 3", "pyproject.toml [tool.waybill]: app: expected text, got 3"),
+        ("[tool.waybill]\nfleet = ['x']", "pyproject.toml [tool.waybill]: fleet: expected text, got ['x']"),
+        ("[tool.waybill]\nfleet = 'nowhere.yml'", "nowhere.yml"),
+        ("[tool.waybill]\nignore = ['WB105']", "ignore: expected {CODE = \"reason\"}, got ['WB105']"),
+        ("[tool.waybill.ignore]\nWB105 = ''", "ignore of WB105: got no reason"),
+        ("[tool.waybill.ignore]\nWB105 = true", "ignore of WB105: got no reason"),
+        ("[tool.waybill.ignore]\nWB1055 = 'x'", "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
+    ],
+)
+def test_a_malformed_configuration(project: Callable[..., str], configuration: str, said: str) -> None:
+    shown = run(project(configuration=configuration))
+    if configuration.startswith("tool ="):  # no table at all: somebody else's file
+        assert said in shown.out
+    else:
+        assert shown.code == 2
+        assert said in shown.complaint
+
+
+def test_a_configuration_that_is_no_text(project: Callable[..., str], tmp_path: Path) -> None:
+    name = project()
+    (tmp_path / "pyproject.toml").write_bytes(b"\xff\xfe")
+    shown = run(name)
+    assert shown.code == 2
+    assert shown.complaint.startswith("error: pyproject.toml: ")
+
+
+# --- as processes
+
+
+def process(*command: str, **environment: str) -> Result:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BROKER", "WAYBILL_"))}
+    done = subprocess.run(
+        [sys.executable, *command],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_as_a_command_of_celery(project: Callable[..., str]) -> None:
+    name = project()
+    below = process("-m", "celery", "-A", name, "waybill", "check", "--json")
+    alone = process("-m", "waybill", "-A", name, "check", "--json")
+    assert below.code == alone.code == 1
+    assert below.out == alone.out
+    failed = process("-m", "celery", "-A", name, "waybill", "check", "--select", "XY")
+    assert failed.code == 2
+    assert failed.complaint == "error: no rule 'XY' in waybill check --list"
+
+
+# Python tells an audit hook of every connection before it is made, and of every name that is looked up.
+LONELY = """
+import os, sys
+
+def hook(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        os.write(2, f"{event} {arguments}".encode())
+        os._exit(99)
+
+sys.addaudithook(hook)
+sys.argv = ["waybill", *sys.argv[1:]]
+from waybill.cli import program
+program()
+"""
+
+
+def test_a_check_connects_to_nothing(project: Callable[..., str], tmp_path: Path) -> None:
+    name = project()
+    (tmp_path / "Procfile").write_text(f"all: celery -A {name} worker -n all@%h -Q celery\n")
+    shown = process("-c", LONELY, "-A", name, "check", "--fleet", "Procfile", "--rabbitmq", "4.3")
+    assert shown.err == ""
+    assert shown.code == 1
+    asked = process("-c", LONELY, "-A", name, "check", "--management", "http://127.0.0.1:1")
+    assert asked.code == 99

@@ -1,0 +1,85 @@
+"""The house's rules that code can be held to: imports run one way, and the embedded broker knows nothing of Celery."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT
+
+# The way of a message, which is the order of the rooms: each imports only from rooms above it, and from its own.
+ROOMS = (
+    ("errors",),
+    ("topology",),
+    ("matching",),
+    ("routing",),
+    ("broker",),
+    ("celery_broker",),
+    ("publication", "fleet", "receipts", "management", "options", "policies"),
+    ("provision",),
+    ("testing",),
+    ("delivery",),
+    ("prediction",),
+    ("explain",),
+    ("render",),
+    ("terminal", "configuration"),
+    ("application",),
+    ("check",),
+    ("diff",),
+    ("route_many",),
+    ("cli", "pytest_plugin"),
+    ("__init__", "__main__"),
+)
+LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+MODULES = sorted((ROOT / "waybill").rglob("*.py"))
+
+# Where tests stand: by what they need. What they share stands in tests/support, programs in tools.
+FOLDERS = {"unit", "broker", "rules", "workers", "pages"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "waybill").parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file names in its imports, wherever they stand in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "waybill":
+            found |= {f"waybill.{name.name}" for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    for name in imported(path):
+        top, _, rest = name.partition(".")
+        assert top not in ("exchanges", "publishers", "worker", "tests", "tools"), f"{path.name} imports the showcase"
+        if top == "waybill" and rest:
+            room = rest.partition(".")[0]
+            assert LEVEL[room] < LEVEL[room_of(path)] or room == room_of(path), f"{path.name} imports {name}"
+
+
+def test_the_embedded_broker_loads_no_celery() -> None:
+    code = "import sys, waybill.broker; print([name for name in ('celery', 'kombu') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_only_the_server_imports_asyncio() -> None:
+    assert {path.name for path in MODULES if "asyncio" in imported(path)} == {"server.py", "command.py"}
+
+
+def test_every_test_stands_in_one_of_the_folders() -> None:
+    modules = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")]
+    assert {path.parts[0] for path in modules} == {*FOLDERS, "support", "__init__.py", "conftest.py"}
+    assert {path.parent for path in modules if path.name.startswith("test_")} == set(map(Path, FOLDERS))
+    assert not list((ROOT / "tools").rglob("test_*.py"))

@@ -1,0 +1,1 @@
+"""Watch, receipts, plugin, lessons and tour, with real workers."""

@@ -1,0 +1,103 @@
+"""The signals of one task: their order, the process of each, and that they are one sender's only."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from tests.support.programs import call
+from waybill import publication
+from waybill.delivery import Watch
+from waybill.provision import Address
+from worker.signalled import clean_up, clean_up_id, deliver
+
+pytestmark = pytest.mark.waybill_workers("default", "clerk")
+
+RUN = ["task_received", "task_prerun"]
+SUCCESS = ["task_success", "task_postrun"]
+RETRY = ["before_task_publish", "task_retry", "task_postrun"]
+# Parcel -> its signals, and where its clean-up ran
+PARCELS: tuple[tuple[str, list[str], str], ...] = (
+    ("plain", ["before_task_publish", *RUN, *SUCCESS], "none"),
+    ("late", ["before_task_publish", *RUN, *RETRY, *RUN, *SUCCESS], "none"),
+    ("fragile", ["before_task_publish", *RUN, "task_failure", "task_postrun"], "clerk (cleanup)"),
+)
+
+
+@pytest.fixture(scope="module")
+def lines(waybill_vhost: Address, waybill_watch: Watch) -> list[dict[str, Any]]:
+    """What the lesson said."""
+    assert waybill_watch.crew
+    result = call("publishers.signals", "--broker", waybill_vhost.url, "--json")
+    assert (result.code, result.err) == (0, "")
+    return result.objects
+
+
+def signals_of(lines: list[dict[str, Any]], parcel: str) -> list[dict[str, Any]]:
+    return [line for line in lines if line["what"].startswith(f"deliver {parcel},")]
+
+
+@pytest.mark.parametrize(("parcel", "expected", "_clean_up"), PARCELS)
+def test_the_order_of_the_signals(
+    lines: list[dict[str, Any]], parcel: str, expected: list[str], _clean_up: str
+) -> None:
+    found = signals_of(lines, parcel)
+    assert [line["signal"] for line in found] == expected
+    assert [line["time"] for line in found] == sorted(line["time"] for line in found)
+
+
+@pytest.mark.parametrize("parcel", [parcel for parcel, _, _ in PARCELS])
+def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_app: Celery, parcel: str) -> None:
+    """Held against what the worker itself says of its processes."""
+    first, *rest = signals_of(lines, parcel)
+    assert first["pid"] == os.getpid()
+    (stats,) = (
+        found
+        for worker, found in waybill_app.control.inspect(timeout=10, limit=2).stats().items()
+        if worker.startswith("default@")
+    )
+    (child,) = stats["pool"]["processes"]
+    expected = [stats["pid"] if line["signal"] == "task_received" else child for line in rest]
+    assert [line["pid"] for line in rest] == expected
+
+
+@pytest.mark.parametrize(("parcel", "_signals", "expected"), PARCELS)
+def test_the_clean_up_runs_after_a_failure_and_in_its_own_queue(
+    lines: list[dict[str, Any]], waybill_watch: Watch, parcel: str, _signals: list[str], expected: str
+) -> None:
+    (line,) = (one for one in lines if one["what"] == f"{parcel}: clean-up")
+    assert line["happened"] == expected
+    clean_up_task = clean_up_id(line["task_id"])
+    received = waybill_watch.receipts_of([clean_up_task])[clean_up_task]
+    assert [f"{one.worker_name} ({one.queue})" for one in received] == ([] if expected == "none" else [expected])
+    assert {one.task for one in received} <= {clean_up.name}
+
+
+def test_another_sender_that_fails_is_not_heard(lines: list[dict[str, Any]], waybill_watch: Watch) -> None:
+    heard = [line["happened"] for line in lines if line["what"].startswith("divide(1, 0): ")]
+    assert heard == ["none", "none"]
+    (other,) = (line["task_id"] for line in lines if line["what"] == "divide(1, 0): clean-up")
+    received = waybill_watch.receipts_of([other, clean_up_id(other)])
+    assert [len(receipts) for receipts in received.values()] == [1, 0]
+    assert other not in {line.get("task_id") for line in lines if "signal" in line}
+
+
+def test_only_what_is_asked_for(waybill_vhost: Address, waybill_watch: Watch) -> None:
+    assert waybill_watch.crew
+    result = call("publishers.signals", "fragile", "--broker", waybill_vhost.url, "--json")
+    assert result.code == 0
+    assert [line["signal"] for line in result.objects if "signal" in line] == PARCELS[2][1]
+
+
+def test_asking_where_the_task_would_go_sends_no_signal_on(waybill_app: Celery) -> None:
+    sent, _ = publication.capture(waybill_app, deliver.name, ("plain",))
+    assert (sent.task, sent.routing_key) == (deliver.name, "default")
+
+
+def test_a_parcel_that_is_none_is_one_line(waybill_vhost: Address) -> None:
+    result = call("publishers.signals", "heavy", "--broker", waybill_vhost.url)
+    assert "'heavy' is not one of 'plain', 'late', 'fragile'" in result.complaint
+    assert (result.code, result.out) == (2, "")

@@ -1,0 +1,110 @@
+"""The tour on a broker without workers: it starts the fleet, and leaves no process behind, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT, module
+from waybill import provision
+from waybill.provision import Address
+from waybill.pytest_plugin import a_broker
+
+
+def workers_at(url: str) -> list[int]:
+    """The processes that run a worker of this broker's vhost."""
+    return [pid for pid, environment in _environments() if f"WAYBILL_BROKER_URL={url}".encode() in environment]
+
+
+def _environments() -> Iterator[tuple[int, list[bytes]]]:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"celery" in (process / "cmdline").read_bytes():
+                yield int(process.name), (process / "environ").read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+
+
+def test_the_tour_starts_and_stops_the_fleet(waybill_vhost: Address) -> None:
+    result = module("publishers", environment={"BROKER": waybill_vhost.url})
+    assert result.code == 0, result.err
+    assert "17 workers are ready" in result.err
+    assert workers_at(waybill_vhost.url) == []
+    assert "images1 images2 mail orders quick standalone ticker usa videos world" in result.out
+
+
+# signals that are sent, one after the other -> exit code
+ENDINGS = (
+    ((signal.SIGINT,), 130),
+    ((signal.SIGINT, signal.SIGINT), 130),
+    ((signal.SIGTERM,), 143),
+)
+
+
+@pytest.mark.parametrize(("signals", "code"), ENDINGS)
+def test_whoever_ends_the_tour_every_worker_stops(
+    waybill_vhost: Address, signals: tuple[signal.Signals, ...], code: int
+) -> None:
+    tour = subprocess.Popen(
+        [sys.executable, "-m", "publishers", "--broker", waybill_vhost.url],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert tour.stderr is not None
+    try:
+        for line in tour.stderr:
+            if "workers are ready" in line:
+                break
+        assert len(workers_at(waybill_vhost.url)) >= 17
+        for number in signals:
+            tour.send_signal(number)
+        _, err = tour.communicate(timeout=60)
+    finally:
+        os.killpg(tour.pid, signal.SIGKILL) if tour.poll() is None else None
+    # Python may end itself by the very signal that interrupted it; a shell says 130 either way.
+    assert tour.returncode in (code, -signals[0])
+    assert "Traceback" not in err
+    assert ("stopping 17 workers; Ctrl-C again kills them" in err) == (signals[0] == signal.SIGINT)
+    assert workers_at(waybill_vhost.url) == []
+
+
+def test_a_worker_that_cannot_start_ends_the_tour(waybill_vhost: Address) -> None:
+    result = module("publishers", environment={"BROKER": waybill_vhost.url, "WAYBILL_RESULT_BACKEND": "nosuch://"})
+    assert result.code == 2
+    assert "ended with exit code" in result.err
+    assert len(result.err.splitlines()) == 2  # what it starts on, and the one line that says why it ended
+    assert workers_at(waybill_vhost.url) == []
+
+
+def test_a_publisher_says_when_nobody_consumes_a_queue(waybill_vhost: Address) -> None:
+    result = module("publishers.topic", "usa.news", environment={"WAYBILL_BROKER_URL": waybill_vhost.url})
+    assert result.code == 0
+    assert "nobody (usa_all: no worker consumes it), nobody (all_news: no worker consumes it)" in result.out
+
+
+def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
+    (line,) = module("publishers.direct", "video", "--json").objects
+    assert [one["queue"] for one in line["received"]] == ["videos"]
+
+
+@pytest.mark.usefixtures("docker_engine")
+def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provision, "PLUGINS", ("rabbitmq_management",))
+    with a_broker(provision.DOCKER) as bare:
+        result = module("publishers", "topic", "history", "shards", environment={"BROKER": bare.url})
+        alone = module("publishers.history", environment={"BROKER": bare.url})
+    assert "15 workers are ready" in result.err
+    assert "skipped: this broker has no exchange type 'x-recent-history'" in result.err
+    assert "skipped: this broker has no exchange type 'x-consistent-hash'" in result.err
+    assert "rabbitmq_consistent_hash_exchange" in result.err
+    assert (result.code, alone.code) == (0, 0)
+    assert "skipped" in alone.complaint
