@@ -16,7 +16,7 @@ from kombu import Queue
 from kombu.message import Message as KombuMessage
 
 from publishers import results
-from publishers.stage import COMPOSE, Stage, local_workers
+from publishers.stage import COMPOSE, Stage, gather, local_workers
 from waybill import receipts
 from waybill.delivery import Watch
 from waybill.errors import FleetError
@@ -106,7 +106,7 @@ def crew_of(stage: Stage, queue: Queue) -> Iterator[Crew]:
         Watch(app) as watch,
         listening(watch) as ran,
     ):
-        watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+        gather(watch, tuple(fleet), workers)
         yield Crew(queue, workers, watch, ran)
 
 
