@@ -1,0 +1,1 @@
+"""Programs around the project: `python -m tools.NAME --help`."""
