@@ -2,8 +2,8 @@
 
     python -m tools.install .venv --extra showcase
 
-It runs with the Python that the environment is made with, so it imports nothing that has to be installed. What pip says
-is shown whole when it fails, and in short otherwise: one line that changes at a terminal, a line now and then elsewhere.
+It runs with the Python that the environment is made with, so it imports nothing that has to be installed. What pip
+says is shown whole when it fails, and in short otherwise: a line that changes at a terminal, some lines elsewhere.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def install(environment: Path, extras: str, temporary: Path) -> int:
 
 def name_of(found: str) -> str:
     """The package that pip has found: `celery>=5.3 (from waybill)`, or a file's path."""
-    return re.split(r"[^\w.-]|-\d", found.split(" ")[0].rpartition("/")[2], maxsplit=1)[0]
+    return re.split(r"[^\w.-]|-\d", found.partition(" ")[0].rpartition("/")[2], maxsplit=1)[0]
 
 
 def run(command: Sequence[str], temporary: Path, show: Callable[[str], None] = lambda _: None) -> int:
