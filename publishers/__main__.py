@@ -94,7 +94,7 @@ def show_lessons(context: click.Context, _option: click.Parameter, is_asked: boo
         out.print(f"[bold]{group}[/bold]{' · these too' * (group == 'tour')}")
         for name in names:
             wait = f"; waits for: {WAITS[name]}" if name in WAITS else ""
-            out.print(f"  {name:<12} {LESSONS[name][0]}{wait}", markup=False)
+            out.print(f"  {name:<12} {LESSONS[name][0].partition(' · ')[2]}{wait}", markup=False)
     context.exit()
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 # Seconds without a word after which a line is printed where no terminal shows a changing one; the first comes sooner.
-FIRST_SILENCE, SILENCE = 0.5, 1.2
+FIRST_SILENCE, SILENCE = 0.25, 1.2
 # Seconds between two pictures of the changing line, and before its first: what ends sooner shows nothing.
 PICTURE = 0.1
 # Seconds after which the line says how many there were.
@@ -48,7 +48,7 @@ class Status:
         self._works: list[Work] = []
         self._has_work = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_drawn = False
+        self._drawn = ""
         self._said = monotonic() - (SILENCE - FIRST_SILENCE)
 
     @contextmanager
@@ -112,15 +112,16 @@ class Status:
         seconds = monotonic() - work.began
         shown = f"{work.text}, {seconds:.0f} s ..." if seconds >= LONG else f"{work.text} ..."
         if _is_terminal():
-            _write(ERASE + shown[: shutil.get_terminal_size().columns - 1])
-            self._is_drawn = True
+            if shown != self._drawn:
+                _write(ERASE + shown[: shutil.get_terminal_size().columns - 1])
+                self._drawn = shown
         elif monotonic() - self._said >= SILENCE:
             _write(f"{shown}\n")
             self._said = monotonic()
 
     def _erase(self) -> None:
-        if self._is_drawn:
-            self._is_drawn = False
+        if self._drawn:
+            self._drawn = ""
             with suppress(OSError, ValueError):
                 _write(ERASE)
 
