@@ -202,6 +202,15 @@ def test_whoever_interrupts_it(
     interrupt(program, signals)
 
 
+@pytest.mark.parametrize(("number", "word"), [(SIGINT, "interrupted"), (SIGTERM, "terminated")])
+def test_a_signal_while_celery_is_loaded(number: signal.Signals, word: str) -> None:
+    # What Python does first for `python -m publishers...`, and then the signal, before anything else is imported.
+    code = f"import os, sys; sys.argv[0] = '-m'; import publishers; os.kill(os.getpid(), {number.value}); print('late')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert without_progress(done.stderr) == f"error: {word}; nothing had been started\n"
+
+
 @pytest.mark.parametrize("number", range(4))
 def test_interrupted_at_random(start: Callable[..., Program], number: int) -> None:
     seed = int(os.environ.get("SEED") or random.randrange(10**6)) + number
