@@ -199,6 +199,8 @@ def test_whoever_interrupts_it(
     program.wait_for(program.heeds_signals)
     program.wait_for(lambda: any(awaited in line for _, _, line in program.lines) if awaited else True)
     time.sleep(delay)
+    if "17 workers are ready" in program.text("err"):
+        assert len(program.others()) >= 17
     interrupt(program, signals)
 
 
