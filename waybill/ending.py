@@ -11,6 +11,7 @@ Only the standard library is imported, so that this holds before anything else i
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -157,12 +158,21 @@ class Ending:
 
     def _begin(self, number: int) -> None:
         self.number = number
-        # An exception that is raised within a finalizer goes nowhere; the last resort then ends the program.
-        sys.unraisablehook = lambda _: None
+        if self._is_program:
+            self._silence()
         if self._limits:
             timer = threading.Timer(self._limits[0][0], self._end_hard, (number,))
             timer.daemon = True
             timer.start()
+
+    @staticmethod
+    def _silence() -> None:
+        """From now on there is one line to say; what a library has to say of a conversation broken off isn't it.
+
+        An exception that is raised within a finalizer goes nowhere; the last resort then ends the program.
+        """
+        logging.disable()
+        sys.unraisablehook = threading.excepthook = lambda _: None
 
     def _end_hard(self, number: int) -> None:
         limits = self._limits[::-1]
