@@ -172,7 +172,8 @@ class Ending:
         An exception that is raised within a finalizer goes nowhere; the last resort then ends the program.
         """
         logging.disable()
-        sys.unraisablehook = threading.excepthook = lambda _: None
+        sys.unraisablehook = lambda _: None
+        threading.excepthook = lambda _: None
 
     def _end_hard(self, number: int) -> None:
         limits = self._limits[::-1]
