@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -296,6 +297,34 @@ def test_nothing_is_said_of_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> N
         update("changed too late")
         shown(pipe, "outside ...\n")
     assert "changed" not in pipe.getvalue()
+
+
+# The stamps that stand in .venv, the target and the broker -> the extras that are installed, if anything is.
+INSTALLATIONS: tuple[tuple[tuple[str, ...], str, str, list[str] | None], ...] = (
+    ((), "demo", "embedded", ["showcase"]),
+    ((), "tour", "embedded", ["showcase"]),
+    ((), "demo", "docker", ["showcase", "docker"]),
+    ((), "test", "embedded", ["dev"]),
+    (("demo",), "demo", "embedded", None),
+    (("demo",), "demo", "docker", ["showcase", "docker"]),
+    (("demo",), "test", "embedded", ["dev"]),
+    (("installed",), "demo", "embedded", None),
+    (("installed",), "demo", "docker", None),
+)
+
+
+@pytest.mark.parametrize(("stamps", "target", "broker", "extras"), INSTALLATIONS)
+def test_make_installs_what_is_needed(
+    tmp_path: Path, stamps: tuple[str, ...], target: str, broker: str, extras: list[str] | None
+) -> None:
+    for stamp in stamps:
+        (tmp_path / stamp).touch()
+    command = ["make", "--dry-run", target, f"VENV={tmp_path}", f"BROKER={broker}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    installs = [line for line in done.stdout.splitlines() if "-m tools.install" in line]
+    assert [re.findall(r"--extra (\w+)", line) for line in installs] == ([] if extras is None else [extras])
+    is_played = f"/bin/python -m publishers {target}" in done.stdout
+    assert is_played == (target != "test")
 
 
 # What pip says of a package that it has found -> the package's name.
