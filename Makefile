@@ -1,11 +1,14 @@
-# demo · check (a minute) · test · lint · bench · up · down, and the large runs: nightly, which is conformance,
-# differential and fuzz. All of it runs in .venv, which the first of them makes. Which broker: the embedded one;
-# `make demo BROKER=docker` takes RabbitMQ in a container, `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one
-# that is there.
+# demo · tour · check (a minute) · test · lint · bench · up · down, and the large runs: nightly, which is conformance,
+# differential and fuzz. All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they
+# need, for the others with everything. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a
+# container, and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export BROKER
+
+# What the showcase runs in: where everything is installed, that will do. A container is started by testcontainers.
+SHOWCASE = $(VENV)/$(if $(wildcard $(VENV)/installed),installed,demo$(if $(filter docker,$(BROKER)),-docker))
 
 # How much the large runs compare; SEED repeats one.
 CASES ?= 100000
@@ -13,10 +16,11 @@ SCRIPTS ?= 2000
 FRAMES ?= 1000000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo check test lint bench nightly conformance differential fuzz up down clean
+.PHONY: demo tour check test lint bench nightly conformance differential fuzz up down clean
 
-demo: $(VENV)/installed
-	@$(BIN)/python -m publishers
+# The twelve lessons about exchanges, and all lessons.
+demo tour: $(SHOWCASE)
+	@$(BIN)/python -m publishers $@
 
 check: lint
 	@$(BIN)/python -m pytest --quiet -m unit tests/unit
@@ -60,9 +64,12 @@ down:
 clean:
 	rm -rf $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt
+# Stamp -> the extras of pyproject.toml that it stands for.
+$(VENV)/installed: EXTRAS = --extra dev
+$(VENV)/demo: EXTRAS = --extra showcase
+$(VENV)/demo-docker: EXTRAS = --extra showcase --extra docker
+
+$(VENV)/installed $(VENV)/demo $(VENV)/demo-docker: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "waybill needs Python 3.11 or later; this is %s: make PYTHON=python3.13 ..." % sys.version.split()[0])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PYTHON) -m tools.install $(VENV) $(EXTRAS)
 	@touch $@

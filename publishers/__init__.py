@@ -1,1 +1,14 @@
-"""PUBLISH: one runnable module for each lesson; `python -m publishers` is the tour through all of them."""
+"""PUBLISH: one program for each lesson, `python -m publishers.topic`; `python -m publishers` plays several of them."""
+
+import sys
+
+if sys.argv[0] == "-m":  # so it is while Python looks for the program; Celery is not loaded yet, which takes a while
+    try:
+        from waybill.ending import ending
+        from waybill.status import status
+
+        ending.at_once()
+        status.begin("loading Celery and the lessons")
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted; nothing had been started\n")
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""The tour through all lessons: python -m publishers"""
+"""Several lessons one after the other: python -m publishers demo, python -m publishers tour, or their names"""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ from publishers import (
     topic,
     waiting,
 )
-from publishers.stage import Stage, broker_options, open_stage
+from publishers.stage import Stage, broker_options, open_stage, title
+from publishers.summary import show_next_steps, show_summary
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.provision import DOCKER, EMBEDDED
+from waybill.status import status
 from waybill.terminal import complain, err, out, run
 
-STAGES = {EMBEDDED: "the embedded broker", DOCKER: "RabbitMQ in a container"}
-
-TOUR = (
+EXCHANGE_LESSONS = (
     ("default · no routing options: the default queue", default.lesson),
     ("direct · the key equals the binding key", direct.lesson),
     ("topic · `*` is one word, `#` is any number of words", topic.lesson),
@@ -51,6 +50,9 @@ TOUR = (
     ("recent history · who comes late gets the last value", history.lesson),
     ("consistent hash · one key, always one queue", shards.lesson),
     ("raw · a task from plain pika, without Celery", raw.lesson),
+)
+TOUR = (
+    *EXCHANGE_LESSONS,
     ("entry points · two ways to make the application, three to start its worker", entries.lesson),
     ("precedence · who decides where a task goes", precedence.lesson),
     ("calling · what a call returns, where it ran, and what becomes of the result", calling.lesson),
@@ -67,31 +69,67 @@ READ_RESULTS = (calling.lesson, waiting.lesson, queues.lesson, rates.lesson, can
 
 
 # A lesson's name, that of its module, -> its title and the lesson.
-LESSONS = {lesson.__module__.rpartition(".")[2]: (title, lesson) for title, lesson in TOUR}
+LESSONS = {lesson.__module__.rpartition(".")[2]: (title_, lesson) for title_, lesson in TOUR}
+
+# What can be named to play several lessons: the exchanges alone, and everything.
+GROUPS = {"demo": tuple(LESSONS)[: len(EXCHANGE_LESSONS)], "tour": tuple(LESSONS)}
+
+# Lesson -> what it really waits for; none of them can be shown in less.
+WAITS = {
+    "entries": "two more workers start",
+    "calling": "a countdown of 2 s",
+    "waiting": "tasks of 0.3 s and a timeout of 0.5 s",
+    "queues": "tasks that keep workers busy",
+    "rates": "limits of 10 tasks a second",
+    "canvas": "the poll of `chord_unlock` after 1 s",
+    "reliability": "two workers of its own, delay queues and a countdown",
+}
+
+
+def show_lessons(context: click.Context, _option: click.Parameter, is_asked: bool) -> None:
+    """Print the lessons' names and titles, and end."""
+    if not is_asked:
+        return
+    for group, names in (("demo", GROUPS["demo"]), ("tour", GROUPS["tour"][len(GROUPS["demo"]) :])):
+        out.print(f"[bold]{group}[/bold]{' · these too' * (group == 'tour')}")
+        for name in names:
+            wait = f"; waits for: {WAITS[name]}" if name in WAITS else ""
+            out.print(f"  {name:<12} {LESSONS[name][0].partition(' · ')[2]}{wait}", markup=False)
+    context.exit()
 
 
 @click.command()
 @broker_options
-@click.argument("names", metavar="[LESSON]...", nargs=-1, type=click.Choice(list(LESSONS)))
+@click.option(
+    "--list", is_flag=True, is_eager=True, expose_value=False, callback=show_lessons, help="Name the lessons, and end."
+)
+@click.argument("names", metavar="[demo|tour|LESSON]...", nargs=-1, type=click.Choice([*GROUPS, *LESSONS]))
 def main(broker: str, is_json: bool, names: Sequence[str]) -> int:
     """Start the fleet, publish through every exchange, and print for every message who received it.
 
-    With LESSONs, such as topic or canvas, only these. Exit code 1 when anything happened otherwise than predicted.
+    `demo` is the twelve lessons about exchanges, `tour` all of them, also without a name. With LESSONs, such as topic
+    or canvas, only these. Exit code 1 when anything happened otherwise than predicted.
 
     On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
     """
     began = monotonic()
-    err.print(f"starting on {STAGES.get(broker, 'the broker that is there')} ...", style="dim")
+    chosen = list(dict.fromkeys(lesson for name in names or ["tour"] for lesson in GROUPS.get(name, (name,))))
+    err.print(f"starting {len(chosen)} lesson{'s' * (len(chosen) > 1)} on {title(broker)} ...", style="dim")
     with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True) as stage:
         err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
-        for title, lesson in map(LESSONS.__getitem__, names or LESSONS):
+        for name in chosen:
+            heading, lesson = LESSONS[name]
             if not is_json:
-                out.print(f"\n[bold]{title}[/bold]")
-            play(lesson, stage)
-        surprises = stage.surprises
+                out.print(f"\n[bold]{heading}[/bold]")
+            with status.working(f"lesson {name}"):
+                play(lesson, stage)
+        tally, surprises = stage.tally, stage.surprises
+    if not is_json:
+        show_summary(len(chosen), tally, monotonic() - began)
     for surprise in surprises:
         complain(f"otherwise than predicted: {surprise}")
-    err.print(f"\nthe tour is over after {monotonic() - began:.1f} s", style="dim")
+    if not is_json:
+        show_next_steps(is_all=len(chosen) == len(LESSONS))
     return EXIT_FINDINGS if surprises else EXIT_OK
 
 

@@ -16,7 +16,7 @@ from kombu import Queue
 from kombu.message import Message as KombuMessage
 
 from publishers import results
-from publishers.stage import COMPOSE, Stage, local_workers
+from publishers.stage import COMPOSE, Stage, gather, local_workers
 from waybill import receipts
 from waybill.delivery import Watch
 from waybill.errors import FleetError
@@ -102,11 +102,11 @@ def crew_of(stage: Stage, queue: Queue) -> Iterator[Crew]:
     fleet = read_fleet(COMPOSE, ["lessons"]).consuming([queue.name])
     with (
         results.kept(app, is_ours=True) as where,
-        local_workers(fleet, {**stage.environment, **where}) as workers,
+        local_workers(fleet, {**stage.environment, **where}, stage.zygote) as workers,
         Watch(app) as watch,
         listening(watch) as ran,
     ):
-        watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+        gather(watch, tuple(fleet), workers)
         yield Crew(queue, workers, watch, ran)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from exchanges import fanout, lanes
 from publishers.control import ask
-from publishers.stage import COMPOSE, Stage, local_workers, publisher
+from publishers.stage import COMPOSE, Stage, gather, local_workers, publisher
 from waybill.delivery import Delivery, Watch
 from waybill.errors import FleetError
 from waybill.fleet import BROADCAST_PREFIX, Worker, read_fleet
@@ -65,8 +65,8 @@ def lesson(stage: Stage) -> None:
 def started(stage: Stage) -> Iterator[Watch]:
     """Start our workers, and watch them beside those that are there."""
     others = [worker.partition("@")[0] for worker in stage.watch.crew]
-    with local_workers(OURS, stage.environment) as workers, Watch(app) as watch:
-        watch.roll_call([*others, *(worker.name for worker in OURS)], workers.check_alive)
+    with local_workers(OURS, stage.environment, stage.zygote) as workers, Watch(app) as watch:
+        gather(watch, OURS, workers, others)
         yield watch
 
 

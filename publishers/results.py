@@ -7,7 +7,6 @@ that a lesson starts itself a folder is enough: it needs no server and does chor
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +15,7 @@ from celery.exceptions import TimeoutError as NoResult
 from celery.result import AsyncResult, ResultBase
 
 from waybill.celery_broker import masked
+from waybill.ending import ending
 from waybill.errors import FleetError, InputError
 
 VARIABLE = "WAYBILL_RESULT_BACKEND"
@@ -37,7 +37,7 @@ def kept(app: Celery, is_ours: bool) -> Iterator[dict[str, str]]:
         The variables with which a worker uses the same one; none when only the workers know theirs.
     """
     named = os.environ.get(VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="waybill-results-", ignore_cleanup_errors=True) as folder:
+    with ending.folder("waybill-results-") as folder:
         url = named or (f"file://{folder}" if is_ours else None)
         before = app.conf.result_backend
         _use(app, url)

@@ -24,21 +24,30 @@ from rich.markup import escape
 import exchanges
 from exchanges.plugins import PLUGINS
 from publishers import results
+from publishers.summary import Tally
 from waybill import provision
 from waybill.delivery import Delivery, Watch
+from waybill.ending import ending
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker, read_fleet
 from waybill.prediction import differences, message_of
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
-from waybill.terminal import complain, err, out
-from waybill.testing.workers import LocalWorkers
+from waybill.status import status
+from waybill.terminal import complain, echo, err, out
+from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.topology.celery_app import from_celery
 from worker.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
+
+BROKERS = {provision.EMBEDDED: "the embedded broker", provision.DOCKER: "RabbitMQ in a container"}
+
+# Seconds in which the stage is left after a signal, before the program ends where it stands. Nothing on the embedded
+# broker outlives us; any other broker gets back what a lesson has changed there, and a container has to be stopped.
+HASTE, PATIENCE = 1.0, 20.0
 
 # Columns of what was done, before the arrow: as wide as an exchange and a key in the lines of `show`.
 WIDTH = 43
@@ -52,9 +61,11 @@ class Stage:
         router: the declarations, and what a lesson changes in them; the predictions come from it.
         lost: the messages that were returned.
         surprises: what happened otherwise than predicted.
+        tally: how much was shown, and how much of it was as predicted.
         skipped: why a lesson was left out, or a part of one.
         missing_types: exchange types that this broker doesn't know.
         environment: the variables with which a worker uses the same broker and result backend.
+        zygote: who starts workers; None where those that were there are used.
     """
 
     def __init__(
@@ -63,12 +74,15 @@ class Stage:
         missing_types: set[str],
         is_json: bool,
         environment: Mapping[str, str] = MappingProxyType({}),
+        zygote: Zygote | None = None,
     ) -> None:
         self.watch = watch
         self.environment = environment
+        self.zygote = zygote
         self.router = Router.of(from_celery(app))
         self.lost: list[Publication] = []
         self.surprises: list[str] = []
+        self.tally = Tally()
         self.skipped: list[str] = []
         self.missing_types = missing_types
         self._is_json = is_json
@@ -127,11 +141,13 @@ class Stage:
         """
         is_surprise = expected is not None and happened != expected
         if self._is_json:
-            click.echo(json.dumps({"what": what, "happened": happened, "expected": expected, **facts}))
+            echo(json.dumps({"what": what, "happened": happened, "expected": expected, **facts}))
         else:
             wrong = f"  [bold red]✗ expected[/] {escape(str(expected))}" if is_surprise else ""
             out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}{wrong}")
         if expected is not None:
+            self.tally.statements += 1
+            self.tally.expected += not is_surprise
             self.expect(what, happened, expected)
 
     def places(self, *tasks: AsyncResult) -> dict[str, str]:
@@ -151,11 +167,14 @@ class Stage:
             predicted, late = self._predicted.pop(sent.task_id), self._late.pop(sent.task_id, set())
             wrong = differences(self.router, predicted, delivery, self.watch.crew, late)
             if self._is_json:
-                click.echo(json.dumps({**delivery.to_dict(), "predicted": [*predicted.queues, *late]}))
+                echo(json.dumps({**delivery.to_dict(), "predicted": [*predicted.queues, *late]}))
             else:
                 self._print(delivery, predicted, wrong)
+            self.tally.messages += 1
+            self.tally.predicted += not wrong
             if sent.is_returned:
                 self.lost.append(sent)
+                self.tally.returned += not wrong
             if wrong:
                 self.surprises.append(f"{sent.exchange} {sent.routing_key}: {', '.join(wrong)}")
         return deliveries
@@ -206,13 +225,14 @@ class Stage:
         what = self._labels.pop(sent.task_id, "") or sent.routing_key
         if sent.priority:
             what = f"{what} priority={sent.priority}"
-        out.print(f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28} → ", end="")
-        out.print(_receivers(delivery, predicted, self._consumed()), end="")
-        if not wrong:
-            out.print("[dim]  ✓ as predicted[/]")
-            return
+        where = f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28}"
         foretold = ", ".join(predicted.queues) or "returned"
-        out.print(f"\n  [bold red]✗ OTHERWISE THAN PREDICTED[/]: {', '.join(wrong)}; predicted: {foretold}")
+        verdict = (
+            f"\n  [bold red]✗ OTHERWISE THAN PREDICTED[/]: {', '.join(wrong)}; predicted: {foretold}"
+            if wrong
+            else "[dim]  ✓ as predicted[/]"
+        )
+        out.print(f"{where} → {_receivers(delivery, predicted, self._consumed())}{verdict}")
 
     def _consumed(self) -> set[str]:
         return {queue for queues in self.watch.crew.values() for queue in queues}
@@ -260,13 +280,16 @@ def open_stage(
         is_tour: start the fleet on a broker that's there too, when no worker answers on it.
         needs_results: refuse a broker whose workers keep their results nobody knows where.
     """
+    is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
     with ExitStack() as stack:
-        address = stack.enter_context(provision.broker(broker))
-        is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
-        stack.callback(provision.point(app, address.url))
-        with provision.connect(app) as connection:
-            missing = provision.missing_exchange_types(connection, exchanges.TYPES)
-            exchanges.declare(connection, missing)
+        stack.enter_context(ending.within(HASTE if broker == provision.EMBEDDED else PATIENCE, lambda: None))
+        zygote = stack.enter_context(Zygote()) if is_ours else None  # it loads Celery while the broker starts
+        with status.working(f"{'starting' if is_ours else 'connecting to'} {title(broker)}"):
+            address = stack.enter_context(provision.broker(broker))
+            stack.callback(provision.point(app, address.url))
+            with provision.connect(app) as connection:
+                missing = provision.missing_exchange_types(connection, exchanges.TYPES)
+                exchanges.declare(connection, missing)
         fleet = read_fleet(COMPOSE).consuming(names(needs))
         if missing:
             fleet = fleet.without(names(exchanges.QUEUES) - names(exchanges.queues_without(missing)))
@@ -274,10 +297,17 @@ def open_stage(
         where = stack.enter_context(results.kept(app, is_ours=watch is None))
         if needs_results:
             results.require(app)
-        environment = {**provision.environment(address.url), **where}
+        # A worker that is killed leaves what it keeps there.
+        temporary = stack.enter_context(ending.folder("waybill-workers-"))
+        environment = {**provision.environment(address.url), **where, "TMPDIR": str(temporary)}
         if watch is None:
-            watch = stack.enter_context(_started(fleet, environment))
-        yield Stage(watch, missing, is_json, environment)
+            watch = stack.enter_context(_started(fleet, environment, zygote))
+        yield Stage(watch, missing, is_json, environment, zygote)
+
+
+def title(broker: str) -> str:
+    """What people call the broker."""
+    return BROKERS.get(broker, "the broker that is there")
 
 
 @contextmanager
@@ -285,7 +315,8 @@ def _existing(is_tour: bool) -> Iterator[Watch | None]:
     """Watch the workers that run there; None when the tour has to start them."""
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(app))
-        watch.roll_call()
+        with status.working("looking for the workers that run there"):
+            watch.roll_call()
         if watch.crew or not is_tour:
             yield watch
             return
@@ -294,21 +325,48 @@ def _existing(is_tour: bool) -> Iterator[Watch | None]:
 
 
 @contextmanager
-def local_workers(fleet: Iterable[Worker], environment: Mapping[str, str]) -> Iterator[LocalWorkers]:
-    """The showcase's workers as processes; who interrupts the block is told why it isn't over yet."""
-    with LocalWorkers(fleet, environment, ROOT) as workers:
+def local_workers(
+    fleet: Iterable[Worker], environment: Mapping[str, str], zygote: Zygote | None = None
+) -> Iterator[LocalWorkers]:
+    """The showcase's workers as processes, for the length of the block.
+
+    They are killed at its end, warm shutdown or not: a block that ended well has proven that no message is on its way,
+    and of one that was interrupted nothing is needed any more.
+
+    Args:
+        zygote: who starts them; None for one of their own.
+    """
+    # A program that isn't left in time takes them down all the same: the zygote ends with it.
+    with ending.within(HASTE, lambda: None), LocalWorkers(fleet, environment, ROOT, zygote) as workers:
         try:
             yield workers
-        except KeyboardInterrupt:
-            err.print(f"stopping {len(workers.workers)} workers; Ctrl-C again kills them")
-            raise
+        finally:
+            workers.stop(grace=0.0)
+
+
+def gather(watch: Watch, fleet: Collection[Worker], workers: LocalWorkers, others: Iterable[str] = ()) -> None:
+    """Wait until these workers, which have been started, and the others have answered the roll call.
+
+    Raises:
+        FleetError: a worker has ended, or did not answer in time.
+    """
+    own = {worker.name for worker in fleet}
+    text = f"starting {len(own)} workers"
+    with status.working(text) as update:
+
+        def look() -> None:
+            workers.check_alive()
+            ready = own & {node_name.partition("@")[0] for node_name in watch.crew}
+            update(f"{text}: {len(ready)} of {len(own)} are ready")
+
+        watch.roll_call([*others, *own], look)
 
 
 @contextmanager
-def _started(fleet: Fleet, environment: Mapping[str, str]) -> Iterator[Watch]:
+def _started(fleet: Fleet, environment: Mapping[str, str], zygote: Zygote | None) -> Iterator[Watch]:
     """Start the fleet and watch it."""
-    with local_workers(fleet, environment) as workers, Watch(app) as watch:
-        watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+    with local_workers(fleet, environment, zygote) as workers, Watch(app) as watch:
+        gather(watch, tuple(fleet), workers)
         yield watch
 
 
@@ -337,7 +395,10 @@ def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[
         @broker_options
         @functools.wraps(lesson)
         def main(broker: str, is_json: bool, **arguments: Any) -> int:
-            with open_stage(broker, needs, is_json, needs_results=needs_results) as stage:
+            with (
+                open_stage(broker, needs, is_json, needs_results=needs_results) as stage,
+                status.working("publishing, and waiting for who received what"),
+            ):
                 lesson(stage, **arguments)
             for sent in stage.lost:
                 complain(

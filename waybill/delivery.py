@@ -49,8 +49,9 @@ SETTLE_TIMEOUT = 60.0
 # Seconds in which the workers have to answer the roll call.
 ROLL_CALL_TIMEOUT = 60.0
 # Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
-# with the last of them; otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
-ROLL_CALL_ROUND = 0.5
+# with the last of them, and the first rounds are shorter: a worker that is still starting never hears the question.
+# Otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
+ROLL_CALL_ROUND, FIRST_ROUND = 0.5, 0.1
 
 # Seconds after which a watch ends although a marker still waits for a worker's pool: that worker is then slow to stop.
 POOL_TIMEOUT = 5.0
@@ -300,26 +301,34 @@ class Watch:
         """
         expected = None if workers is None else frozenset(workers)
         self._check_alive = check_alive
-        deadline = monotonic() + ROLL_CALL_TIMEOUT
+        began = monotonic()
+        heard: dict[str, list[dict[str, Any]]] = {}
         while True:
-            self.crew = self._ask_workers(expected)
-            missing = self._uncounted() if expected is None else self._unheard(expected)
+            waited = monotonic() - began
+            if expected is None:
+                heard = self._ask_workers({}, ROLL_CALL_ROUND)
+            elif names := expected - _names(heard):
+                # Only they are to answer: what others say would count as theirs.
+                only = {"limit": len(names), "pattern": _pattern(names), "matcher": "pcre"}
+                heard |= self._ask_workers(only, min(max(FIRST_ROUND, waited / 10), ROLL_CALL_ROUND))
+            self._note_crew(heard)
+            missing = self._uncounted() if expected is None else ", ".join(sorted(expected - _names(heard)))
             if not missing:
                 return self.crew
             check_alive()
-            if monotonic() > deadline:
-                heard = ", ".join(sorted(self.crew)) or "nobody"
+            if waited > ROLL_CALL_TIMEOUT:
+                heard_of = ", ".join(sorted(self.crew)) or "nobody"
                 raise FleetError(
-                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard}"
+                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}"
                 )
 
-    def _ask_workers(self, expected: frozenset[str] | None) -> dict[str, dict[str, str]]:
-        """Worker -> queue -> exchange, from the workers of these names, or from everyone."""
-        # Only they are to answer: what others say would count as theirs.
-        only = {} if expected is None else {"limit": len(expected), "pattern": _pattern(expected), "matcher": "pcre"}
-        inspect = self.app.control.inspect(timeout=ROLL_CALL_ROUND, connection=self.connection, **only)
-        answers = (inspect.active_queues() or {}) if expected is None or expected else {}
-        told = [queue for queues in answers.values() for queue in queues]
+    def _ask_workers(self, only: Mapping[str, Any], timeout: float) -> dict[str, list[dict[str, Any]]]:
+        """Worker -> the queues that it consumes, as it tells them."""
+        return self.app.control.inspect(timeout=timeout, connection=self.connection, **only).active_queues() or {}
+
+    def _note_crew(self, heard: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Keep what the workers tell of their queues."""
+        told = [queue for queues in heard.values() for queue in queues]
         self._arguments = {queue["name"]: _arguments_of(queue) for queue in told}
         if self.connection.transport.driver_type == "redis":
             self._subscribed = {
@@ -327,13 +336,9 @@ class Watch:
                 for queue in told
                 if queue["exchange"]["type"] == "fanout"
             }
-        return {
-            worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in answers.items()
+        self.crew = {
+            worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in heard.items()
         }
-
-    def _unheard(self, expected: frozenset[str]) -> str:
-        """The workers that did not answer, for a sentence; empty when all did."""
-        return ", ".join(sorted(expected - {worker.partition("@")[0] for worker in self.crew}))
 
     def _uncounted(self) -> str:
         """The consumers that RabbitMQ counts and that did not answer, for a sentence; empty when all did."""
@@ -420,6 +425,11 @@ class Watch:
                     self._pace = FIRST_PACE
                 else:
                     self._due.append(receipt.queue)
+
+
+def _names(workers: Iterable[str]) -> set[str]:
+    """The parts before the `@`."""
+    return {worker.partition("@")[0] for worker in workers}
 
 
 def _pattern(names: Iterable[str]) -> str:

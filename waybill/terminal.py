@@ -1,35 +1,51 @@
 """What every command does alike at the terminal: one line for an error, and the right exit code.
 
-Results go to standard output, all else to standard error, so that `--json` can be piped.
+Results go to standard output, all else to standard error, so that `--json` can be piped. What takes time is said by
+`waybill.status`, and Ctrl-C is `waybill.ending`'s affair.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 from amqp.exceptions import AMQPError
 from kombu.exceptions import OperationalError
 from rich.console import Console
 
+from waybill.ending import Ended, ending
 from waybill.errors import EXIT_FAILED, WaybillError
 from waybill.render import NO, YES, Node, tree
+from waybill.status import status
 
-# What a shell reports for a program that ended by Ctrl-C: 128 + SIGINT.
-EXIT_INTERRUPTED = 130
 
-out = Console(soft_wrap=True, highlight=False, emoji=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+class Terminal(Console):
+    """A console whose lines don't run into the line that says what takes time."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As Rich's."""
+        with status.aside():
+            super().print(*objects, **options)
+
+
+out = Terminal(soft_wrap=True, highlight=False, emoji=False)
+err = Terminal(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+
+
+def echo(text: str) -> None:
+    """A line on standard output as it is: JSON."""
+    with status.aside():
+        click.echo(text)
 
 
 def complain(text: str) -> None:
     """One line on standard error that says what went wrong."""
-    err.print("error:", style="bold red", end=" ")
-    err.print(" ".join(text.split()), markup=False)
+    with status.aside():
+        err.print("error:", style="bold red", end=" ")
+        err.print(" ".join(text.split()), markup=False)
 
 
 def show_tree(node: Node) -> None:
@@ -47,19 +63,14 @@ def run(command: click.Command, arguments: Sequence[str] | None = None, name: st
     Exit codes: what the command returns, 0 without; those of `waybill.errors`; 130 after Ctrl-C, 143 and 129 after
     SIGTERM and SIGHUP.
     """
-    with _ended_by(signal.SIGTERM, signal.SIGHUP):
-        sys.exit(_code(command, arguments, name))
-
-
-@contextmanager
-def _ended_by(*numbers: int) -> Iterator[None]:
-    """These signals leave the block as Ctrl-C does: the blocks within are left in order."""
-    before = {number: signal.signal(number, lambda number, _: sys.exit(128 + number)) for number in numbers}
+    status.clear()  # it has loaded
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        with ending.in_order():
+            code = _code(command, arguments, name)
+    except Ended as ended:
+        ending.say(ended.number)
+        ending.exit(ended.exit_code)
+    sys.exit(code)
 
 
 def _code(command: click.Command, arguments: Sequence[str] | None, name: str | None) -> int:
@@ -75,8 +86,6 @@ def _code(command: click.Command, arguments: Sequence[str] | None, name: str | N
     except (OperationalError, AMQPError, OSError) as error:
         complain(f"the broker: {error}")
         code = EXIT_FAILED
-    except (click.Abort, KeyboardInterrupt):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is stopped; another Ctrl-C must not change the exit code
-        complain("interrupted; everything that was started is stopped")
-        code = EXIT_INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:  # the answer to a question was Ctrl-D
+        raise Ended(signal.SIGINT) from error
     return code or 0

@@ -1,88 +1,29 @@
-"""The tour on a broker without workers: it starts the fleet, and leaves no process behind, however it ends."""
+"""The tour on a broker without workers: it starts the fleet, and leaves no process behind."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.support.programs import ROOT, module
+from tests.support.programs import module, processes_with
 from waybill import provision
 from waybill.provision import Address
 from waybill.pytest_plugin import a_broker
-
-
-def workers_at(url: str) -> list[int]:
-    """The processes that run a worker of this broker's vhost."""
-    return [pid for pid, environment in _environments() if f"WAYBILL_BROKER_URL={url}".encode() in environment]
-
-
-def _environments() -> Iterator[tuple[int, list[bytes]]]:
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"celery" in (process / "cmdline").read_bytes():
-                yield int(process.name), (process / "environ").read_bytes().split(b"\0")
-        except OSError:  # it ended meanwhile
-            continue
 
 
 def test_the_tour_starts_and_stops_the_fleet(waybill_vhost: Address) -> None:
     result = module("publishers", environment={"BROKER": waybill_vhost.url})
     assert result.code == 0, result.err
     assert "17 workers are ready" in result.err
-    assert workers_at(waybill_vhost.url) == []
+    assert list(processes_with("BROKER", waybill_vhost.url)) == []
     assert "images1 images2 mail orders quick standalone ticker usa videos world" in result.out
-
-
-# signals that are sent, one after the other -> exit code
-ENDINGS = (
-    ((signal.SIGINT,), 130),
-    ((signal.SIGINT, signal.SIGINT), 130),
-    ((signal.SIGTERM,), 143),
-)
-
-
-@pytest.mark.parametrize(("signals", "code"), ENDINGS)
-def test_whoever_ends_the_tour_every_worker_stops(
-    waybill_vhost: Address, signals: tuple[signal.Signals, ...], code: int
-) -> None:
-    tour = subprocess.Popen(
-        [sys.executable, "-m", "publishers", "--broker", waybill_vhost.url],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    assert tour.stderr is not None
-    try:
-        for line in tour.stderr:
-            if "workers are ready" in line:
-                break
-        assert len(workers_at(waybill_vhost.url)) >= 17
-        for number in signals:
-            tour.send_signal(number)
-        _, err = tour.communicate(timeout=60)
-    finally:
-        os.killpg(tour.pid, signal.SIGKILL) if tour.poll() is None else None
-    # Python may end itself by the very signal that interrupted it; a shell says 130 either way.
-    assert tour.returncode in (code, -signals[0])
-    assert "Traceback" not in err
-    assert ("stopping 17 workers; Ctrl-C again kills them" in err) == (signals[0] == signal.SIGINT)
-    assert workers_at(waybill_vhost.url) == []
 
 
 def test_a_worker_that_cannot_start_ends_the_tour(waybill_vhost: Address) -> None:
     result = module("publishers", environment={"BROKER": waybill_vhost.url, "WAYBILL_RESULT_BACKEND": "nosuch://"})
     assert result.code == 2
     assert "ended with exit code" in result.err
-    assert len(result.err.splitlines()) == 2  # what it starts on, and the one line that says why it ended
-    assert workers_at(waybill_vhost.url) == []
+    assert len(result.err.splitlines()) == 1  # that says why it ended
+    assert list(processes_with("BROKER", waybill_vhost.url)) == []
 
 
 def test_a_publisher_says_when_nobody_consumes_a_queue(waybill_vhost: Address) -> None:
