@@ -341,6 +341,8 @@ def local_workers(fleet: Iterable[Worker], environment: Mapping[str, str]) -> It
                     started.append(worker.name)
                     workers.start(worker)
                 yield workers
+                with status.working(f"stopping {len(started)} workers"):
+                    kill()
             finally:
                 kill()
 
