@@ -167,6 +167,7 @@ def running(
 ) -> Iterator[Running]:
     with LocalWorkers([one], told(url, folder, variables), folder, zygote) as workers:
         yield Running(workers, one.name)
+        workers.stop(wait=False)
 
 
 @pytest.fixture(params=["fork", "program"])
@@ -214,7 +215,7 @@ def facts_of(
         (delivery,) = watch.settle()
         result = app.AsyncResult(sent.task_id)
         (node,) = watch.crew
-        inspect = app.control.inspect([node])
+        inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
         stats = inspect.stats()[node]
         facts = {
             "received": delivery.by_worker,
