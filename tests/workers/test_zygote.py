@@ -209,25 +209,26 @@ def facts_of(
     zygote: Zygote, folder: Path, url: str, app: Celery, pool: str, variables: Mapping[str, str]
 ) -> dict[str, Any]:
     """What a worker answers, what it receives, and what it logs, without what differs between any two runs."""
-    with running(zygote, folder, url, worker("-P", pool, "-l", "info"), variables) as one, Watch(app) as watch:
-        watch.roll_call(["one"], one.workers.check_alive)
-        sent = watch.publish("proj.add", (2, 3))
-        (delivery,) = watch.settle()
-        result = app.AsyncResult(sent.task_id)
-        (node,) = watch.crew
-        inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
-        stats = inspect.stats()[node]
-        facts = {
-            "received": delivery.by_worker,
-            "conf": comparable(inspect.conf(with_defaults=True)[node]),
-            "registered": inspect.registered(),
-            "queues": inspect.active_queues(),
-            "stats": sorted(stats),
-            "pool": {name: value for name, value in stats["pool"].items() if name not in ("processes", "writes")},
-            "prefetch": stats["prefetch_count"],
-            "total": stats["total"].get("proj.add"),
-            "result": result.get(timeout=PATIENCE),
-        }
+    with running(zygote, folder, url, worker("-P", pool, "-l", "info"), variables) as one:
+        with Watch(app) as watch:
+            watch.roll_call(["one"], one.workers.check_alive)
+            sent = watch.publish("proj.add", (2, 3))
+            (delivery,) = watch.settle()
+            result = app.AsyncResult(sent.task_id)
+            (node,) = watch.crew
+            inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
+            stats = inspect.stats()[node]
+            facts = {
+                "received": delivery.by_worker,
+                "conf": comparable(inspect.conf(with_defaults=True)[node]),
+                "registered": inspect.registered(),
+                "queues": inspect.active_queues(),
+                "stats": sorted(stats),
+                "pool": {name: value for name, value in stats["pool"].items() if name not in ("processes", "writes")},
+                "prefetch": stats["prefetch_count"],
+                "total": stats["total"].get("proj.add"),
+                "result": result.get(timeout=PATIENCE),
+            }
         one.process.send_signal(signal.SIGTERM)
         facts["code"] = one.process.wait(PATIENCE)
         facts["log"] = normal(one.log)
