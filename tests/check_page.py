@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tests.programs import ROOT
 from waybill.check import NEEDS, RULES, Rule
+from waybill.check.report import since
 
 PAGE = ROOT / "docs" / "check.md"
 
@@ -90,6 +91,8 @@ def _section(rule: Rule) -> Iterator[str]:
     yield f"{rule.cause}\n"
     for need in rule.needs:
         yield f"Needs {NEEDS[need]}\n"
+    if rule.celery:
+        yield f"From Celery {since(rule)} on.\n"
     yield f"```python\n# failing\n{rule.failing}\n```\n"
     yield f"```python\n# fixed\n{rule.fixed}\n```\n"
     yield f"Source: <{rule.source}>\n"
