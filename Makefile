@@ -1,4 +1,4 @@
-# demo · test · lint · bench · up · down, and the large runs conformance · differential · fuzz. All of it runs in .venv,
+# demo · test · lint · matrix · bench · up · down, and the large runs conformance · differential · fuzz. All of it runs in .venv,
 # which the first of them makes. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container,
 # and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
@@ -12,7 +12,7 @@ SCRIPTS ?= 2000
 FRAMES ?= 1000000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo test lint bench conformance differential fuzz up down clean
+.PHONY: demo test lint matrix bench conformance differential fuzz up down clean
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m publishers
@@ -24,6 +24,10 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# Each Python that is installed here with each line of Celery and Kombu, and the lowest versions; README has the table.
+matrix: $(VENV)/installed
+	@$(BIN)/python -m nox
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m benchmarks.routing

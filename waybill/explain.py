@@ -200,8 +200,8 @@ def _no_native_delay(router: Router, sent: Publication) -> str:
     if installed.HAS_NATIVE_DELAY or not has_quorum or router.exchanges[sent.exchange].type == "direct":
         return ""
     return (
-        f"; Celery {installed.CELERY_VERSION} has no native delayed delivery: from 5.5 on the delay is RabbitMQ's, since "
-        "the application has a quorum queue"
+        f"; Celery {installed.CELERY_VERSION} has no native delayed delivery: from 5.5 on the delay is RabbitMQ's, "
+        "since the application has a quorum queue"
     )
 
 

@@ -46,7 +46,7 @@ class Report:
             "ignored": [{**finding.to_json(), "reason": reason} for finding, reason in self.left_out],
             "unused": list(self.unused),
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
-            **({"later": [{"celery": since(rule), "rule": rule.code} for rule in self.later]} if self.later else {}),
+            "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
         }
 
 
