@@ -42,7 +42,7 @@ def matrix(session: nox.Session, line: str) -> None:
         )  # fmt: skip
         if not note.passed(suite):
             failed.append(suite)
-    note.installed(session.run("python", "-m", "pip", "list", "--format=json", silent=True) or "[]")
+    session.run("python", "-m", "tools.matrix", "note", str(session.python), line)
     if failed:
         session.error(f"failed: {' and '.join(failed)}")
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import sys
 import tomllib
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from xml.etree import ElementTree
@@ -46,10 +48,10 @@ def floors(pyproject: Path = ROOT / "pyproject.toml") -> list[str]:
         if requirement.startswith(own):
             waiting.extend(line for extra in requirement[len(own) : -1].split(",") for line in extras[extra])
             continue
-        name, separator, version = requirement.partition(">=")
-        if not separator or not version.replace(".", "").isdigit():
+        name, separator, floor = requirement.partition(">=")
+        if not separator or not floor.replace(".", "").isdigit():
             raise ValueError(f"{pyproject.name}: expected name>=version, got {requirement!r}")
-        pinned.append(f"{name}=={version}")
+        pinned.append(f"{name}=={floor}")
     return pinned
 
 
@@ -73,10 +75,9 @@ class Note:
         """Where pytest writes its JUnit report of a suite."""
         return self.folder / f"{suite}.xml"
 
-    def installed(self, packages: str) -> None:
-        """Note what `pip list --format=json` says, and where and when."""
-        versions = {package["name"].lower(): package["version"] for package in json.loads(packages)}
-        kept = {name: versions[name] for name in ("celery", "kombu", "amqp", "pytest") if name in versions}
+    def installed(self) -> None:
+        """Note the versions in this environment, and where and when."""
+        kept = {name: version(name) for name in ("celery", "kombu", "amqp", "pytest")}
         machine = f"{platform.system()} {platform.machine()}"
         (self.folder / "session.json").write_text(
             json.dumps({"versions": kept, "machine": machine, "date": f"{datetime.now(UTC):%Y-%m-%d}"})
@@ -161,3 +162,13 @@ def write_table(readme: Path = README, notes: Path = NOTES) -> str:
     made = table(notes)
     readme.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
     return made
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["note", python, line]:
+            note_of(python, line).installed()
+        case ["table"]:
+            print(write_table())
+        case _:
+            sys.exit("usage: python -m tools.matrix table | note PYTHON LINE")

@@ -219,6 +219,18 @@ def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) ->
 
 
 def _notes(queue: Queue, trace: Trace) -> list[str]:
+    return [*_unconsumable(queue), *_priority_notes(queue, trace)]
+
+
+def _unconsumable(queue: Queue) -> Iterator[str]:
+    if queue.type == "quorum" and not installed.DETECTS_QUORUM_QUEUES:
+        yield (
+            f"a worker of Celery {installed.CELERY_VERSION} can't consume a quorum queue on RabbitMQ before 4.3 "
+            "(540 does not support global qos); one of 5.5 and later can"
+        )
+
+
+def _priority_notes(queue: Queue, trace: Trace) -> list[str]:
     priority = trace.message.priority
     level = queue.level_of(priority)
     if not priority or priority == level:
