@@ -38,7 +38,7 @@ A check connects to nothing unless it is given `--management`, and then it asks 
 unless it says otherwise), 2 when it couldn't be done. **error** means that tasks are lost or a declaration fails,
 **warning** that it surprises, **note** that it is good to know; a finding that changes nothing as things are is a note,
 whatever its rule is. What couldn't be checked, and what would make it possible, is said at the end, and so is what is
-ignored and wasn't found.
+ignored and wasn't found. So are the rules about what only a later Celery than the installed one does.
 
 The examples stand behind these lines, and may name a `fleet` (the text of a Procfile), what `lives` on the broker, the
 messages `waiting` there, and the version of `rabbitmq`:

@@ -35,6 +35,9 @@ LACKING = (
 )
 
 
+before_native_delay = pytest.mark.skipif(installed.HAS_NATIVE_DELAY, reason="Celery 5.5 and later delay natively")
+
+
 def with_quorum_queue() -> Celery:
     app = Celery("app", broker="amqp://nobody@127.0.0.1:1//", set_as_current=False)
     app.conf.task_queues = [Queue("q", Exchange("x", "topic"), "k", queue_arguments=QUORUM)]
@@ -122,7 +125,17 @@ def test_explain_says_when_a_worker_cannot_consume_a_quorum_queue(monkeypatch: p
             assert said == (is_quorum and not detects)
 
 
-@pytest.mark.skipif(installed.HAS_NATIVE_DELAY, reason="Celery 5.5 and later delay natively")
+@before_native_delay
+def test_a_quorum_queue_is_no_remedy_where_celery_does_not_delay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    check_example.isolate(monkeypatch, tmp_path)
+    facts = check_example.facts(check_example.load(RULES["WB102"].failing, tmp_path), tmp_path)
+    (found,) = check(facts, select=["WB102"]).findings
+    assert found.found.fix.startswith("a worker of their own; Celery")
+
+
+@before_native_delay
 def test_explain_says_what_a_later_celery_would_do() -> None:
     (remark,) = explain(explained, "explained.resize", {"countdown": 5}).remarks
     assert remark.endswith("from 5.5 on the delay is RabbitMQ's, since the application has a quorum queue")
