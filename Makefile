@@ -1,4 +1,4 @@
-# demo · tour · check (a minute) · test · lint · bench · up · down, and the large runs: nightly, which is conformance,
+# demo · tour · check (a minute) · test · lint · matrix · bench · up · down, and the large runs: nightly, which is conformance,
 # differential and fuzz. All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they
 # need, for the others with everything. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a
 # container, and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
@@ -16,7 +16,7 @@ SCRIPTS ?= 2000
 FRAMES ?= 1000000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo tour check test lint bench nightly conformance differential fuzz up down clean
+.PHONY: demo tour check test lint matrix bench nightly conformance differential fuzz up down clean
 
 # The twelve lessons about exchanges, and all lessons.
 demo tour: $(SHOWCASE)
@@ -32,6 +32,10 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# Each Python that is installed here with each line of Celery and Kombu, and the lowest versions; README has the table.
+matrix: $(VENV)/installed
+	@$(BIN)/python -m nox
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m tools.benchmarks.routing

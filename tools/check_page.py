@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from tests.support.programs import ROOT
 from waybill.check import NEEDS, RULES, Rule
+from waybill.check.report import since
 
 PAGE = ROOT / "docs" / "check.md"
 
@@ -38,7 +39,7 @@ A check connects to nothing unless it is given `--management`, and then it asks 
 unless it says otherwise), 2 when it couldn't be done. **error** means that tasks are lost or a declaration fails,
 **warning** that it surprises, **note** that it is good to know; a finding that changes nothing as things are is a note,
 whatever its rule is. What couldn't be checked, and what would make it possible, is said at the end, and so is what is
-ignored and wasn't found.
+ignored and wasn't found. So are the rules about what only a later Celery than the installed one does.
 
 The examples stand behind these lines, and may name a `fleet` (the text of a Procfile), what `lives` on the broker, the
 messages `waiting` there, and the version of `rabbitmq`:
@@ -91,6 +92,8 @@ def _section(rule: Rule) -> Iterator[str]:
     yield f"{rule.cause}\n"
     for need in rule.needs:
         yield f"Needs {NEEDS[need]}\n"
+    if rule.celery:
+        yield f"From Celery {since(rule)} on.\n"
     yield f"```python\n# failing\n{rule.failing}\n```\n"
     yield f"```python\n# fixed\n{rule.fixed}\n```\n"
     yield f"Source: <{rule.source}>\n"

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery
-from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
-from waybill import publication
+from waybill import installed, publication
 from waybill.celery_broker import broker_of
 from waybill.errors import UnknownName
 from waybill.fleet import Fleet
@@ -159,7 +158,7 @@ def _other_broker(app: Celery) -> Iterator[str]:
 
 
 def _after_the_delay(router: Router, message: Message) -> Trace:
-    trace = router.trace(replace(message, exchange=CELERY_DELAYED_DELIVERY_EXCHANGE))
+    trace = router.trace(replace(message, exchange=installed.DELAYED_DELIVERY_EXCHANGE))
     return replace(trace, root=replace(trace.root, reached_by="after the delay"))
 
 
@@ -174,6 +173,7 @@ def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, route
     if "countdown" in given:
         remarks.append(
             "the message is delivered at once, and waits in the worker that gets it until the countdown has passed"
+            + _no_native_delay(router, sent)
         )
     exchange, key = given.get("exchange"), given.get("routing_key")
     if exchange and exchange.value and exchange.value != sent.exchange:
@@ -194,6 +194,17 @@ def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, route
     return remarks
 
 
+def _no_native_delay(router: Router, sent: Publication) -> str:
+    """What a later Celery would do with a countdown, where the installed one leaves it to the worker."""
+    has_quorum = any(queue.type == "quorum" for queue in router.queues.values())
+    if installed.HAS_NATIVE_DELAY or not has_quorum or router.exchanges[sent.exchange].type == "direct":
+        return ""
+    return (
+        f"; Celery {installed.CELERY_VERSION} has no native delayed delivery: from 5.5 on the delay is RabbitMQ's, "
+        "since the application has a quorum queue"
+    )
+
+
 def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) -> Arrival:
     consumers = None if fleet is None else fleet.consumers(queue.name)
     reasons: list[Reason] = ["rejected"]
@@ -208,6 +219,18 @@ def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) ->
 
 
 def _notes(queue: Queue, trace: Trace) -> list[str]:
+    return [*_unconsumable(queue), *_priority_notes(queue, trace)]
+
+
+def _unconsumable(queue: Queue) -> Iterator[str]:
+    if queue.type == "quorum" and not installed.DETECTS_QUORUM_QUEUES:
+        yield (
+            f"a worker of Celery {installed.CELERY_VERSION} can't consume a quorum queue on RabbitMQ before 4.3 "
+            "(540 does not support global qos); one of 5.5 and later can"
+        )
+
+
+def _priority_notes(queue: Queue, trace: Trace) -> list[str]:
     priority = trace.message.priority
     level = queue.level_of(priority)
     if not priority or priority == level:

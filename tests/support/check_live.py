@@ -8,15 +8,9 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-from celery.utils.quorum_queues import detect_quorum_queues
 from kombu import Connection, Consumer, Producer, Queue
-from kombu.common import Broadcast
-from kombu.transport.native_delayed_delivery import (
-    bind_queue_to_native_delayed_delivery_exchange,
-    declare_native_delayed_delivery_exchanges_and_queues,
-)
 
-from waybill import provision
+from waybill import installed, provision
 from waybill.management import Management
 from waybill.provision import Address
 
@@ -66,11 +60,8 @@ class Rig:
         """Declare what the application's workers do."""
         for queue in self.app.amqp.queues.values():
             queue(self.channel).declare()
-        if detect_quorum_queues(self.app, "amqp")[0]:
-            declare_native_delayed_delivery_exchanges_and_queues(self.connection, "quorum")
-            for queue in self.app.amqp.queues.values():
-                if not isinstance(queue, Broadcast):
-                    bind_queue_to_native_delayed_delivery_exchange(self.connection, queue)
+        if installed.delays_natively(self.app):
+            installed.declare_delayed_delivery(self.connection, self.app.amqp.queues.values(), "quorum")
 
     def send(self, task: str, *args: Any, **options: Any) -> Any:
         """Send the example's task, confirmed: when this returns, every queue that gets it has it."""

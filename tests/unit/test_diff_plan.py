@@ -9,6 +9,7 @@ import pytest
 from kombu import Exchange, Queue, binding
 from kombu.common import Broadcast
 
+from tests.support.celery_lines import needs_native_delay
 from tests.support.check_example import living
 from tests.support.diff_support import PLACE, application, names
 from waybill.check.facts import LiveFacts
@@ -59,6 +60,7 @@ def test_stale_bindings(more: tuple[tuple[str, str, str, str], ...], expected: l
     assert stale(plan(USA, bound(living([USA], {}), *more))) == expected
 
 
+@needs_native_delay
 def test_a_delayed_binding_of_a_key_that_is_gone_is_stale() -> None:
     """Where the application delays natively, `#.texas.#` is its own, and keeps the queue fed like `texas.#`."""
     both = Queue("usa", [binding(NEWS, "usa.#"), binding(NEWS, "texas.#")])

@@ -14,6 +14,7 @@ from kombu import Queue as KombuQueue
 from kombu import binding as kombu_binding
 from kombu.common import Broadcast
 
+from tests.support.celery_lines import needs_native_delay
 from waybill.errors import InputError, TopologyError, UnknownName
 from waybill.topology import Binding, Exchange, Queue, Topology
 from waybill.topology.celery_app import from_celery, from_kombu
@@ -275,6 +276,7 @@ class TestCelery:
         assert app.amqp.queues["news"].name.startswith("bcast.")  # the app's own object is left alone
         assert app.amqp.queues["news"].name != "bcast.news"
 
+    @needs_native_delay
     def test_a_quorum_queue_brings_delayed_delivery(self) -> None:
         app = Celery("app")
         quorum = {"x-queue-type": "quorum"}

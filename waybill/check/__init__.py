@@ -94,7 +94,8 @@ def check(
                 left_out.append((_located(facts, rule, found), reason))
     findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
     ran = {rule.code for rule in chosen}.difference(*unchecked.values())
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), _unused(accepted, left_out, ran))
+    later = tuple(rule for rule in chosen if not rule.is_of_this_celery)
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), _unused(accepted, left_out, ran), later)
 
 
 def find_rule(code: str) -> Rule:

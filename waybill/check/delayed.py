@@ -8,6 +8,7 @@ from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published
 from waybill.check.workers import option
+from waybill.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIVE_DELAY_FROM
 from waybill.prediction import is_delayed
 
 DENIED_FROM = (4, 3)
@@ -58,9 +59,14 @@ def stalled(facts: Facts) -> Iterator[Found]:
             (sent.task, *(waiting.queues or ())),
             f"delayed it waits in a worker of {all_of(waiting.queues or ())}: {held} such tasks (processes x "
             "worker_prefetch_multiplier), and it takes no other until one is due",
-            'a quorum queue on a topic exchange, queue_arguments={"x-queue-type": "quorum"}, or a worker of their own',
+            _FIX,
             sent.where or facts.app.tasks[sent.task].where,
         )
+
+
+_FIX = 'a quorum queue on a topic exchange, queue_arguments={"x-queue-type": "quorum"}, or a worker of their own'
+if not HAS_NATIVE_DELAY:
+    _FIX = f"a worker of their own; Celery {CELERY_VERSION} can't hand a delay to RabbitMQ, 5.5 and later can"
 
 
 def _global_qos_is_denied(facts: Facts) -> bool:
@@ -93,6 +99,7 @@ def _processes(facts: Facts, sent: Sent) -> int | None:
     "WB107",
     "A countdown changes where the task goes",
     Severity.WARNING,
+    celery=NATIVE_DELAY_FROM,
     symptom="With a countdown, or on a retry, the task fails to be published, or goes to another queue than without.",
     cause="With a quorum queue in the application Celery publishes a delayed task to `celery_delayed_27` with the key "
     "of the *queue* behind the delay: an exchange or key that was given is lost, and without `exchange_type` it raises "

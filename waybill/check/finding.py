@@ -15,6 +15,7 @@ from enum import IntEnum
 from typing import Any, Literal
 
 from waybill.check.facts import Facts
+from waybill.installed import since
 
 Need = Literal["fleet", "live", "version"]
 
@@ -67,6 +68,7 @@ class Rule:
     Attributes:
         needs: what must be known beside the application.
         any_broker: it holds whatever the broker is, and not for RabbitMQ alone.
+        celery: the first line of Celery in which an application can be made to do this; None for all that we support.
         failing, fixed: Python that makes an application `app`, and may name a `fleet` (the text of a Procfile), what
             `lives` on the broker (Kombu's queues and exchanges) and the version of `rabbitmq`.
         source: where the behaviour is stated or reported.
@@ -77,12 +79,18 @@ class Rule:
     severity: Severity
     needs: tuple[Need, ...]
     any_broker: bool
+    celery: tuple[int, int] | None
     symptom: str
     cause: str
     failing: str
     fixed: str
     source: str
     check: Check
+
+    @property
+    def is_of_this_celery(self) -> bool:
+        """Whether the installed Celery has what the rule is about."""
+        return self.celery is None or since(self.celery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +128,7 @@ def rule(
     *,
     needs: tuple[Need, ...] = (),
     any_broker: bool = False,
+    celery: tuple[int, int] | None = None,
     symptom: str,
     cause: str,
     failing: str,
@@ -131,7 +140,7 @@ def rule(
     def register(check: Check) -> Check:
         assert code not in RULES, code
         examples = failing.strip(), fixed.strip()
-        RULES[code] = Rule(code, title, severity, needs, any_broker, symptom, cause, *examples, source, check)
+        RULES[code] = Rule(code, title, severity, needs, any_broker, celery, symptom, cause, *examples, source, check)
         return check
 
     return register

@@ -12,11 +12,9 @@ from typing import Any
 
 from celery import Celery
 from celery.app.task import Context
-from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.entity import Queue as KombuQueue
-from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
-from waybill import publication
+from waybill import installed, publication
 from waybill.celery_broker import broker_of
 from waybill.check.calls import read_calls, retry_delay, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts
@@ -54,7 +52,7 @@ def _facts(app: Celery) -> AppFacts:
     calls = (*calls, *scheduled_calls(app))
     with no_new_queues(app):
         sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
-        is_native = detect_quorum_queues(app, "amqp")[0]
+        is_native = installed.delays_natively(app)
         delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
         retried = tuple(_retried(app, declared, sent, tasks))
     app.conf.finalize()
@@ -191,7 +189,7 @@ def _create(router: Router, queue: KombuQueue) -> None:
 
 def _queues(router: Router, sent: Publication) -> tuple[str, ...] | None:
     message = message_of(sent)
-    exchange = CELERY_DELAYED_DELIVERY_EXCHANGE if is_delayed(message.exchange) else message.exchange
+    exchange = installed.DELAYED_DELIVERY_EXCHANGE if is_delayed(message.exchange) else message.exchange
     if exchange not in router.exchanges:
         return None
     return router.route_key(exchange, message.routing_key, message.headers)

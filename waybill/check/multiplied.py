@@ -9,6 +9,7 @@ from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, exchange, published
 from waybill.fleet import BROADCAST_PREFIX
+from waybill.installed import NATIVE_DELAY_FROM
 from waybill.topology import Binding
 from waybill.topology.declarations import effective_type
 
@@ -20,6 +21,7 @@ TERMS = 4
     "WB101",
     "A headers queue gets every message",
     Severity.ERROR,
+    celery=NATIVE_DELAY_FROM,
     symptom="Since there is a quorum queue in the application, queues on a headers exchange receive everything.",
     cause="For its native delay each worker binds every queue that isn't on a direct exchange a second time, with "
     "`#.<key>` and without arguments. To a headers exchange a binding without arguments matches every message.",
@@ -124,6 +126,7 @@ def _copies(facts: Facts, sent: Sent) -> int:
     "WB108",
     "Native delay widens a topic binding",
     Severity.WARNING,
+    celery=NATIVE_DELAY_FROM,
     symptom="A queue on a topic exchange receives tasks that its binding key doesn't match.",
     cause="For its native delay each worker binds every queue that isn't on a direct exchange a second time, with "
     "`#.<key>`, which also matches longer keys that end alike.",

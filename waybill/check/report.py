@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
+from waybill.installed import CELERY_VERSION
 from waybill.render import printable
 
 WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
@@ -25,6 +26,7 @@ class Report:
         unchecked: what wasn't known -> the rules that would have needed it.
         ran_of: how many rules were chosen.
         unused: what is ignored and wasn't found, by its name in the configuration.
+        later: the rules about something that the installed Celery doesn't have yet.
     """
 
     findings: tuple[Finding, ...]
@@ -32,6 +34,7 @@ class Report:
     unchecked: Mapping[Need, tuple[str, ...]]
     ran_of: int
     unused: tuple[str, ...] = ()
+    later: tuple[Rule, ...] = ()
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -43,6 +46,7 @@ class Report:
             "ignored": [{**finding.to_json(), "reason": reason} for finding, reason in self.left_out],
             "unused": list(self.unused),
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
+            "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
         }
 
 
@@ -76,6 +80,9 @@ def _summary(report: Report) -> Iterator[str]:
             for need, codes in report.unchecked.items()
         )
         yield f"not checked: {needs}"
+    for line in sorted({since(rule) for rule in report.later}):
+        codes = ", ".join(rule.code for rule in report.later if since(rule) == line)
+        yield f"of Celery {line} and later ({CELERY_VERSION} is installed, which doesn't do this): {codes}"
 
 
 def workflow(report: Report) -> str:
@@ -99,6 +106,11 @@ def _property(value: str) -> str:
     return _data(value).replace(":", "%3A").replace(",", "%2C")
 
 
+def since(rule: Rule) -> str:
+    """From which Celery on the rule applies, as `5.5`; empty for all."""
+    return ".".join(map(str, rule.celery)) if rule.celery else ""
+
+
 def listing() -> str:
     """Every rule in a line."""
     return "\n".join(
@@ -119,6 +131,7 @@ def explanation(rule: Rule) -> str:
             f"symptom  {rule.symptom}",
             f"cause    {rule.cause}",
             *(f"needs    {NEEDS[need]}" for need in rule.needs),
+            *([f"from     Celery {since(rule)} on"] if rule.celery else []),
             "",
             "failing",
             *(f"    {line}".rstrip() for line in rule.failing.splitlines()),

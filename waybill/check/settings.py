@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from celery.app.defaults import _OLD_SETTING_KEYS, NAMESPACES, flatten
+from celery.app.defaults import NAMESPACES, flatten
 
 from waybill.check.facts import AppFacts, Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import nearest
+from waybill.installed import OLD_SETTINGS
 
 # What is written most often for a setting of another name.
 MEANT = {
@@ -25,7 +26,7 @@ CLOSE = 0.85
 """How alike a name must be to a setting's: applications keep settings of their own beside Celery's."""
 
 NEW_NAMES = dict(flatten(NAMESPACES))
-OLD_NAMES = _OLD_SETTING_KEYS | {old for option in NEW_NAMES.values() for old in getattr(option, "old", ()) or ()}
+OLD_NAMES = OLD_SETTINGS | {old for option in NEW_NAMES.values() for old in getattr(option, "old", ()) or ()}
 
 
 @rule(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
-
+from waybill.installed import DELAYED_DELIVERY_EXCHANGE
 from waybill.management import LiveBinding
 from waybill.prediction import is_delayed
 from waybill.topology import Binding, Exchange, Queue
@@ -39,7 +38,7 @@ def _delayed(declared: Iterable[Binding]) -> Iterator[Binding]:
     """The bindings that Celery's native delay makes for those that are declared, be it for another application."""
     for binding in declared:
         key = f"#.{binding.binding_key}"
-        yield Binding(CELERY_DELAYED_DELIVERY_EXCHANGE, binding.source, key, destination_type="exchange")
+        yield Binding(DELAYED_DELIVERY_EXCHANGE, binding.source, key, destination_type="exchange")
         yield Binding(binding.source, binding.destination, key, destination_type=binding.destination_type)
 
 

@@ -6,8 +6,8 @@ connection is opened.
 
 - A `Broadcast` queue is named `bcast.<uuid>`, anew in each process; here it stands as `bcast.<alias>`, once,
   for the one that every worker has.
-- With a quorum queue in the app, workers also declare the exchanges and queues of Celery's native delayed
-  delivery, and bind every queue to them; so does this.
+- With a quorum queue in the app, workers of Celery 5.5 and later also declare the exchanges and queues of Celery's
+  native delayed delivery, and bind every queue to them; so does this, where the installed Celery does.
 """
 
 from __future__ import annotations
@@ -15,17 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from celery.utils.quorum_queues import detect_quorum_queues
 from kombu.common import Broadcast
 from kombu.entity import Exchange as KombuExchange
 from kombu.entity import Queue as KombuQueue
 from kombu.entity import binding
 from kombu.transport.base import to_rabbitmq_queue_arguments
-from kombu.transport.native_delayed_delivery import (
-    bind_queue_to_native_delayed_delivery_exchange,
-    declare_native_delayed_delivery_exchanges_and_queues,
-)
 
+from waybill import installed
 from waybill.errors import InputError
 from waybill.topology import (
     DEFAULT_EXCHANGE,
@@ -70,8 +66,8 @@ def record(app: CeleryApp) -> Recorder:
         recorder.declare(queue)
     for exchange, bindings in _exchange_bindings(app).items():
         recorder.bind_exchange(exchange, bindings)
-    if detect_quorum_queues(app, "amqp")[0]:
-        _declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
+    if installed.delays_natively(app):
+        installed.declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
     return recorder
 
 
@@ -247,12 +243,3 @@ def is_random(name: str) -> bool:
 
 _UUID_LENGTH = 36
 """Characters of a UUID as text."""
-
-
-def _declare_delayed_delivery(recorder: Recorder, queues: list[KombuQueue], queue_type: str) -> None:
-    """As the worker's `DelayedDelivery` step, which passes over `Broadcast`."""
-    connection: Any = recorder
-    declare_native_delayed_delivery_exchanges_and_queues(connection, queue_type)
-    for queue in queues:
-        if not isinstance(queue, Broadcast):
-            bind_queue_to_native_delayed_delivery_exchange(connection, queue)

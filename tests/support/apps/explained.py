@@ -8,6 +8,8 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
+from waybill.installed import HAS_NATIVE_DELAY
+
 pictures = Exchange("pictures", "topic")
 mail = Exchange("mail", "direct")
 
@@ -63,6 +65,9 @@ def plain() -> None:
 
 
 QUORUM_KEY = "0." * 27 + "1.pictures.resize"
+# A countdown on a quorum queue: kept by RabbitMQ, or by the worker where Celery can't delay natively.
+DELAYED = ("resize", {"countdown": 1}, "celery_delayed_27", QUORUM_KEY, ["resize"])
+WAITING = ("resize", {"countdown": 1}, "pictures", "pictures.resize", ["resize"])
 
 # task, options -> exchange, routing key, queues
 PUBLISHED: tuple[tuple[str, dict[str, Any], str, str, list[str]], ...] = (
@@ -79,5 +84,5 @@ PUBLISHED: tuple[tuple[str, dict[str, Any], str, str, list[str]], ...] = (
     ("plain", {"exchange": "mail", "routing_key": "short", "priority": 7}, "mail", "short", ["short"]),
     ("plain", {"headers": {"a": 1}, "expires": 30}, "", "mail", ["mail"]),
     ("plain", {"countdown": 1}, "", "mail", ["mail"]),
-    ("resize", {"countdown": 1}, "celery_delayed_27", QUORUM_KEY, ["resize"]),
+    DELAYED if HAS_NATIVE_DELAY else WAITING,
 )
