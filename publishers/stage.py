@@ -341,7 +341,8 @@ def local_workers(
         try:
             yield workers
         finally:
-            workers.stop(grace=0.0)
+            with status.working(f"stopping {len(workers.workers)} workers"):
+                workers.stop(grace=0.0)
 
 
 def gather(watch: Watch, fleet: Collection[Worker], workers: LocalWorkers, others: Iterable[str] = ()) -> None:

@@ -158,6 +158,7 @@ class Ending:
 
     def _begin(self, number: int) -> None:
         self.number = number
+        status.clear()
         if self._is_program:
             self._silence()
         if self._limits:

@@ -61,7 +61,7 @@ REMARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("plain", {"exchange": "pictures"}, "exchange='pictures' from the call is ignored"),
     ("plain", {"exchange": "pictures"}, "sends to the queue `mail`; give `routing_key` or `exchange_type`"),
     ("plain", {"countdown": 5}, "waits in the worker that gets it"),
-    ("plain", {"countdown": 5}, "Direct exchanges are not" if HAS_NATIVE_DELAY else "until the countdown has passed"),
+    *([("plain", {"countdown": 5}, "Direct exchanges are not supported with")] if HAS_NATIVE_DELAY else []),
     (
         "resize",
         {"countdown": 5},

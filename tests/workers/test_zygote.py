@@ -71,7 +71,7 @@ def _is_open(descriptor):
 print("SEEN", json.dumps(seen()), flush=True)
 print("OWN", json.dumps([uuid.uuid4().hex, random.random(), os.getpid()]), flush=True)
 
-app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend="rpc")
+app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["RESULTS"])
 app.conf.task_default_queue = "todo"
 app.conf.task_acks_late = True
 receipts.enable(app)
@@ -109,13 +109,23 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def app(url: str) -> Iterator[Celery]:
-    made = Celery("proj", backend="rpc", set_as_current=False)
+def app(url: str, folder: Path) -> Iterator[Celery]:
+    made = Celery("proj", backend=results_in(folder), set_as_current=False)
     made.conf.task_default_queue = "todo"
     receipts.enable(made)
     restore = point(made, url)
     yield made
     restore()
+
+
+def results_in(folder: Path) -> str:
+    (folder / "results").mkdir(exist_ok=True)
+    return f"file://{folder}/results"
+
+
+def told(url: str, folder: Path, variables: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the project reads from its environment."""
+    return {**environment(url), "RESULTS": results_in(folder), **(variables or {})}
 
 
 def worker(*options: str, name: str = "one", app: str = "proj") -> Worker:
@@ -155,8 +165,9 @@ def until(happens: Callable[[], Any], what: str) -> Any:
 def running(
     zygote: Zygote, folder: Path, url: str, one: Worker, variables: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
-    with LocalWorkers([one], {**environment(url), **(variables or {})}, folder, zygote) as workers:
+    with LocalWorkers([one], told(url, folder, variables), folder, zygote) as workers:
         yield Running(workers, one.name)
+        workers.stop(wait=False)
 
 
 @pytest.fixture(params=["fork", "program"])
@@ -182,41 +193,42 @@ def test_an_application_sees_no_difference(waybill_zygote: Zygote, folder: Path,
 def test_what_is_made_at_import_is_each_workers_own(waybill_zygote: Zygote, folder: Path, url: str) -> None:
     """Such as the name of a Broadcast queue: a fork of a loaded application would share it."""
     two = [worker(name=name) for name in ("one", "two")]
-    with LocalWorkers(two, environment(url), folder, waybill_zygote) as workers:
+    with LocalWorkers(two, told(url, folder), folder, waybill_zygote) as workers:
         own = [Running(workers, one.name).said("OWN") for one in two]
     assert all(one != other for one, other in zip(*own, strict=True))
 
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_celery_tells_the_same_of_both(waybill_zygote: Zygote, folder: Path, url: str, app: Celery, pool: str) -> None:
-    told = [facts_of(waybill_zygote, folder, url, app, pool, variables) for variables in ({}, AS_PROGRAM)]
-    assert told[0] == told[1]
-    assert told[0]["received"] == {"one": "todo"}
+    fork, program = [facts_of(waybill_zygote, folder, url, app, pool, variables) for variables in ({}, AS_PROGRAM)]
+    assert fork == program
+    assert fork["received"] == {"one": "todo"}
 
 
 def facts_of(
     zygote: Zygote, folder: Path, url: str, app: Celery, pool: str, variables: Mapping[str, str]
 ) -> dict[str, Any]:
     """What a worker answers, what it receives, and what it logs, without what differs between any two runs."""
-    with running(zygote, folder, url, worker("-P", pool, "-l", "info"), variables) as one, Watch(app) as watch:
-        watch.roll_call(["one"], one.workers.check_alive)
-        sent = watch.publish("proj.add", (2, 3))
-        (delivery,) = watch.settle()
-        result = app.AsyncResult(sent.task_id)
-        (node,) = watch.crew
-        inspect = app.control.inspect([node])
-        stats = inspect.stats()[node]
-        facts = {
-            "received": delivery.by_worker,
-            "conf": comparable(inspect.conf(with_defaults=True)[node]),
-            "registered": inspect.registered(),
-            "queues": inspect.active_queues(),
-            "stats": sorted(stats),
-            "pool": {name: value for name, value in stats["pool"].items() if name not in ("processes", "writes")},
-            "prefetch": stats["prefetch_count"],
-            "total": stats["total"].get("proj.add"),
-            "result": result.get(timeout=PATIENCE),
-        }
+    with running(zygote, folder, url, worker("-P", pool, "-l", "info"), variables) as one:
+        with Watch(app) as watch:
+            watch.roll_call(["one"], one.workers.check_alive)
+            sent = watch.publish("proj.add", (2, 3))
+            (delivery,) = watch.settle()
+            result = app.AsyncResult(sent.task_id)
+            (node,) = watch.crew
+            inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
+            stats = inspect.stats()[node]
+            facts = {
+                "received": delivery.by_worker,
+                "conf": comparable(inspect.conf(with_defaults=True)[node]),
+                "registered": inspect.registered(),
+                "queues": inspect.active_queues(),
+                "stats": sorted(stats),
+                "pool": {name: value for name, value in stats["pool"].items() if name not in ("processes", "writes")},
+                "prefetch": stats["prefetch_count"],
+                "total": stats["total"].get("proj.add"),
+                "result": result.get(timeout=PATIENCE),
+            }
         one.process.send_signal(signal.SIGTERM)
         facts["code"] = one.process.wait(PATIENCE)
         facts["log"] = normal(one.log)
@@ -342,9 +354,9 @@ from waybill.testing.workers import LocalWorkers, Zygote
 folder, *options = sys.argv[1:]
 one = Worker("one", "one@%h", ("todo",), ("-A", "proj", "worker", "-n", "one@%h", "-c", "2", *options))
 with Broker() as broker, Zygote() as zygote:
+    import os
+    os.environ |= {"CELERY_BROKER_URL": broker.url, "RESULTS": "rpc://"}
     with LocalWorkers([one], environment(broker.url), Path(folder), zygote) as workers:
-        import os
-        os.environ["CELERY_BROKER_URL"] = broker.url
         sys.path.insert(0, folder)
         sys.stdout = sys.stderr
         from proj import app
@@ -405,7 +417,7 @@ def test_at_the_end_of_the_starter_nothing_is_left(folder: Path) -> None:
 
 
 def test_a_zygote_that_has_ended_is_one_line(folder: Path, url: str) -> None:
-    with Zygote() as zygote, LocalWorkers([worker()], environment(url), folder, zygote) as workers:
+    with Zygote() as zygote, LocalWorkers([worker()], told(url, folder), folder, zygote) as workers:
         one = Running(workers, "one")
         pid = one.process.pid
         os.kill(zygote.pid, signal.SIGKILL)
@@ -424,7 +436,7 @@ def test_a_worker_that_is_stopped_unawaited_may_finish_its_task(
     done = tmp_path / "done"
     with (
         Zygote() as zygote,
-        LocalWorkers([worker()], environment(url), folder, zygote) as workers,
+        LocalWorkers([worker()], told(url, folder), folder, zygote) as workers,
         Watch(app) as watch,
     ):
         watch.roll_call(["one"], workers.check_alive)
@@ -438,7 +450,7 @@ def test_a_worker_that_is_stopped_unawaited_may_finish_its_task(
 
 
 def test_a_worker_that_does_not_stop_is_killed_unawaited(folder: Path, url: str) -> None:
-    with Zygote() as zygote, LocalWorkers([worker()], environment(url), folder, zygote) as workers:
+    with Zygote() as zygote, LocalWorkers([worker()], told(url, folder), folder, zygote) as workers:
         pid = Running(workers, "one").process.pid
         os.kill(pid, signal.SIGSTOP)
         workers.stop(grace=0.0, wait=False)
@@ -451,7 +463,7 @@ def test_celery_is_what_fails_where_it_cannot_be_loaded(
     (tmp_path / "celery.py").write_text(textwrap.dedent("raise RuntimeError('no celery here')"))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.chdir(tmp_path)
-    with Zygote() as zygote, LocalWorkers([worker()], environment(url), folder, zygote) as workers:
+    with Zygote() as zygote, LocalWorkers([worker()], told(url, folder), folder, zygote) as workers:
         with pytest.raises(FleetError, match=r"the process that starts the workers has ended: .*no celery here"):
             until(workers.check_alive, "the zygote has ended")
         workers.stop()

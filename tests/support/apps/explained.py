@@ -65,6 +65,7 @@ def plain() -> None:
 
 
 QUORUM_KEY = "0." * 27 + "1.pictures.resize"
+
 # A countdown on a quorum queue: kept by RabbitMQ, or by the worker where Celery can't delay natively.
 DELAYED = ("resize", {"countdown": 1}, "celery_delayed_27", QUORUM_KEY, ["resize"])
 WAITING = ("resize", {"countdown": 1}, "pictures", "pictures.resize", ["resize"])
