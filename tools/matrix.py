@@ -145,7 +145,10 @@ def _where(notes: Path) -> str:
     on = "; ".join(
         f"{date} on {', '.join(machine for _, machine in group)}" for date, group in groupby(runs, lambda r: r[0])
     )
-    return f"Run by `make matrix` ({on}) on the embedded broker. *Not run*: this Python wasn't there."
+    return (
+        f"Run by `make matrix` ({on}) on the embedded broker. "
+        "*Not run*: that session has not been run, or its Python wasn't installed."
+    )
 
 
 def write_table(readme: Path = README, notes: Path = NOTES) -> str:

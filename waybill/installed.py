@@ -12,7 +12,7 @@ All of Waybill asks here, so that no other file imports what may be absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import celery
@@ -55,6 +55,17 @@ def since(version: tuple[int, int]) -> bool:
 def delays_natively(app: Any) -> bool:
     """Whether RabbitMQ keeps the application's delayed tasks: Celery's own answer, False where it has no such thing."""
     return detect_quorum_queues is not None and bool(detect_quorum_queues(app, "amqp")[0])
+
+
+def override_settings(app: Any, settings: Mapping[str, Any]) -> None:
+    """Set settings of an application, whatever it was configured with.
+
+    Before Celery 5.7 a setting with the configuration's namespace (`CELERY_BROKER_URL`) wins over one that is assigned
+    without, so both are set.
+    """
+    prefix = app.conf.prefix or ""
+    prefixed = {prefix + (name.upper() if prefix.isupper() else name): value for name, value in settings.items()}
+    app.conf.update({**settings, **prefixed})
 
 
 def declare_delayed_delivery(connection: Any, queues: Iterable[Queue], queue_type: str) -> None:

@@ -22,6 +22,7 @@ from kombu.transport import virtual
 from waybill.broker import Broker
 from waybill.celery_broker import broker_of, masked, unusable, url_of
 from waybill.errors import BrokerUnavailable, InputError
+from waybill.installed import override_settings
 
 IMAGE = "rabbitmq:4-management"
 AMQP_PORT = 5672
@@ -170,7 +171,7 @@ def point(app: Celery, url: str) -> Callable[[], None]:
     variables = {name: os.environ[name] for name in BROKER_VARIABLES if name in os.environ}
 
     def use(settings: Mapping[str, Any], variables: Mapping[str, str]) -> None:
-        app.conf.update(settings)
+        override_settings(app, settings)
         os.environ.update(variables)
         app._pool = app.amqp._producer_pool = None
 

@@ -24,6 +24,7 @@ from kombu.transport import virtual
 
 from waybill.celery_broker import broker_of
 from waybill.errors import InputError, UnknownName, WaybillError
+from waybill.installed import override_settings
 from waybill.topology.declarations import MAX_SHORTSTR
 
 
@@ -195,13 +196,13 @@ def _published_for_real(app: Celery) -> Iterator[None]:
     """Within the block a task is neither run on the spot nor is its result subscribed to, which needs the backend."""
     is_eager = app.conf.task_always_eager
     if is_eager:
-        app.conf.task_always_eager = False
+        override_settings(app, {"task_always_eager": False})
     try:
         with denied_join_result():
             yield
     finally:
         if is_eager:
-            app.conf.task_always_eager = is_eager
+            override_settings(app, {"task_always_eager": is_eager})
 
 
 @contextmanager

@@ -13,10 +13,7 @@ from tests.support.programs import ROOT
 
 # The way of a message, which is the order of the rooms: each imports only from rooms above it, and from its own.
 ROOMS = (
-    (
-        "errors",
-        "installed",
-    ),
+    ("errors", "installed"),
     ("status",),
     ("ending",),
     ("topology",),

@@ -125,6 +125,30 @@ def test_explain_says_when_a_worker_cannot_consume_a_quorum_queue(monkeypatch: p
             assert said == (is_quorum and not detects)
 
 
+@pytest.mark.parametrize("namespace", [None, "CELERY", "celery"])
+def test_a_setting_is_overridden_whatever_its_namespace(namespace: str | None) -> None:
+    app = Celery("app", set_as_current=False)
+    names = {None: "task_always_eager", "CELERY": "CELERY_TASK_ALWAYS_EAGER", "celery": "celery_task_always_eager"}
+    app.config_from_object({names[namespace]: True}, namespace=namespace)
+    assert app.conf.task_always_eager is True
+    installed.override_settings(app, {"task_always_eager": False})
+    assert app.conf.task_always_eager is False
+
+
+def test_an_eager_task_of_a_namespaced_application_is_not_run() -> None:
+    app = Celery("app", set_as_current=False)
+    app.config_from_object({"CELERY_TASK_ALWAYS_EAGER": True}, namespace="CELERY")
+    ran: list[int] = []
+
+    @app.task(name="t")
+    def t() -> None:
+        ran.append(1)
+
+    assert explain(app, "t", {}).publication.routing_key == "celery"
+    assert ran == []
+    assert app.conf.task_always_eager is True
+
+
 @before_native_delay
 def test_a_quorum_queue_is_no_remedy_where_celery_does_not_delay(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
