@@ -1,7 +1,11 @@
-# demo · tour · check (a minute) · test · lint · matrix · bench · up · down, and the large runs: nightly, which is conformance,
-# differential and fuzz. All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they
-# need, for the others with everything. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a
-# container, and `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
+# demo · tour              the lessons about exchanges; all lessons
+# check · test · coverage   lint, types and unit tests in a minute; all tests; all tests with their coverage
+# lint · matrix · bench     and the large runs: nightly, which is conformance, differential and fuzz
+# up · down · clean         the showcase with docker compose; the environment
+#
+# All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they need, for the others with
+# everything. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container, and
+# `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +20,7 @@ SCRIPTS ?= 2000
 FRAMES ?= 1000000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo tour check test lint matrix bench nightly conformance differential fuzz up down clean
+.PHONY: demo tour check test coverage lint matrix bench nightly conformance differential fuzz up down clean
 
 # The twelve lessons about exchanges, and all lessons.
 demo tour: $(SHOWCASE)
@@ -27,6 +31,13 @@ check: lint
 
 test: $(VENV)/installed
 	@$(BIN)/python -m pytest
+
+# Which branches the tests run, module by module, in this and in the workers' processes; the floor is in pyproject.toml.
+coverage: $(VENV)/installed
+	@rm -rf build/coverage
+	@$(BIN)/python -m coverage run -m pytest --quiet
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
