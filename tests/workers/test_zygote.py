@@ -25,6 +25,7 @@ from waybill.errors import FleetError
 from waybill.fleet import Worker
 from waybill.provision import environment, point
 from waybill.testing.workers import LocalWorkers, Zygote
+from waybill.testing.workers.libraries import Loaded
 from waybill.testing.workers.starter import Process
 
 # Seconds after which something is held not to happen any more; a busy machine may need some of them.
@@ -36,6 +37,7 @@ AS_PROGRAM = {"PYTHON_IS_TOLD": "something"}
 # What an application sees of the process that loads it. It prints that, to where the worker's log goes.
 PROJECT = """
 import json, locale, logging, os, random, signal, sys, threading, uuid, warnings
+print("LOADED", json.dumps([name for name in ("pika", "needs_it") if name in sys.modules]), flush=True)
 from celery import Celery, signals
 from waybill import receipts
 
@@ -90,6 +92,8 @@ def nap(seconds, path):
     __import__("time").sleep(seconds)
     open(path, "w").close()
 """
+
+KEEPS = "threads or files of a library"
 
 POOLS = ("prefork", "threads", "solo")
 
@@ -338,6 +342,41 @@ def test_what_a_fork_would_change_is_started_as_a_program(
     with running(waybill_zygote, tmp_path, url, worker(*options), variables) as one:
         assert one.process.pid
         assert one.process.difference == difference.replace("FOLDER", str(tmp_path))
+
+
+# --- libraries
+
+# module that a zygote is told to load -> its text, what a worker then finds loaded, and why it is no fork
+LIBRARIES: tuple[tuple[str, str, list[str], str], ...] = (
+    ("pika", "", ["pika"], ""),
+    ("needs_it", "import proj", [], ""),
+    ("needs_it", "raise SystemExit(1)", [], ""),
+    ("needs_it", "import pika, os; os.environ['MY_SETTING']", ["pika"], "the environment: MY_SETTING"),
+    ("needs_it", "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()", [], KEEPS),
+    ("needs_it", "import socket; kept = socket.socket()", [], KEEPS),
+)
+
+
+@pytest.mark.parametrize(("library", "text", "found", "difference"), LIBRARIES)
+def test_libraries_are_loaded_once_for_all_workers(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    folder: Path,
+    url: str,
+    library: str,
+    text: str,
+    found: list[str],
+    difference: str,
+) -> None:
+    if text:
+        (tmp_path / f"{library}.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    with Zygote() as zygote:
+        zygote.load(Loaded((library,), ("proj",)))
+        with running(zygote, folder, url, worker("-P", "solo"), {"MY_SETTING": "1"}) as one:
+            assert one.said("LOADED") == ([] if difference else found)
+            assert one.process.pid
+            assert one.process.difference == difference
 
 
 # --- nothing is left behind

@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import IO, Self
 
 from waybill.errors import FleetError
 from waybill.fleet import Worker
+from waybill.testing.workers.libraries import loaded_by
 from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
 
 # Seconds that a worker gets to finish its task after SIGTERM, before it is killed with its children.
@@ -51,6 +53,7 @@ class LocalWorkers:
         with ExitStack() as stack:
             self._zygote = self._given or stack.enter_context(Zygote())
             stack.callback(self.stop)
+            self._zygote.load(loaded_by(filter(None, map(_application, self.workers))))
             for worker in self.workers:
                 self.start(worker)
             self._exit = stack.pop_all()
@@ -106,6 +109,11 @@ class LocalWorkers:
         finally:
             while self._running:
                 _end(*self._running.popitem()[1])
+
+
+def _application(worker: Worker) -> str | None:
+    """What `-A` says, if a worker's command says it apart, as `python -m celery` takes it first of all."""
+    return next((value for option, value in pairwise(worker.arguments) if option in ("-A", "--app")), None)
 
 
 def _end(process: Process, log: IO[bytes]) -> None:

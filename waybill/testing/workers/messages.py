@@ -1,6 +1,6 @@
 """What a starter and its zygote say to each other, over a Unix socket: JSON behind its length in four bytes.
 
-starter → zygote   `Start`, with the file descriptor that the worker's output goes to; `Forget`, `End`; `Close`
+starter → zygote   `Load`; `Start`, with the file descriptor that the worker's output goes to; `Forget`, `End`; `Close`
 zygote → starter   `Started`, `Ended`
 
 A worker that has ended stays a zombie until the starter says `Forget`: until then its pid, and the process group of
@@ -16,6 +16,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 LENGTH = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load these modules, of libraries, once for all the workers that are started from now on.
+
+    Attributes:
+        own: the top-level names of the application's modules, which must not be loaded with them.
+    """
+
+    modules: tuple[str, ...]
+    own: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +92,9 @@ class Ended:
     code: int
 
 
-Request = Start | Forget | End | Close
+Request = Load | Start | Forget | End | Close
 Report = Started | Ended
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Start, Forget, End, Close, Started, Ended)}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Load, Start, Forget, End, Close, Started, Ended)}
 
 
 def send(to: socket.socket, message: Request | Report, *descriptors: int) -> None:

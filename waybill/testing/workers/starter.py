@@ -17,7 +17,20 @@ from types import TracebackType
 from typing import IO, Self
 
 from waybill.errors import FleetError
-from waybill.testing.workers.messages import Close, End, Ended, Forget, Report, Request, Start, Started, receive, send
+from waybill.testing.workers.libraries import Loaded
+from waybill.testing.workers.messages import (
+    Close,
+    End,
+    Ended,
+    Forget,
+    Load,
+    Report,
+    Request,
+    Start,
+    Started,
+    receive,
+    send,
+)
 from waybill.testing.workers.processes import kill_group, signals_later
 
 # Seconds that the zygote gets to end, which it does as soon as it has killed what it started.
@@ -122,6 +135,7 @@ class Zygote:
         self._numbers = 0
         self._processes: dict[int, Process] = {}
         self._listening = threading.RLock()
+        self._loaded: set[str] = set()
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair()
@@ -188,6 +202,17 @@ class Zygote:
         job = Start(self._numbers, module, tuple(arguments), str(directory.resolve()), dict(environment))
         self._say(job, output)
         return process
+
+    def load(self, loaded: Loaded) -> None:
+        """Load libraries, once for all the workers that are started from now on; nobody waits here for that.
+
+        Raises:
+            FleetError: the zygote has ended.
+        """
+        news = tuple(name for name in loaded.libraries if name not in self._loaded)
+        if news:
+            self._loaded.update(news)
+            self._say(Load(news, loaded.own))
 
     def listen(self, timeout: float | None) -> bool:
         """Hear what the zygote says next; False when that is nothing within so many seconds.

@@ -1,14 +1,16 @@
 """The zygote, as a program: `python -m waybill.testing.workers.zygote DESCRIPTOR [STARTER]`.
 
-It loads Celery, and then does what the starter at the other end of the socket asks for. When that end is closed without
-a word, the starter has died: it kills what it started and ends.
+It loads Celery, then the libraries of the application where the starter knows them, and does what the starter at the
+other end of the socket asks for. When that end is closed without a word, the starter has died: it kills what it started
+and ends.
 
 A fork must not be told apart from the same command started as a program. What would differ is started as a program:
 
 - `-P gevent` and `-P eventlet`, which patch the standard library before Celery is loaded;
 - an environment with other values for what was read while Celery was loaded (which is noted then), or for what the
   interpreter and the dynamic loader read;
-- a directory with a module that has the name of one that is loaded from elsewhere.
+- a directory with a module that has the name of one that is loaded from elsewhere;
+- whatever comes after a library that starts threads or opens files when it is loaded.
 """
 
 from __future__ import annotations
@@ -21,14 +23,28 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic, tzset
 from typing import ClassVar, NoReturn
 
-from waybill.testing.workers.messages import Close, End, Ended, Forget, Report, Request, Start, Started, receive, send
+from waybill.testing.workers.messages import (
+    Close,
+    End,
+    Ended,
+    Forget,
+    Load,
+    Report,
+    Request,
+    Start,
+    Started,
+    receive,
+    send,
+)
 from waybill.testing.workers.processes import end_with_parent, forks_end_with_us, kill_group
 
 # What a worker loads until it is ready, of Celery's and Kombu's own; what a version hasn't got is left out.
@@ -86,19 +102,38 @@ class _Noting(type(os.environ)):  # type: ignore[misc]
         return value
 
 
-def load() -> set[str]:
-    """Load Celery; the variables that were looked at meanwhile."""
-    plain = type(os.environ)
+def load(names: Iterable[str], own: Collection[str] = ()) -> set[str]:
+    """Load modules, without any module of these top-level names; the variables that were looked at meanwhile.
+
+    What cannot be loaded without the application is left to the workers.
+    """
+    plain, path = type(os.environ), sys.path[:]
     os.environ.__class__ = _Noting
+    sys.meta_path.insert(0, missing := _Missing(own))
+    if own:
+        del sys.path[0]  # the folder of the application, or that of the starter
     try:
-        for name in LOADED:
-            with suppress(ModuleNotFoundError):
+        for name in names:
+            with suppress(Exception, SystemExit):
                 importlib.import_module(name)
     finally:
         os.environ.__class__ = plain
+        sys.meta_path.remove(missing)
+        sys.path[:] = path
     gc.collect()
     gc.freeze()  # what is loaded stays in pages that the workers share
     return _Noting.asked
+
+
+class _Missing(MetaPathFinder):
+    """Says of these modules that there are none."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
+        if fullname.partition(".")[0] in self._names:
+            raise ModuleNotFoundError(f"no module of the application: {fullname}", name=fullname)
 
 
 class Zygote:
@@ -117,6 +152,7 @@ class Zygote:
         self._running: set[int] = set()
         self._deadlines: dict[int, float] = {}  # of those that are being stopped
         self._is_closing = False
+        self._has_more = False
 
     def serve(self) -> Start | None:
         """Do what the starter asks for until it is gone; in a forked worker, return what that is to run."""
@@ -144,6 +180,10 @@ class Zygote:
 
     def _do(self, message: Request, descriptors: Sequence[int]) -> Start | None:
         match message:
+            case Load(names, own):
+                before = _left_by_imports()
+                self._asked |= load(names, own)
+                self._has_more = self._has_more or _left_by_imports() != before
             case Start():
                 return self._start(message, *descriptors)
             case Forget(number):
@@ -192,6 +232,8 @@ class Zygote:
     def _difference(self, job: Start) -> str:
         """What would differ in a fork, in a few words; empty when nothing would."""
         directory = Path(job.directory)
+        if self._has_more:
+            return "threads or files of a library"
         if pool := _patching_pool(job.arguments):
             return f"the pool {pool}"
         if names := self._read_otherwise(job.environment):
@@ -244,6 +286,13 @@ class Zygote:
             send(self._starter, message)
 
 
+def _left_by_imports() -> tuple[int, int]:
+    """How many threads and open files this process has: a fork would lose the ones and share the others."""
+    if sys.platform != "linux":
+        return threading.active_count(), 0
+    return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
 def _patching_pool(arguments: Sequence[str]) -> str:
     """The pool for which Celery would patch the standard library before all else; empty for another."""
     named = [
@@ -278,7 +327,7 @@ def main() -> None:
     for pid in starter:
         end_with_parent(pid, signal.SIGTERM)
     with socket.socket(fileno=descriptor) as connection:
-        job = Zygote(connection, load()).serve()
+        job = Zygote(connection, load(LOADED)).serve()
     if job is not None:
         sys.argv[:] = ["celery", *job.arguments]
         sys.path[0] = job.directory
