@@ -98,34 +98,55 @@ KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Load, Start, Forget, E
 
 
 def send(to: socket.socket, message: Request | Report, *descriptors: int) -> None:
-    """Send a message.
+    """Send a message, in one system call: an exception that a signal raises comes before it or after it.
 
     Raises:
         OSError: the other end is gone.
     """
     data = json.dumps([type(message).__name__, asdict(message)]).encode()
-    if descriptors:
-        socket.send_fds(to, [LENGTH.pack(len(data))], descriptors)
-        to.sendall(data)
-    else:
-        to.sendall(LENGTH.pack(len(data)) + data)
+    frame = LENGTH.pack(len(data)) + data
+    sent = socket.send_fds(to, [frame], descriptors) if descriptors else to.send(frame)
+    if sent < len(frame):
+        to.sendall(frame[sent:])
 
 
 def receive(source: socket.socket) -> tuple[Any, list[int]] | None:
-    """The next message and the file descriptors that came with it; None when the other end is gone."""
+    """Wait for the next message and the file descriptors that come with it; None when the other end is gone."""
     try:
         head, descriptors, _, _ = socket.recv_fds(source, LENGTH.size, 1)
-        head += _exactly(source, LENGTH.size - len(head)) if head else b""
         if len(head) < LENGTH.size:
             return None
         (length,) = LENGTH.unpack(head)
         data = _exactly(source, length)
     except ConnectionError:
         return None
-    if len(data) < length:
+    return (_parsed(data), descriptors) if len(data) == length else None
+
+
+def peek(source: socket.socket) -> tuple[Any, int] | None:
+    """The next message, which stays where it is, and its size for `skip`; None when the other end is gone.
+
+    Whoever is broken off between the two gets the message again.
+    """
+    try:
+        head = source.recv(LENGTH.size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        if len(head) < LENGTH.size:
+            return None
+        size = LENGTH.size + LENGTH.unpack(head)[0]
+        frame = source.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+    except ConnectionError:
         return None
+    return (_parsed(frame[LENGTH.size :]), size) if len(frame) == size else None
+
+
+def skip(source: socket.socket, size: int) -> None:
+    """Be done with a message that has been looked at."""
+    source.recv(size, socket.MSG_WAITALL)
+
+
+def _parsed(data: bytes) -> Any:
     kind, fields = json.loads(data)
-    return KINDS[kind](**fields), descriptors
+    return KINDS[kind](**fields)
 
 
 def _exactly(source: socket.socket, count: int) -> bytes:

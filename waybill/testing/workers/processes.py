@@ -1,4 +1,4 @@
-"""Processes and signals: ending with the parent, ending a whole group, and a block that no signal breaks off."""
+"""Processes: ending with the parent, and ending a whole group."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 # prctl(2); elsewhere than on Linux there is no such thing.
 PR_SET_PDEATHSIG = 1
@@ -49,23 +48,3 @@ def kill_group(pid: int) -> None:
     for kill in (os.killpg, os.kill):  # one that has just been forked doesn't lead a group yet
         with suppress(ProcessLookupError):
             kill(pid, signal.SIGKILL)
-
-
-@contextmanager
-def signals_later() -> Iterator[None]:
-    """What asks us to stop within the block is heeded at its end. Handlers, unlike SIG_IGN, aren't inherited."""
-    if threading.current_thread() is not threading.main_thread():  # only that one is ever interrupted
-        yield
-        return
-    heard: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: heard.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for one in heard:
-        signal.raise_signal(one)

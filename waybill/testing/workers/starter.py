@@ -28,10 +28,11 @@ from waybill.testing.workers.messages import (
     Request,
     Start,
     Started,
-    receive,
+    peek,
     send,
+    skip,
 )
-from waybill.testing.workers.processes import kill_group, signals_later
+from waybill.testing.workers.processes import kill_group
 
 # Seconds that the zygote gets to end, which it does as soon as it has killed what it started.
 END_TIMEOUT = 5.0
@@ -223,13 +224,13 @@ class Zygote:
         with self._listening:
             if not select([self._socket], [], [], timeout)[0]:
                 return False
-            with signals_later():  # a message that is half read would be the last
-                got = receive(self._socket)
-                if got is None:
-                    raise self._ended()
-                report: Report = got[0]
-                if process := self._processes.get(report.number):
-                    process.note(report)
+            got = peek(self._socket)
+            if got is None:
+                raise self._ended()
+            report, size = got
+            if process := self._processes.get(report.number):
+                process.note(report)
+            skip(self._socket, size)
             return True
 
     def leave(self, process: Process, message: Forget | End) -> None:
@@ -244,7 +245,7 @@ class Zygote:
         Raises:
             FleetError: it has ended.
         """
-        with self._listening, signals_later():
+        with self._listening:
             try:
                 send(self._socket, message, *descriptors)
             except OSError as error:

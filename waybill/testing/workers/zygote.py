@@ -321,12 +321,22 @@ def _run_program(job: Start) -> NoReturn:
     os.execve(sys.executable, [sys.executable, "-m", job.module, *job.arguments], job.environment)
 
 
+class _Terminated(BaseException):
+    """SIGTERM while something is loaded: what is being done there is left in order."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated
+
+
 def main() -> None:
     """Serve the starter; in a worker, run its command line as `python -m` does."""
     descriptor, *starter = map(int, sys.argv[1:])
+    signal.signal(signal.SIGTERM, _terminate)
     for pid in starter:
         end_with_parent(pid, signal.SIGTERM)
-    with socket.socket(fileno=descriptor) as connection:
+    job = None
+    with socket.socket(fileno=descriptor) as connection, suppress(_Terminated):
         job = Zygote(connection, load(LOADED)).serve()
     if job is not None:
         sys.argv[:] = ["celery", *job.arguments]
