@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
+from typing import IO
 
 import click
 
@@ -31,7 +32,7 @@ from publishers import (
     topic,
     waiting,
 )
-from publishers.stage import Stage, broker_options, open_stage, title
+from publishers.stage import Stage, lesson_options, open_stage, title
 from publishers.summary import show_next_steps, show_summary
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.status import status
@@ -99,12 +100,12 @@ def show_lessons(context: click.Context, _option: click.Parameter, is_asked: boo
 
 
 @click.command()
-@broker_options
+@lesson_options
 @click.option(
     "--list", is_flag=True, is_eager=True, expose_value=False, callback=show_lessons, help="Name the lessons, and end."
 )
 @click.argument("names", metavar="[demo|tour|LESSON]...", nargs=-1, type=click.Choice([*GROUPS, *LESSONS]))
-def main(broker: str, is_json: bool, names: Sequence[str]) -> int:
+def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str]) -> int:
     """Start the fleet, publish through every exchange, and print for every message who received it.
 
     `demo` is the twelve lessons about exchanges, `tour` all of them, also without a name. With LESSONs, such as topic
@@ -115,7 +116,7 @@ def main(broker: str, is_json: bool, names: Sequence[str]) -> int:
     began = monotonic()
     chosen = list(dict.fromkeys(lesson for name in names or ["tour"] for lesson in GROUPS.get(name, (name,))))
     err.print(f"starting {len(chosen)} lesson{'s' * (len(chosen) > 1)} on {title(broker)} ...", style="dim")
-    with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True) as stage:
+    with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True, record=record) as stage:
         err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
         for name in chosen:
             heading, lesson = LESSONS[name]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import click
 from celery import Task
@@ -75,6 +75,7 @@ class Stage:
         is_json: bool,
         environment: Mapping[str, str] = MappingProxyType({}),
         zygote: Zygote | None = None,
+        record: IO[str] | None = None,
     ) -> None:
         self.watch = watch
         self.environment = environment
@@ -86,6 +87,7 @@ class Stage:
         self.skipped: list[str] = []
         self.missing_types = missing_types
         self._is_json = is_json
+        self._record = record
         self._labels: dict[str, str] = {}
         self._predicted: dict[str, Trace] = {}
         self._late: dict[str, set[str]] = defaultdict(set)
@@ -140,15 +142,22 @@ class Stage:
             facts: what `--json` prints beside them.
         """
         is_surprise = expected is not None and happened != expected
-        if self._is_json:
-            echo(json.dumps({"what": what, "happened": happened, "expected": expected, **facts}))
-        else:
+        self._note({"what": what, "happened": happened, "expected": expected, **facts})
+        if not self._is_json:
             wrong = f"  [bold red]✗ expected[/] {escape(str(expected))}" if is_surprise else ""
             out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}{wrong}")
         if expected is not None:
             self.tally.statements += 1
             self.tally.expected += not is_surprise
             self.expect(what, happened, expected)
+
+    def _note(self, happened: Mapping[str, Any]) -> None:
+        """One JSON object, for whoever asked for them."""
+        line = json.dumps(happened)
+        if self._is_json:
+            echo(line)
+        if self._record is not None:
+            self._record.write(f"{line}\n")
 
     def places(self, *tasks: AsyncResult) -> dict[str, str]:
         """Task id -> where it ran, as `worker (queue)`, once the watch has proven that all receipts are here."""
@@ -166,9 +175,8 @@ class Stage:
             sent = delivery.publication
             predicted, late = self._predicted.pop(sent.task_id), self._late.pop(sent.task_id, set())
             wrong = differences(self.router, predicted, delivery, self.watch.crew, late)
-            if self._is_json:
-                echo(json.dumps({**delivery.to_dict(), "predicted": [*predicted.queues, *late]}))
-            else:
+            self._note({**delivery.to_dict(), "predicted": [*predicted.queues, *late]})
+            if not self._is_json:
                 self._print(delivery, predicted, wrong)
             self.tally.messages += 1
             self.tally.predicted += not wrong
@@ -270,7 +278,12 @@ def names(queues: Iterable[Queue]) -> set[str]:
 
 @contextmanager
 def open_stage(
-    broker: str, needs: Iterable[Queue], is_json: bool, is_tour: bool = False, needs_results: bool = False
+    broker: str,
+    needs: Iterable[Queue],
+    is_json: bool,
+    is_tour: bool = False,
+    needs_results: bool = False,
+    record: IO[str] | None = None,
 ) -> Iterator[Stage]:
     """A stage on this broker.
 
@@ -279,6 +292,7 @@ def open_stage(
         needs: the queues whose workers are needed.
         is_tour: start the fleet on a broker that's there too, when no worker answers on it.
         needs_results: refuse a broker whose workers keep their results nobody knows where.
+        record: where to write what `--json` prints, in any case.
     """
     is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
     with ExitStack() as stack:
@@ -302,7 +316,7 @@ def open_stage(
         environment = {**provision.environment(address.url), **where, "TMPDIR": str(temporary)}
         if watch is None:
             watch = stack.enter_context(_started(fleet, environment, zygote))
-        yield Stage(watch, missing, is_json, environment, zygote)
+        yield Stage(watch, missing, is_json, environment, zygote, record)
 
 
 def title(broker: str) -> str:
@@ -384,8 +398,19 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def lesson_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`--record`, and those of `broker_options`."""
+    return broker_options(
+        click.option(
+            "--record",
+            type=click.File("w", encoding="utf-8", lazy=False),
+            help="Also write what --json prints to this file.",
+        )(function)
+    )
+
+
 def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a program of a lesson: its own arguments, `--broker` and `--json`; exit code 1 when a message was returned.
+    """Make a program of a lesson: its own arguments and `lesson_options`; exit code 1 when a message was returned.
 
     Args:
         needs: the queues that the lesson's messages may reach.
@@ -393,11 +418,11 @@ def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[
     """
 
     def decorate(lesson: Callable[..., None]) -> click.Command:
-        @broker_options
+        @lesson_options
         @functools.wraps(lesson)
-        def main(broker: str, is_json: bool, **arguments: Any) -> int:
+        def main(broker: str, is_json: bool, record: IO[str] | None, **arguments: Any) -> int:
             with (
-                open_stage(broker, needs, is_json, needs_results=needs_results) as stage,
+                open_stage(broker, needs, is_json, needs_results=needs_results, record=record) as stage,
                 status.working("publishing, and waiting for who received what"),
             ):
                 lesson(stage, **arguments)

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Set
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import docker
 import pytest
@@ -24,7 +24,11 @@ from tests.support import report
 from tests.support.programs import ROOT
 from tests.support.shares import SHARE
 from waybill.provision import DOCKER, EMBEDDED, Address
-from waybill.pytest_plugin import a_broker
+from waybill.pytest_plugin import a_broker, a_vhost
+from waybill.testing.workers import Zygote
+
+if TYPE_CHECKING:  # it imports the showcase, which must come after what is set below
+    from tests.support.showcase import Lessons, Showcase
 
 NAMED = os.environ.get("WAYBILL_BROKER_URL") or os.environ.get("BROKER")
 
@@ -33,7 +37,7 @@ REDIS_IMAGE = "redis:8"
 # Fixtures, and parameters of fixtures, that stand for something in a container.
 IN_CONTAINERS = frozenset({"docker_engine", "rabbitmq", "rabbitmq_url", "redis_url"})
 CALLED = frozenset({"RabbitMQ", "rabbitmq", "Redis"})
-WITH_WORKERS = frozenset({"waybill_workers", "waybill_watch"})
+WITH_WORKERS = frozenset({"waybill_workers", "waybill_watch", "showcase"})
 WITH_A_BROWSER = frozenset({"browser"})
 FOLDERS = ("unit", "workers")
 
@@ -142,3 +146,20 @@ def waybill_broker(request: pytest.FixtureRequest) -> Iterator[Address]:
     else:
         with a_broker(request.param) as address:
             yield address
+
+
+@pytest.fixture(scope="session")
+def showcase(waybill_broker: Address, waybill_zygote: Zygote) -> Iterator[Showcase]:
+    """The whole fleet at a vhost of its own, one for the session: for tests that only publish, and ask who received."""
+    from tests.support.showcase import started
+
+    with a_vhost(waybill_broker) as address, started(address, waybill_zygote) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def lessons(showcase: Showcase) -> Lessons:
+    """Each lesson on the showcase, with its default arguments, played once."""
+    from tests.support.showcase import Lessons
+
+    return Lessons(showcase)

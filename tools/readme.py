@@ -40,6 +40,12 @@ class Example:
             return printed == self.shown
         return VARYING.sub("#", printed) == VARYING.sub("#", self.shown)
 
+    @property
+    def lesson(self) -> str | None:
+        """The lesson that the command plays with its default arguments, if it is one."""
+        found = re.fullmatch(r"python -m publishers\.(\w+)", self.command)
+        return found and found[1]
+
     def now(self) -> str:
         """What the command prints now."""
         program, *arguments = shlex.split(self.command)

@@ -34,7 +34,7 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
 
-from amqp.exceptions import ChannelError, MessageNacked
+from amqp.exceptions import ChannelError, MessageNacked, NotFound
 from celery import Celery
 from kombu import Connection, Producer
 from kombu.message import Message as KombuMessage
@@ -50,8 +50,9 @@ SETTLE_TIMEOUT = 60.0
 ROLL_CALL_TIMEOUT = 60.0
 # Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
 # with the last of them, and the first rounds are shorter: a worker that is still starting never hears the question.
-# Otherwise RabbitMQ's count of consumers tells whether somebody was slower, who is asked again.
-ROLL_CALL_ROUND, FIRST_ROUND = 0.5, 0.1
+# Otherwise the broker's count of consumers tells whether somebody was slower, who is asked again, so that the first
+# rounds may be shorter too; on Redis nobody counts.
+ROLL_CALL_ROUND, FIRST_ROUND, FIRST_COUNTED_ROUND = 0.5, 0.1, 0.2
 
 # Seconds after which a watch ends although a marker still waits for a worker's pool: that worker is then slow to stop.
 POOL_TIMEOUT = 5.0
@@ -205,7 +206,7 @@ class Watch:
             self._wait_for_pools()
 
     def _wait_for_pools(self) -> None:
-        """Return when no marker waits for a worker's pool any more, or after `POOL_TIMEOUT`.
+        """Return when no marker waits for the pool of a worker that still runs, or after `POOL_TIMEOUT`.
 
         A worker says that it received a task when it hands it to its pool. Told to stop before the pool has said that
         it began, it forgets the task, and then waits half a minute for the process that has done it (Celery 5.7:
@@ -219,10 +220,21 @@ class Watch:
             asked -= {
                 worker for worker, tasks in answers.items() if not any(task["id"] in self._markers for task in tasks)
             }
+            if asked:
+                asked -= self._ended(asked - answers.keys())
             if not asked:
                 return
             sleep(pace)
             pace = min(2 * pace, SLOWEST_PACE)
+
+    def _ended(self, workers: Collection[str]) -> set[str]:
+        """Those of the workers that have ended: the queue of their remote control went with them."""
+        if not workers or self.connection.transport.driver_type != "amqp":
+            return set()
+        with provision.connect(self.app) as connection:
+            return {
+                worker for worker in workers if not _exists(connection, self.app.control.mailbox.get_queue(worker).name)
+            }
 
     def publish(
         self, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -306,7 +318,7 @@ class Watch:
         while True:
             waited = monotonic() - began
             if expected is None:
-                heard = self._ask_workers({}, ROLL_CALL_ROUND)
+                heard = self._ask_workers({}, self._round_of_all(waited))
             elif names := expected - _names(heard):
                 # Only they are to answer: what others say would count as theirs.
                 only = {"limit": len(names), "pattern": _pattern(names), "matcher": "pcre"}
@@ -321,6 +333,12 @@ class Watch:
                 raise FleetError(
                     f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}"
                 )
+
+    def _round_of_all(self, waited: float) -> float:
+        """Seconds of silence after which everybody is held to have answered, after so many seconds of asking."""
+        if self.connection.transport.driver_type != "amqp":
+            return ROLL_CALL_ROUND
+        return min(max(FIRST_COUNTED_ROUND, waited / 2), ROLL_CALL_ROUND)
 
     def _ask_workers(self, only: Mapping[str, Any], timeout: float) -> dict[str, list[dict[str, Any]]]:
         """Worker -> the queues that it consumes, as it tells them."""
@@ -425,6 +443,16 @@ class Watch:
                     self._pace = FIRST_PACE
                 else:
                     self._due.append(receipt.queue)
+
+
+def _exists(connection: Connection, queue: str) -> bool:
+    """Whether the broker has this queue, whosever it is."""
+    try:
+        with connection.channel() as channel:
+            channel.queue_declare(queue, passive=True)
+    except ChannelError as error:
+        return bool(error.reply_code != NotFound.code)
+    return True
 
 
 def _names(workers: Iterable[str]) -> set[str]:

@@ -72,6 +72,7 @@ class Ending:
     def at_once(self) -> None:
         """From now on a signal ends the program where it stands: it loads, and has started nothing."""
         self._is_program = True
+        tempfile.gettempdir()  # it tries with a file, which would be left if we ended in between
         for number in SIGNALS:
             signal.signal(number, self._end_loading)
 

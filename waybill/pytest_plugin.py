@@ -75,20 +75,29 @@ def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def waybill_vhost(waybill_broker: Address) -> Iterator[Address]:
-    """A vhost that only this module uses, deleted after it; on Redis, which has none, the database that is named."""
-    if not waybill_broker.has_vhosts:
-        yield waybill_broker
+@contextmanager
+def a_vhost(broker: Address) -> Iterator[Address]:
+    """A vhost for the length of the block; on Redis, which has none, the database that is named."""
+    if not broker.has_vhosts:
+        yield broker
         return
-    address = waybill_broker.with_vhost(f"waybill-{uuid.uuid4().hex[:12]}")
+    address = broker.with_vhost(f"waybill-{uuid.uuid4().hex[:12]}")
     if address.management_url is None:  # the embedded broker makes a vhost when somebody connects to it
         yield address
         return
     with Management(address.management_url, address.vhost) as management:
         management.create_vhost()
+        try:
+            yield address
+        finally:
+            management.delete_vhost()
+
+
+@pytest.fixture(scope="module")
+def waybill_vhost(waybill_broker: Address) -> Iterator[Address]:
+    """A vhost that only this module uses, deleted after it; on Redis, which has none, the database that is named."""
+    with a_vhost(waybill_broker) as address:
         yield address
-        management.delete_vhost()
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,9 @@ FIRST_SILENCE, SILENCE = 0.25, 1.2
 PICTURE = 0.1
 # Seconds after which the line says how many there were.
 LONG = 2.0
+# Seconds to wait for whoever prints. Longer than anything takes: then a signal has broken off a block that was being
+# entered, and whoever ends the program in its place must not wait for ever.
+PATIENCE = 1.0
 
 ERASE = "\r\x1b[K"
 
@@ -86,13 +89,15 @@ class Status:
         Args:
             is_word: it was a sign of life, so the silence begins after it.
         """
-        with self._lock:
+        is_held = self._lock.acquire(timeout=PATIENCE)
+        try:
             self._erase()
-            try:
-                yield
-            finally:
-                if is_word:
-                    self._said = monotonic()
+            yield
+        finally:
+            if is_word:
+                self._said = monotonic()
+            if is_held:
+                self._lock.release()
 
     def _end(self, work: Work) -> None:
         self._works[:] = [one for one in self._works if one is not work]

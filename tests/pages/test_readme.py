@@ -8,20 +8,18 @@ import pytest
 
 from publishers.__main__ import TOUR
 from tests.support.programs import ROOT
+from tests.support.showcase import Lessons, Showcase
 from tools.readme import README, Example, examples
-from waybill.delivery import Watch
-from waybill.provision import Address
 
 TEXT = README.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.command)
 def test_a_command_prints_what_the_readme_shows(
-    example: Example, waybill_vhost: Address, waybill_watch: Watch, monkeypatch: pytest.MonkeyPatch
+    example: Example, showcase: Showcase, lessons: Lessons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert waybill_watch.crew
-    monkeypatch.setenv("WAYBILL_BROKER_URL", waybill_vhost.url)
-    printed = example.now()
+    monkeypatch.setenv("WAYBILL_BROKER_URL", showcase.address.url)
+    printed = lessons[example.lesson].result.out if example.lesson else example.now()
     assert example.is_shown_by(printed), printed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.support.check_live import PATIENCE, Rig
 from waybill.check import RULES, Facts, check, facts_of
 from waybill.fleet import Worker
 from waybill.provision import Address, environment
-from waybill.testing.workers import LocalWorkers
+from waybill.testing.workers import LocalWorkers, Zygote
 
 # Behind an example: its worker tells when it is ready, and what it received and ran, through a queue of the same vhost.
 TELLING = """
@@ -55,19 +55,27 @@ def rig(waybill_broker: Address, tmp_path: Path) -> Callable[[str], Any]:
     return lambda example: check_example.standing(waybill_broker, example, tmp_path)
 
 
-@contextmanager
-def working(rig: Rig, *options: str, app: str = "") -> Iterator[None]:
-    """A worker of the example, or of another module, that tells what it does; it is ready when the block begins."""
-    Queue("told")(rig.channel).declare()
-    name = app or rig.module.__name__
-    arguments = ("-A", name, "worker", "-n", f"{name}@h", "--without-mingle", "--without-gossip", "-c", "1", *options)
-    worker = Worker(name, f"{name}@h", (), arguments)
-    with LocalWorkers([worker], environment(rig.address.url), Path.cwd()):
-        assert rig.told(1) == ["ready"]
-        yield
+Working = Callable[..., AbstractContextManager[None]]
 
 
-def test_a_retry_multiplies(rig: Any) -> None:
+@pytest.fixture
+def working(waybill_zygote: Zygote) -> Working:
+    """Starts a worker of the example, or of another module, that tells what it does; it is ready in the block."""
+
+    @contextmanager
+    def working(rig: Rig, *options: str, app: str = "") -> Iterator[None]:
+        Queue("told")(rig.channel).declare()
+        name = app or rig.module.__name__
+        arguments = ("-A", name, "worker", "-n", f"{name}@h", "--without-mingle", "--without-gossip", "-c", "1")
+        worker = Worker(name, f"{name}@h", (), (*arguments, *options))
+        with LocalWorkers([worker], environment(rig.address.url), Path.cwd(), waybill_zygote):
+            assert rig.told(1) == ["ready"]
+            yield
+
+    return working
+
+
+def test_a_retry_multiplies(rig: Any, working: Working) -> None:
     """WB106: 3 queues and 2 retries make 39 runs of one publication, as the finding says."""
     with rig(RULES["WB106"].failing + TELLING + RUNS + "push.default_retry_delay = 0") as made:
         (finding,) = check(Facts(facts_of(made.app)), select=["WB106"]).findings
@@ -90,7 +98,7 @@ def now(): ...
 
 
 @pytest.mark.parametrize(("example", "countdown", "first"), [("failing", 2, "fetch"), ("fixed", 60, "now")])
-def test_delayed_tasks_stall_a_worker(rig: Any, example: str, countdown: int, first: str) -> None:
+def test_delayed_tasks_stall_a_worker(rig: Any, working: Working, example: str, countdown: int, first: str) -> None:
     """WB102: a task that could run at once runs only after the delayed ones, which fill the prefetch."""
     with rig(getattr(RULES["WB102"], example) + TELLING + RUNS + STALLING) as made:
         made.declare()
@@ -115,7 +123,7 @@ def _received(request, **_):
 """
 
 
-def test_prefetch_hides_the_priority(rig: Any) -> None:
+def test_prefetch_hides_the_priority(rig: Any, working: Working) -> None:
     """WB311: what the worker has prefetched runs before what is more urgent."""
     with rig(RULES["WB311"].failing + TELLING + GATED) as made:
         made.declare()
@@ -128,7 +136,7 @@ def test_prefetch_hides_the_priority(rig: Any) -> None:
             assert [word for word in made.told(4) if word.startswith("ran")] == ["ran first", "ran low", "ran urgent"]
 
 
-def test_a_prefetch_of_one_heeds_the_priority(rig: Any) -> None:
+def test_a_prefetch_of_one_heeds_the_priority(rig: Any, working: Working) -> None:
     """WB311: with late acks and a multiplier of one, what is urgent runs next."""
     with rig(RULES["WB311"].fixed + TELLING + GATED) as made:
         made.declare()
@@ -148,7 +156,7 @@ def _unknown(name, **_):
 """
 
 
-def test_a_worker_discards_what_it_does_not_know(rig: Any, tmp_path: Path) -> None:
+def test_a_worker_discards_what_it_does_not_know(rig: Any, working: Working, tmp_path: Path) -> None:
     """WB113."""
     (tmp_path / "stranger.py").write_text(check_example.PRELUDE + TELLING + UNKNOWN)
     with rig(RULES["WB113"].failing) as made:
@@ -159,7 +167,7 @@ def test_a_worker_discards_what_it_does_not_know(rig: Any, tmp_path: Path) -> No
         assert made.held() == {}
 
 
-def test_a_worker_creates_the_queue_that_it_misspells(rig: Any) -> None:
+def test_a_worker_creates_the_queue_that_it_misspells(rig: Any, working: Working) -> None:
     """WB118: the worker is up, and what is sent to the right queue stays there."""
     with rig(RULES["WB118"].failing + TELLING) as made:
         made.declare()
@@ -256,7 +264,9 @@ def after():
 
 
 @pytest.mark.parametrize(("example", "told"), [("failing", ["after", "run"]), ("fixed", ["after", "run", "run"])])
-def test_a_killed_process_is_acknowledged(rig: Any, tmp_path: Path, example: str, told: list[str]) -> None:
+def test_a_killed_process_is_acknowledged(
+    rig: Any, working: Working, tmp_path: Path, example: str, told: list[str]
+) -> None:
     """WB308: with late acks alone the task is gone; with task_reject_on_worker_lost it runs again."""
     with rig(getattr(RULES["WB308"], example) + TELLING + DYING) as made:
         made.declare()
@@ -277,7 +287,7 @@ def train():
 """
 
 
-def test_a_task_outlasts_the_consumer_timeout(rig: Any) -> None:
+def test_a_task_outlasts_the_consumer_timeout(rig: Any, working: Working) -> None:
     """WB302: it runs a second time while the first run still goes on."""
     queue = """app.conf.task_queues = [
     Queue("celery", queue_arguments={"x-queue-type": "quorum", "x-consumer-timeout": 1000})

@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from celery import _state
+from celery import _state, signals
+from celery.utils.dispatch import Signal
 from kombu import Queue as KombuQueue
 
 from tests.support.check_live import Rig, own_vhost
@@ -44,8 +45,11 @@ _numbers = itertools.count()
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """The folder becomes the current one, from which a check reads the calls."""
+    """The folder becomes the current one, from which a check reads the calls; what an example hears goes with it."""
     monkeypatch.chdir(folder)
+    for signal in vars(signals).values():
+        if isinstance(signal, Signal):
+            monkeypatch.setattr(signal, "receivers", list(signal.receivers or ()))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -124,3 +125,15 @@ def test_a_worker_that_does_not_answer_is_named(
     with pytest.raises(FleetError, match=r"no receipt within 2 s from clerk@\S+ \(") as caught:
         waybill_watch.settle()
     assert "orders_dead" in str(caught.value)
+
+
+def test_a_worker_that_has_ended_is_not_waited_for(
+    waybill_app: Celery, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "POOL_TIMEOUT", 2 * delivery.SETTLE_TIMEOUT)
+    with Watch(waybill_app) as watch:
+        watch.roll_call(["images2"], waybill_workers.check_alive)
+        watch.settle()
+        waybill_workers.kill("images2")
+        left = monotonic()
+    assert monotonic() - left < delivery.SETTLE_TIMEOUT

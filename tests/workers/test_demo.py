@@ -279,6 +279,25 @@ def test_in_a_pipe_a_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch
     assert without_progress(pipe.getvalue()) == ""
 
 
+def test_whoever_holds_the_line_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal can break off a block that is being entered; the thread that ends the program says so all the same."""
+    pipe = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    status = Status()
+
+    def say() -> None:
+        with status.aside():
+            pipe.write("ended\n")
+
+    with status.aside():
+        thread = Thread(target=say, daemon=True)
+        thread.start()
+        shown(pipe, "ended\n")
+    thread.join(PATIENCE)
+    with status.aside():
+        assert pipe.getvalue() == "ended\n"
+
+
 def test_nothing_is_said_of_what_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = io.StringIO()
     monkeypatch.setattr(sys, "stderr", pipe)

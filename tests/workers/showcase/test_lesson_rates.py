@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 from celery.utils.time import rate
 
-from exchanges import direct, lanes
+from exchanges import direct, lanes, reliability
 from publishers.control import ask
 from publishers.rates import DEFAULT, HELD, TEXTS, limited, per_second, texts
 from publishers.runs import finished, send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import ROOT, call
+from tests.support.showcase import Lessons, Played
 from waybill import provision
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import Worker
 from waybill.provision import Address
-from waybill.testing.workers import LocalWorkers
+from waybill.testing.workers import LocalWorkers, Zygote
 from worker import tasks
 from worker.metered import RATE, send_text
-
-pytestmark = pytest.mark.waybill_workers("images1", "images2", "quick")
 
 
 @pytest.fixture
@@ -32,13 +31,15 @@ def stage(waybill_watch: Watch) -> Stage:
     return Stage(waybill_watch, set(), is_json=True)
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, waybill_watch: Watch) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["rates"]
+
+
+@pytest.fixture
+def lines(played: Played) -> dict[str, dict[str, Any]]:
     """What the lesson said, by what it was about."""
-    assert waybill_watch.crew
-    result = call("publishers.rates", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return {line["what"]: line for line in result.objects}
+    return played.by_what
 
 
 def by_worker(line: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -70,7 +71,7 @@ MEASURED = (
 
 @pytest.mark.parametrize(("what", "workers", "limit"), MEASURED)
 def test_each_worker_keeps_the_limit(
-    lines: dict[str, dict[str, Any]], waybill_watch: Watch, what: str, workers: set[str], limit: int
+    lines: dict[str, dict[str, Any]], played: Played, what: str, workers: set[str], limit: int
 ) -> None:
     shares = by_worker(lines[what])
     assert set(shares) == workers
@@ -78,7 +79,7 @@ def test_each_worker_keeps_the_limit(
     for own in shares.values():
         # The first starts at once, each other one a step after the one before it, at the earliest.
         assert max(one["done"] for one in own) - min(one["published"] for one in own) >= (len(own) - 1) / limit
-    received = waybill_watch.receipts_of(one["task_id"] for own in shares.values() for one in own)
+    received = played.receipts_of(one["task_id"] for own in shares.values() for one in own)
     assert {one.worker_name for found in received.values() for one in found} == workers
 
 
@@ -129,7 +130,7 @@ def test_the_workers_are_left_as_they_were(lines: dict[str, dict[str, Any]], sta
 
 def test_a_limit_in_minutes(stage: Stage) -> None:
     assert rate("20/m") == pytest.approx(2 * rate("10/m"))
-    (worker,) = (one for one in stage.workers_of(lanes.quick))
+    (worker,) = (one for one in stage.workers_of(lanes.quick) if one.startswith("quick@"))
     with limited([worker], "900/m"):
         (runs,) = finished(stage, texts(stage, lanes.quick, [worker]))
     assert 10 < per_second(runs) <= 15
@@ -169,14 +170,14 @@ def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
 
 
 @pytest.fixture
-def metered(waybill_vhost: Address, waybill_watch: Watch) -> Iterator[str]:
-    """The queue of a worker whose application has a default rate limit."""
-    assert waybill_watch.crew
-    queue = lanes.standalone.name
+def metered(waybill_vhost: Address, waybill_watch: Watch, waybill_zygote: Zygote) -> Iterator[str]:
+    """The queue of a worker whose application has a default rate limit; no worker of the fleet consumes it."""
+    queue = reliability.work.name
+    assert not any(queue in queues for queues in waybill_watch.crew.values())
     command = f"-A worker worker -n metered@%h -Q {queue} -P solo --without-mingle --without-gossip"
     setting = f"task.default_rate_limit={DEFAULT}"
     worker = Worker("metered", "metered@%h", (queue,), (*command.split(), "--", setting))
-    with LocalWorkers([worker], provision.environment(waybill_vhost.url), ROOT):
+    with LocalWorkers([worker], provision.environment(waybill_vhost.url), ROOT, waybill_zygote):
         yield queue
 
 

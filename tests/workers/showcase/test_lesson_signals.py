@@ -9,12 +9,11 @@ import pytest
 from celery import Celery
 
 from tests.support.programs import call
+from tests.support.showcase import Lessons, Played
 from waybill import publication
 from waybill.delivery import Watch
 from waybill.provision import Address
 from worker.signalled import clean_up, clean_up_id, deliver
-
-pytestmark = pytest.mark.waybill_workers("default", "clerk")
 
 RUN = ["task_received", "task_prerun"]
 SUCCESS = ["task_success", "task_postrun"]
@@ -27,13 +26,15 @@ PARCELS: tuple[tuple[str, list[str], str], ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, waybill_watch: Watch) -> list[dict[str, Any]]:
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["signals"]
+
+
+@pytest.fixture
+def lines(played: Played) -> list[dict[str, Any]]:
     """What the lesson said."""
-    assert waybill_watch.crew
-    result = call("publishers.signals", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return result.objects
+    return played.lines
 
 
 def signals_of(lines: list[dict[str, Any]], parcel: str) -> list[dict[str, Any]]:
@@ -54,11 +55,7 @@ def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_app: Ce
     """Held against what the worker itself says of its processes."""
     first, *rest = signals_of(lines, parcel)
     assert first["pid"] == os.getpid()
-    (stats,) = (
-        found
-        for worker, found in waybill_app.control.inspect(timeout=10, limit=2).stats().items()
-        if worker.startswith("default@")
-    )
+    (stats,) = waybill_app.control.inspect(timeout=10, limit=1, pattern="default@*").stats().values()
     (child,) = stats["pool"]["processes"]
     expected = [stats["pid"] if line["signal"] == "task_received" else child for line in rest]
     assert [line["pid"] for line in rest] == expected
@@ -66,21 +63,21 @@ def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_app: Ce
 
 @pytest.mark.parametrize(("parcel", "_signals", "expected"), PARCELS)
 def test_the_clean_up_runs_after_a_failure_and_in_its_own_queue(
-    lines: list[dict[str, Any]], waybill_watch: Watch, parcel: str, _signals: list[str], expected: str
+    lines: list[dict[str, Any]], played: Played, parcel: str, _signals: list[str], expected: str
 ) -> None:
     (line,) = (one for one in lines if one["what"] == f"{parcel}: clean-up")
     assert line["happened"] == expected
     clean_up_task = clean_up_id(line["task_id"])
-    received = waybill_watch.receipts_of([clean_up_task])[clean_up_task]
+    received = played.receipts_of([clean_up_task])[clean_up_task]
     assert [f"{one.worker_name} ({one.queue})" for one in received] == ([] if expected == "none" else [expected])
     assert {one.task for one in received} <= {clean_up.name}
 
 
-def test_another_sender_that_fails_is_not_heard(lines: list[dict[str, Any]], waybill_watch: Watch) -> None:
+def test_another_sender_that_fails_is_not_heard(lines: list[dict[str, Any]], played: Played) -> None:
     heard = [line["happened"] for line in lines if line["what"].startswith("divide(1, 0): ")]
     assert heard == ["none", "none"]
     (other,) = (line["task_id"] for line in lines if line["what"] == "divide(1, 0): clean-up")
-    received = waybill_watch.receipts_of([other, clean_up_id(other)])
+    received = played.receipts_of([other, clean_up_id(other)])
     assert [len(receipts) for receipts in received.values()] == [1, 0]
     assert other not in {line.get("task_id") for line in lines if "signal" in line}
 

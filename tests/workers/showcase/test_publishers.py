@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from exchanges import topic
 from tests.support.lessons import PROGRAMS
 from tests.support.programs import Result, call, module
+from tests.support.showcase import Lessons
 from waybill.delivery import Watch
 from waybill.fleet import Fleet
 from waybill.provision import Address
@@ -33,9 +35,14 @@ def received(line: Mapping[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("name", "arguments", "expected"), PROGRAMS)
-def test_who_received_what(url: str, name: str, arguments: tuple[str, ...], expected: list[dict[str, str]]) -> None:
-    result = publish(url, name, *arguments)
-    lines = result.objects
+def test_who_received_what(
+    url: str, lessons: Lessons, name: str, arguments: tuple[str, ...], expected: list[dict[str, str]]
+) -> None:
+    if arguments:
+        result = publish(url, name, *arguments)
+        lines = result.objects
+    else:
+        result, lines = lessons[name].result, lessons[name].objects
     assert all(list(line) == FIELDS for line in lines)
     # Two workers compete for `images`: either may have it.
     found = [{name.replace("images2", "images1"): queue for name, queue in received(line).items()} for line in lines]
@@ -54,13 +61,22 @@ def test_priorities_are_printed_in_the_order_of_service(url: str) -> None:
     ]
 
 
+def test_what_json_prints_can_be_recorded_too(url: str, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    printed = publish(url, "direct", "video", "--record", str(record)).out
+    assert record.read_text(encoding="utf-8") == printed
+    result = call("publishers.direct", "video", "--record", str(tmp_path / "no" / "record.json"), "--broker", url)
+    assert "'--record'" in result.complaint
+    assert (result.code, result.out) == (2, "")
+
+
 def test_announcements_reach_every_worker(url: str, waybill_fleet: Fleet) -> None:
     (line,) = publish(url, "fanout", "announcements").objects
     assert set(received(line)) == {worker.name for worker in waybill_fleet}
 
 
-def test_a_customer_stays_in_its_shard(url: str) -> None:
-    lines = publish(url, "shards").objects
+def test_a_customer_stays_in_its_shard(lessons: Lessons) -> None:
+    lines = lessons["shards"].lines
     assert [received(line) for line in lines[:4]] == [received(line) for line in lines[4:]]
 
 

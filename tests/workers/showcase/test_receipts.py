@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from celery import Celery
 
 from waybill import receipts
 from waybill.delivery import Watch
 from waybill.receipts import Receipt
-
-pytestmark = pytest.mark.waybill_workers("videos")
 
 
 def test_any_event_consumer_sees_them(waybill_app: Celery, waybill_watch: Watch) -> None:

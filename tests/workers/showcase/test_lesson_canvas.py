@@ -9,13 +9,10 @@ from celery import Celery, chord
 
 from publishers import results
 from publishers.canvas import UNLOCK, publications
-from tests.support.programs import call
+from tests.support.showcase import Lessons, Played
 from waybill.delivery import Watch
 from waybill.errors import InputError
-from waybill.provision import Address
 from worker import tasks
-
-pytestmark = pytest.mark.waybill_workers("default", "both", "quick", "clerk")
 
 DOUBLED = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]
 # The group is shared by both workers of the quick lane.
@@ -37,24 +34,26 @@ CANVASES: dict[str, tuple[object, int, list[tuple[str, str]]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, waybill_watch: Watch) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["canvas"]
+
+
+@pytest.fixture
+def lines(played: Played) -> dict[str, dict[str, Any]]:
     """What the lesson said, by the part of the line before its colon."""
-    assert waybill_watch.crew
-    result = call("publishers.canvas", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return {line["what"].partition(":")[0]: line for line in result.objects}
+    return {line["what"].partition(":")[0]: line for line in played.lines}
 
 
 @pytest.mark.parametrize(("what", "expected"), CANVASES.items())
 def test_the_result_and_where_it_ran(
     lines: dict[str, dict[str, Any]],
-    waybill_watch: Watch,
+    played: Played,
     what: str,
     expected: tuple[object, int, list[tuple[str, str]]],
 ) -> None:
     line = lines[what]
-    received = waybill_watch.receipts_of(line["ids"])
+    received = played.receipts_of(line["ids"])
     ran = [one for receipts in received.values() for one in receipts]
     assert (line["returned"], len(ran), sorted({(one.worker_name, one.queue) for one in ran})) == (
         *expected[:2],
@@ -72,12 +71,12 @@ def test_each_link_of_the_chain_has_its_own_result(lines: dict[str, dict[str, An
 
 
 def test_an_errback_with_one_argument_is_a_message_and_one_with_three_is_none(
-    lines: dict[str, dict[str, Any]], waybill_watch: Watch
+    lines: dict[str, dict[str, Any]], played: Played
 ) -> None:
     (failed, published), (also_failed, called) = (
         lines[what]["ids"] for what in ("link_error, errback(id)", "link_error, errback(request, ...)")
     )
-    received = waybill_watch.receipts_of([failed, published, also_failed, called])
+    received = played.receipts_of([failed, published, also_failed, called])
     assert [len(receipts) for receipts in received.values()] == [1, 1, 1, 0]
     assert received[published][0].task == "worker.canvas.tell_failure"
 

@@ -9,17 +9,14 @@ import pytest
 from celery import Celery
 
 from exchanges.reliability import DELAYS, QUEUES, work
-from publishers.stage import WIDTH
 from tests.support.programs import ROOT, call
+from tests.support.showcase import Lessons, Played
 from tools.readme import BLOCK, VARYING
 from waybill import provision
 from waybill.delivery import Watch
 from waybill.provision import Address
 
 PAGE = ROOT / "docs" / "reliability.md"
-
-# The lesson brings its own; this one is there to be left alone, and to prove that all receipts are here.
-pytestmark = pytest.mark.waybill_workers("default")
 
 ONE, OTHER = r"(fragile[12]) \(fragile\)", r"(?!\1)fragile[12] \(fragile\)"
 
@@ -51,13 +48,15 @@ REDELIVERED: tuple[tuple[str, list[bool]], ...] = (
 )
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, waybill_watch: Watch) -> list[dict[str, Any]]:
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["reliability"]
+
+
+@pytest.fixture
+def lines(played: Played) -> list[dict[str, Any]]:
     """What the lesson said."""
-    assert waybill_watch.crew
-    result = call("publishers.reliability", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return result.objects
+    return played.lines
 
 
 def line_of(lines: list[dict[str, Any]], beginning: str) -> dict[str, Any]:
@@ -72,10 +71,10 @@ def test_what_it_says(lines: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(("beginning", "redelivered"), REDELIVERED)
 def test_what_another_watch_has_seen(
-    lines: list[dict[str, Any]], waybill_watch: Watch, beginning: str, redelivered: list[bool]
+    lines: list[dict[str, Any]], played: Played, beginning: str, redelivered: list[bool]
 ) -> None:
     line = line_of(lines, beginning)
-    received = waybill_watch.receipts_of([line["task_id"]])[line["task_id"]]
+    received = played.receipts_of([line["task_id"]])[line["task_id"]]
     assert [one.redelivered for one in received] == redelivered
     assert {one.queue for one in received} == {work.name}
     assert [one.worker for one in received] == [one["worker"] for one in line["received"]]
@@ -95,9 +94,9 @@ def test_each_retry_waits_in_a_queue_of_its_own(lines: list[dict[str, Any]]) -> 
     assert [found >= delay for found, delay in zip(line["waited"], DELAYS, strict=True)] == [True] * len(DELAYS)
 
 
-def test_a_retry_comes_back_by_the_work_exchange(lines: list[dict[str, Any]], waybill_watch: Watch) -> None:
+def test_a_retry_comes_back_by_the_work_exchange(lines: list[dict[str, Any]], played: Played) -> None:
     task_id = line_of(lines, "fail, and back off")["task_id"]
-    assert [one.exchange for one in waybill_watch.receipts_of([task_id])[task_id]] == ["", *["fragile"] * len(DELAYS)]
+    assert [one.exchange for one in played.receipts_of([task_id])[task_id]] == ["", *["fragile"] * len(DELAYS)]
 
 
 def test_nothing_is_left(lines: list[dict[str, Any]], waybill_app: Celery) -> None:
@@ -109,7 +108,7 @@ def test_nothing_is_left(lines: list[dict[str, Any]], waybill_app: Celery) -> No
 
 def test_who_consumes_already_is_in_the_way(waybill_vhost: Address, waybill_app: Celery, waybill_watch: Watch) -> None:
     """The lesson's messages would be theirs, and they are not ours to kill."""
-    (worker,) = waybill_watch.crew
+    worker = next(one for one in waybill_watch.crew if one.startswith("default@"))
     asked: dict[str, Any] = {"destination": [worker], "reply": True, "limit": 1}
     waybill_app.control.add_consumer(work.name, **asked)
     try:
@@ -120,11 +119,10 @@ def test_who_consumes_already_is_in_the_way(waybill_vhost: Address, waybill_app:
     assert (result.code, result.out) == (2, "")
 
 
-def test_the_page_shows_it(lines: list[dict[str, Any]]) -> None:
+def test_the_page_shows_it(played: Played) -> None:
     (shown,) = (
         found["shown"]
         for found in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))
         if "reliability" in found["command"]
     )
-    printed = "".join(f"  {line['what']:<{WIDTH}} → {line['happened']}\n" for line in lines)
-    assert VARYING.sub("#", printed) == VARYING.sub("#", shown)
+    assert VARYING.sub("#", played.result.out) == VARYING.sub("#", shown)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import pytest
-from celery.signals import before_task_publish
 
 from publishers.calling import DELAY, EXPIRY
-from tests.support.programs import Result, call
+from tests.support.programs import call
+from tests.support.showcase import Lessons, Played
 from waybill.delivery import Watch
 from waybill.provision import Address
-from waybill.receipts import Receipt
-
-pytestmark = pytest.mark.waybill_workers("default", "videos", "batch", "clerk")
 
 ADD, DIVIDE, TOLD = "worker.tasks.add", "worker.tasks.divide", "worker.calling.told"
 
@@ -51,58 +45,38 @@ LINES: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Played:
-    """The lesson, what was published meanwhile, by id, and every receipt."""
-
-    result: Result
-    published: list[str]
-    received: tuple[Receipt, ...]
-
-
-@pytest.fixture(scope="module")
-def played(waybill_vhost: Address, waybill_watch: Watch) -> Played:
-    published: list[str] = []
-
-    def note(headers: dict[str, Any], **_: object) -> None:
-        published.append(headers["id"])
-
-    before_task_publish.connect(note)
-    try:
-        result = call("publishers.calling", "--broker", waybill_vhost.url, "--json")
-    finally:
-        before_task_publish.disconnect(note)
-    return Played(result, published, waybill_watch.everything())
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["calling"]
 
 
 def test_every_way_to_call_is_told(played: Played) -> None:
-    assert (played.result.code, played.result.err) == (0, "")
-    found = [(line["what"], line["happened"]) for line in played.result.objects]
+    found = [(line["what"], line["happened"]) for line in played.lines]
     assert found == [(what, happened) for what, happened, _, _ in LINES]
 
 
 @pytest.mark.parametrize(("what", "task", "place"), [(what, task, place) for what, _, task, place in LINES])
 def test_where_it_ran(played: Played, what: str, task: str, place: str) -> None:
-    (line,) = (one for one in played.result.objects if one["what"] == what)
+    (line,) = (one for one in played.lines if one["what"] == what)
     found = [one for one in played.received if one.task_id == line.get("task_id")]
     assert [(one.task, f"{one.worker_name} ({one.queue})") for one in found] == ([(task, place)] if task else [])
 
 
 def test_what_publishes_nothing_published_nothing(played: Played) -> None:
-    told = {line["task_id"] for line in played.result.objects if "task_id" in line}
+    told = {line["task_id"] for line in played.lines if "task_id" in line}
     assert set(played.published) == told
     assert sorted(one.task_id for one in played.received) == sorted(told)
 
 
 @pytest.mark.parametrize("what", ["countdown=2: get()", "eta=datetime.now(UTC) + timedelta(...)"])
 def test_a_delayed_task_waits_in_the_worker(played: Played, what: str) -> None:
-    (line,) = (one for one in played.result.objects if one["what"] == what)
+    (line,) = (one for one in played.lines if one["what"] == what)
     assert line["received"] < line["due"] <= line["ran"]
     assert line["due"] - line["received"] > DELAY - EXPIRY
 
 
 def test_the_traceback_is_the_workers(played: Played) -> None:
-    (line,) = (one for one in played.result.objects if one["what"] == "divide(1, 0): traceback")
+    (line,) = (one for one in played.lines if one["what"] == "divide(1, 0): traceback")
     assert "worker/tasks.py" in line["traceback"]
     assert "return x / y" in line["traceback"]
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from celery import Celery
 
 from exchanges import lanes, priority
 from publishers.control import ask, looking_away, prefetching
@@ -15,45 +14,30 @@ from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, require_workers
 from publishers.runs import send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import call
+from tests.support.showcase import Lessons, Played, Showcase, state_of
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.provision import Address
 from worker import tasks
 
-pytestmark = pytest.mark.waybill_workers("images1", "images2", "both", "quick", "batch")
-
 WORK = priority.QUEUES[0]
 PARTS = ("balancing", "isolation", "concurrency", "priority")
 
 
-@pytest.fixture(scope="module")
-def before(waybill_app: Celery, waybill_watch: Watch) -> dict[str, tuple[Any, ...]]:
-    """How the workers were before the lesson."""
-    return state(waybill_app, waybill_watch)
+@pytest.fixture
+def played(lessons: Lessons) -> Played:
+    return lessons["queues"]
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, before: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def lines(played: Played) -> dict[str, dict[str, Any]]:
     """What the lesson said, by what it was about."""
-    assert before
-    result = call("publishers.queues", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return {line["what"]: line for line in result.objects}
+    return played.by_what
 
 
 @pytest.fixture
 def stage(waybill_watch: Watch) -> Stage:
     return Stage(waybill_watch, set(), is_json=True)
-
-
-def state(app: Celery, watch: Watch) -> dict[str, tuple[Any, ...]]:
-    """Worker -> its queues and its prefetch."""
-    inspect = app.control.inspect(timeout=10, limit=len(watch.crew))
-    queues, stats = inspect.active_queues(), inspect.stats()
-    return {
-        worker: (sorted(queue["name"] for queue in queues[worker]), stats[worker]["prefetch_count"])
-        for worker in watch.crew
-    }
 
 
 def workers(line: Mapping[str, Any]) -> list[str]:
@@ -78,9 +62,9 @@ def test_a_busy_worker_gets_no_more(lines: dict[str, dict[str, Any]]) -> None:
     assert set(busy).isdisjoint(other)
 
 
-def test_each_task_had_the_receipt_that_the_lesson_says(lines: dict[str, dict[str, Any]], waybill_watch: Watch) -> None:
+def test_each_task_had_the_receipt_that_the_lesson_says(lines: dict[str, dict[str, Any]], played: Played) -> None:
     told = {run["task_id"]: (run["worker"], run["queue"]) for line in lines.values() for run in line["runs"]}
-    received = waybill_watch.receipts_of(told)
+    received = played.receipts_of(told)
     assert {task_id: [(one.worker, one.queue) for one in found] for task_id, found in received.items()} == {
         task_id: [place] for task_id, place in told.items()
     }
@@ -137,23 +121,21 @@ ORDERS = (
 
 @pytest.mark.parametrize(("how", "expected"), ORDERS)
 def test_the_order_of_service(
-    lines: dict[str, dict[str, Any]], waybill_watch: Watch, how: str, expected: tuple[int, ...]
+    lines: dict[str, dict[str, Any]], played: Played, how: str, expected: tuple[int, ...]
 ) -> None:
     line = lines[f"priority · {how}"]
     ids = [run["task_id"] for run in line["runs"]]
-    received = sorted(
-        (one for found in waybill_watch.receipts_of(ids).values() for one in found), key=lambda one: one.time
-    )
+    received = sorted((one for found in played.receipts_of(ids).values() for one in found), key=lambda one: one.time)
     assert tuple(one.priority for one in received) == expected
     assert [one.task_id for one in received] == ids
     assert line["happened"] == SHOWN[expected]
 
 
 def test_the_workers_are_left_as_they_were(
-    lines: dict[str, dict[str, Any]], waybill_app: Celery, waybill_watch: Watch, before: Mapping[str, object]
+    lines: dict[str, dict[str, Any]], showcase: Showcase, waybill_watch: Watch
 ) -> None:
     assert lines
-    assert state(waybill_app, waybill_watch) == before
+    assert state_of(waybill_watch) == showcase.state
 
 
 def test_a_queue_that_was_filled_first_is_served_by_priority_with_any_prefetch(stage: Stage) -> None:

@@ -8,11 +8,10 @@ import pytest
 
 from publishers.waiting import SECONDS
 from tests.support.programs import call
+from tests.support.showcase import Lessons
 from waybill.delivery import Watch
 from waybill.provision import Address
 from waybill.receipts import Receipt
-
-pytestmark = pytest.mark.waybill_workers("default", "clerk")
 
 WAIT, WORK_ON, PASS_ON = "wait: nap.delay(...).get()", "work until ready(), then get()", "pass on: link=add.s(1)"
 REFUSED, INNER = "in a task: add.delay(2, 2).get()", "the sum, published before the refusal"
@@ -20,20 +19,16 @@ WITHOUT_REFUSAL = "refusal off: get(timeout=0.5)"
 CHAIN, REPLACE = "instead: chain(add.s(6, 6), add.s(4))", "in a task: raise self.replace(chain(...))"
 
 
-@pytest.fixture(scope="module")
-def lines(waybill_vhost: Address, waybill_watch: Watch) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def lines(lessons: Lessons) -> dict[str, dict[str, Any]]:
     """What the lesson said, by what was done."""
-    assert waybill_watch.crew
-    result = call("publishers.waiting", "--broker", waybill_vhost.url, "--json")
-    assert (result.code, result.err) == (0, "")
-    return {line["what"]: line for line in result.objects}
+    return lessons["waiting"].by_what
 
 
-@pytest.fixture(scope="module")
-def received(lines: dict[str, dict[str, Any]], waybill_watch: Watch) -> tuple[Receipt, ...]:
-    """Every receipt, as this test's own watch saw it."""
-    assert lines
-    return waybill_watch.everything()
+@pytest.fixture
+def received(lessons: Lessons) -> tuple[Receipt, ...]:
+    """Every receipt, as another watch than the lesson's saw it."""
+    return lessons["waiting"].received
 
 
 def test_who_waits_is_blocked_for_as_long_as_the_task_takes(lines: dict[str, dict[str, Any]]) -> None:
