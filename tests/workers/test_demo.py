@@ -104,6 +104,11 @@ class Program:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 @pytest.fixture
@@ -174,9 +179,9 @@ MOMENTS: tuple[tuple[str, float, tuple[signal.Signals, ...], tuple[str, ...]], .
     ("topic ·", 0.0, (SIGINT, SIGINT), ("publishers", "demo")),
     ("served in this one", 0.0, (SIGINT,), ("publishers", "demo")),
     ("raw ·", 0.0, (SIGTERM,), ("publishers", "demo")),
-    ("default 5/s", 0.5, (SIGINT,), ("publishers", "rates")),
+    ("default 5/s", 0.5, (SIGINT,), ("publishers.rates",)),
     ("reliability ·", 0.3, (SIGINT,), ("publishers", "reliability")),
-    ("is killed", 0.0, (SIGTERM,), ("publishers", "reliability")),
+    ("is killed", 0.0, (SIGTERM,), ("publishers.reliability",)),
 )
 
 
