@@ -13,10 +13,7 @@ from tests.support.programs import ROOT
 
 # The way of a message, which is the order of the rooms: each imports only from rooms above it, and from its own.
 ROOMS = (
-    (
-        "errors",
-        "installed",
-    ),
+    ("errors", "installed"),
     ("status",),
     ("ending",),
     ("topology",),
@@ -86,7 +83,7 @@ def test_only_the_server_imports_asyncio() -> None:
 def test_every_test_stands_in_one_of_the_folders() -> None:
     modules = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")]
     assert {path.parts[0] for path in modules} == {*FOLDERS, "support", "__init__.py", "conftest.py"}
-    # The modules of the showcase share its fleet, by a conftest.py of their own.
+    # The modules of one of them share a fleet, by fixtures of their own.
     folders = {*map(Path, FOLDERS), Path("workers", "showcase")}
     assert {path.parent for path in modules if path.name.startswith("test_")} == folders
     assert not list((ROOT / "tools").rglob("test_*.py"))
