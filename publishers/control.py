@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Any
 
@@ -17,6 +17,10 @@ from worker.app import app
 ANSWER_TIMEOUT = 10.0
 
 
+class AllAnswered(Exception):
+    """Every worker that was asked has answered: nothing more is waited for."""
+
+
 def ask(command: str, workers: Sequence[str], **arguments: Any) -> dict[str, Any]:
     """Worker -> its answer to a remote-control command.
 
@@ -25,16 +29,23 @@ def ask(command: str, workers: Sequence[str], **arguments: Any) -> dict[str, Any
     """
     if not workers:
         return {}
-    # On a connection of its own: on the watch's, each receipt that comes in between counts as one of the answers.
-    heard = app.control.broadcast(
-        command,
-        arguments=arguments,
-        destination=list(workers),
-        reply=True,
-        limit=len(workers),
-        timeout=ANSWER_TIMEOUT,
-    )
-    answers = {worker: answer for one in heard or () for worker, answer in one.items()}
+    answers: dict[str, Any] = {}
+
+    def hear(one: Mapping[str, Any]) -> None:
+        answers.update(one)
+        if answers.keys() >= set(workers):
+            raise AllAnswered
+
+    # Not with Kombu's `limit`: whatever comes in meanwhile counts, such as a late answer to an earlier question.
+    with suppress(AllAnswered):
+        app.control.broadcast(
+            command,
+            arguments=arguments,
+            destination=list(workers),
+            reply=True,
+            callback=hear,
+            timeout=ANSWER_TIMEOUT,
+        )
     if missing := sorted(set(workers) - set(answers)):
         raise FleetError(f"no answer to {command!r} within {ANSWER_TIMEOUT:.0f} s from {', '.join(missing)}")
     for worker, answer in answers.items():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from publishers.control import ask
 from waybill import delivery
 from waybill.delivery import Round, Watch
 from waybill.errors import FleetError
@@ -89,17 +90,17 @@ def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watc
 
 
 def test_no_marker_waits_for_a_pool_when_a_watch_ends(
-    waybill_app: Celery, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
+    waybill_app: Celery, waybill_workers: LocalWorkers, waybill_watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pool's process is stopped while the worker takes the markers, and goes on when the worker was asked once."""
     inspect = waybill_app.control.inspect
-    told = inspect(pattern="orders@*", limit=1).stats()
-    (pool_process,) = next(iter(told.values()))["pool"]["processes"]
+    (stats,) = ask("stats", [worker for worker in waybill_watch.crew if worker.startswith("orders@")]).values()
+    (pool_process,) = stats["pool"]["processes"]
     waiting: list[int] = []
-    ask = inspect.reserved
+    ask_reserved = inspect.reserved
 
     def reserved(inspecting: Any) -> Any:
-        answers = ask(inspecting)
+        answers = ask_reserved(inspecting)
         waiting.append(sum(task["name"] == MARKER for tasks in answers.values() for task in tasks))
         os.kill(pool_process, signal.SIGCONT)
         return answers

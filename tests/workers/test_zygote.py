@@ -220,7 +220,7 @@ def facts_of(
             result = app.AsyncResult(sent.task_id)
             (node,) = watch.crew
             inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
-            stats = inspect.stats()[node]
+            stats = until(lambda: counted(inspect), "the task in the worker's count")
             facts = {
                 "received": delivery.by_worker,
                 "conf": comparable(inspect.conf(with_defaults=True)[node]),
@@ -236,6 +236,12 @@ def facts_of(
         facts["code"] = one.process.wait(PATIENCE)
         facts["log"] = normal(one.log)
     return facts
+
+
+def counted(inspect: Any) -> Any:
+    """What the one worker tells of itself, when it has counted the task: it does so when the pool has accepted it."""
+    (stats,) = inspect.stats().values()
+    return stats if stats["total"].get("proj.add") else None
 
 
 def comparable(conf: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from publishers.control import ask
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played
 from waybill import publication
@@ -51,11 +52,11 @@ def test_the_order_of_the_signals(
 
 
 @pytest.mark.parametrize("parcel", [parcel for parcel, _, _ in PARCELS])
-def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_app: Celery, parcel: str) -> None:
+def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_watch: Watch, parcel: str) -> None:
     """Held against what the worker itself says of its processes."""
     first, *rest = signals_of(lines, parcel)
     assert first["pid"] == os.getpid()
-    (stats,) = waybill_app.control.inspect(timeout=10, limit=1, pattern="default@*").stats().values()
+    (stats,) = ask("stats", [one for one in waybill_watch.crew if one.startswith("default@")]).values()
     (child,) = stats["pool"]["processes"]
     expected = [stats["pid"] if line["signal"] == "task_received" else child for line in rest]
     assert [line["pid"] for line in rest] == expected
