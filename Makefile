@@ -29,8 +29,9 @@ demo tour: $(SHOWCASE)
 check: lint
 	@$(BIN)/python -m pytest --quiet -m unit tests/unit
 
+# In three processes, since tests with workers and brokers wait more than they compute.
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # Which branches the tests run, module by module, in this and in the workers' processes; the floor is in pyproject.toml.
 coverage: $(VENV)/installed

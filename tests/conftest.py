@@ -65,9 +65,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by what it needs."""
+    """Mark a test by what it needs, and by what it shares with others."""
     for marker in _needs(item):
         item.add_marker(marker)
+    if (group := _group(item)) is not None:
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _needs(item: pytest.Item) -> Iterator[str]:
@@ -83,6 +85,18 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield "rabbitmq"
     if WITH_A_BROWSER & fixtures:
         yield "browser"
+
+
+def _group(item: pytest.Item) -> str | None:
+    """Which tests run one after the other, when several processes run them: those that share what takes time to make.
+
+    That is the showcase's fleet on a broker, or what a module sets up. Unit tests share nothing.
+    """
+    folder = item.path.relative_to(ROOT).parts[1]
+    callspec: Any = getattr(item, "callspec", None)
+    if {"showcase", "lessons"} & set(getattr(item, "fixturenames", ())):
+        return f"showcase {callspec.params['waybill_broker']}"
+    return None if folder == "unit" else str(item.path)
 
 
 @pytest.fixture(scope="session")
