@@ -163,6 +163,13 @@ def waybill_broker(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 @pytest.fixture(scope="session")
+def plain_zygote() -> Iterator[Zygote]:
+    """A zygote for other applications than the showcase, whose libraries that of the plugin has loaded."""
+    with Zygote() as zygote:
+        yield zygote
+
+
+@pytest.fixture(scope="session")
 def showcase(waybill_broker: Address, waybill_zygote: Zygote) -> Iterator[Showcase]:
     """The whole fleet at a vhost of its own, one for the session: for tests that only publish, and ask who received."""
     from tests.support.showcase import started

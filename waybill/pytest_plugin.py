@@ -36,7 +36,7 @@ from waybill.errors import BrokerUnavailable
 from waybill.fleet import Fleet, read_fleet
 from waybill.management import Management
 from waybill.provision import Address
-from waybill.testing.workers import LocalWorkers, Zygote
+from waybill.testing.workers import LocalWorkers, Zygote, loaded_by
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -141,6 +141,7 @@ def waybill_workers(
     pytestconfig: pytest.Config, waybill_zygote: Zygote, waybill_vhost: Address, waybill_fleet: Fleet
 ) -> Iterator[LocalWorkers]:
     """The module's workers, running as processes of this machine; after the module they are stopped, unawaited."""
+    waybill_zygote.load(loaded_by([pytestconfig.getini("waybill_app")]))
     environment = provision.environment(waybill_vhost.url)
     with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath), waybill_zygote) as workers:
         yield workers

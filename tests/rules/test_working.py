@@ -59,7 +59,7 @@ Working = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture
-def working(waybill_zygote: Zygote) -> Working:
+def working(plain_zygote: Zygote) -> Working:
     """Starts a worker of the example, or of another module, that tells what it does; it is ready in the block."""
 
     @contextmanager
@@ -68,7 +68,7 @@ def working(waybill_zygote: Zygote) -> Working:
         name = app or rig.module.__name__
         arguments = ("-A", name, "worker", "-n", f"{name}@h", "--without-mingle", "--without-gossip", "-c", "1")
         worker = Worker(name, f"{name}@h", (), (*arguments, *options))
-        with LocalWorkers([worker], environment(rig.address.url), Path.cwd(), waybill_zygote):
+        with LocalWorkers([worker], environment(rig.address.url), Path.cwd(), plain_zygote):
             assert rig.told(1) == ["ready"]
             yield
 

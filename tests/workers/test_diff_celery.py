@@ -36,11 +36,11 @@ WORKER = Worker(
 )
 
 
-def test_nothing_of_celerys_own_is_a_difference(at: Site, waybill_zygote: Zygote) -> None:
+def test_nothing_of_celerys_own_is_a_difference(at: Site, plain_zygote: Zygote) -> None:
     """Worker events, remote control, `rpc://` replies, native delay, `Broadcast`: all there, and no difference."""
     restore = provision.point(app, at.address.url)
     try:
-        with LocalWorkers([WORKER], provision.environment(at.address.url), ROOT, waybill_zygote) as workers:
+        with LocalWorkers([WORKER], provision.environment(at.address.url), ROOT, plain_zygote) as workers:
             # The worker declares native delay before it consumes, so the answer says that all is there.
             assert add.apply_async((2, 2), queue="resize").get(timeout=PATIENCE) == 4
             workers.check_alive()
@@ -87,7 +87,7 @@ def shrink(size):
 """
 
 
-def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, waybill_zygote: Zygote) -> None:
+def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, plain_zygote: Zygote) -> None:
     """As it says: another queue, the old one beside it without a declaration until a worker has emptied it, then
     the address that deletes it; and what was refused is taken."""
     old, wanted = Queue("resize", Exchange("pictures"), "resize", max_priority=10), Queue("resize")
@@ -104,7 +104,7 @@ def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, waybill_zygote: Zygo
     celery, *arguments = shlex.split(command)
     assert (celery, arguments) == ("celery", ["-A", "proj", "worker", "-Q", "resize"])
     worker = Worker("drain", "celery@%h", ("resize",), (*arguments, "-c", "1", "-l", "error"))
-    with LocalWorkers([worker], provision.environment(at.address.url), tmp_path, waybill_zygote):
+    with LocalWorkers([worker], provision.environment(at.address.url), tmp_path, plain_zygote):
         assert waiting.get(timeout=PATIENCE) == 4
 
     address = shlex.split(delete)[-1].replace(PLACE.management, str(at.address.management_url))

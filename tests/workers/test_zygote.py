@@ -173,6 +173,13 @@ def running(
         workers.stop(wait=False)
 
 
+@pytest.fixture(scope="module")
+def zygote_alone() -> Iterator[Zygote]:
+    """One that has loaded nothing for another application."""
+    with Zygote() as zygote:
+        yield zygote
+
+
 @pytest.fixture(params=["fork", "program"])
 def variables(request: pytest.FixtureRequest) -> Mapping[str, str]:
     return AS_PROGRAM if request.param == "program" else {}
@@ -182,10 +189,10 @@ def variables(request: pytest.FixtureRequest) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_an_application_sees_no_difference(waybill_zygote: Zygote, folder: Path, url: str, pool: str) -> None:
+def test_an_application_sees_no_difference(zygote_alone: Zygote, folder: Path, url: str, pool: str) -> None:
     with ExitStack() as stack:
         fork, program = (
-            stack.enter_context(running(waybill_zygote, folder, url, worker("-P", pool, name=pool), variables))
+            stack.enter_context(running(zygote_alone, folder, url, worker("-P", pool, name=pool), variables))
             for variables in ({}, AS_PROGRAM)
         )
         assert fork.said("SEEN") == program.said("SEEN")
@@ -193,17 +200,17 @@ def test_an_application_sees_no_difference(waybill_zygote: Zygote, folder: Path,
         assert (fork.process.difference, program.process.difference) == ("", "the environment: PYTHON_IS_TOLD")
 
 
-def test_what_is_made_at_import_is_each_workers_own(waybill_zygote: Zygote, folder: Path, url: str) -> None:
+def test_what_is_made_at_import_is_each_workers_own(zygote_alone: Zygote, folder: Path, url: str) -> None:
     """Such as the name of a Broadcast queue: a fork of a loaded application would share it."""
     two = [worker(name=name) for name in ("one", "two")]
-    with LocalWorkers(two, told(url, folder), folder, waybill_zygote) as workers:
+    with LocalWorkers(two, told(url, folder), folder, zygote_alone) as workers:
         own = [Running(workers, one.name).said("OWN") for one in two]
     assert all(one != other for one, other in zip(*own, strict=True))
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_celery_tells_the_same_of_both(waybill_zygote: Zygote, folder: Path, url: str, app: Celery, pool: str) -> None:
-    fork, program = [facts_of(waybill_zygote, folder, url, app, pool, variables) for variables in ({}, AS_PROGRAM)]
+def test_celery_tells_the_same_of_both(zygote_alone: Zygote, folder: Path, url: str, app: Celery, pool: str) -> None:
+    fork, program = [facts_of(zygote_alone, folder, url, app, pool, variables) for variables in ({}, AS_PROGRAM)]
     assert fork == program
     assert fork["received"] == {"one": "todo"}
 
@@ -272,7 +279,7 @@ ENDINGS: tuple[tuple[str, Callable[[Running, Celery], object], int], ...] = (
 
 @pytest.mark.parametrize(("end", "code"), [ending[1:] for ending in ENDINGS], ids=[ending[0] for ending in ENDINGS])
 def test_the_exit_code_is_the_same(
-    waybill_zygote: Zygote,
+    zygote_alone: Zygote,
     folder: Path,
     url: str,
     app: Celery,
@@ -280,7 +287,7 @@ def test_the_exit_code_is_the_same(
     end: Callable[[Running, Celery], object],
     code: int,
 ) -> None:
-    with running(waybill_zygote, folder, url, worker("-P", "solo"), variables) as one, Watch(app) as watch:
+    with running(zygote_alone, folder, url, worker("-P", "solo"), variables) as one, Watch(app) as watch:
         watch.roll_call(["one"], one.workers.check_alive)
         end(one, app)
         assert one.process.wait(PATIENCE) == code
@@ -299,7 +306,7 @@ FAILURES = (
 
 @pytest.mark.parametrize(("command", "code", "last"), FAILURES)
 def test_a_worker_that_cannot_start_says_the_same(
-    waybill_zygote: Zygote,
+    zygote_alone: Zygote,
     folder: Path,
     url: str,
     variables: Mapping[str, str],
@@ -307,7 +314,7 @@ def test_a_worker_that_cannot_start_says_the_same(
     code: int,
     last: str,
 ) -> None:
-    with running(waybill_zygote, folder, url, command, variables) as one:
+    with running(zygote_alone, folder, url, command, variables) as one:
         assert one.process.wait(PATIENCE) == code
         assert last in one.log.strip().splitlines()[-1] + one.log
 
@@ -333,7 +340,7 @@ FORKED: tuple[tuple[tuple[str, ...], Mapping[str, str], str, str], ...] = (
 
 @pytest.mark.parametrize(("options", "variables", "file", "difference"), FORKED)
 def test_what_a_fork_would_change_is_started_as_a_program(
-    waybill_zygote: Zygote,
+    zygote_alone: Zygote,
     tmp_path: Path,
     url: str,
     options: tuple[str, ...],
@@ -344,7 +351,7 @@ def test_what_a_fork_would_change_is_started_as_a_program(
     if file:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).touch()
-    with running(waybill_zygote, tmp_path, url, worker(*options), variables) as one:
+    with running(zygote_alone, tmp_path, url, worker(*options), variables) as one:
         assert one.process.pid
         assert one.process.difference == difference.replace("FOLDER", str(tmp_path))
 
@@ -382,6 +389,15 @@ def test_libraries_are_loaded_once_for_all_workers(
             assert one.said("LOADED") == ([] if difference else found)
             assert one.process.pid
             assert one.process.difference == difference
+
+
+def test_the_libraries_of_one_application_are_not_anothers(folder: Path, url: str) -> None:
+    with Zygote() as zygote:
+        zygote.load(Loaded(("pika",), ("another",)))
+        with running(zygote, folder, url, worker("-P", "solo")) as one:
+            assert one.said("LOADED") == []
+            assert one.process.pid
+            assert one.process.difference == "libraries that proj may not load"
 
 
 # --- nothing is left behind

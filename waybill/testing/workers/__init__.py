@@ -10,7 +10,8 @@ environment, `sys.argv`) is each worker's own. A command that can't be run in a 
 Whoever ends takes down what is below it: the zygote ends with its starter, the workers with the zygote.
 """
 
+from waybill.testing.workers.libraries import loaded_by
 from waybill.testing.workers.local import LocalWorkers
 from waybill.testing.workers.starter import Zygote
 
-__all__ = ["LocalWorkers", "Zygote"]
+__all__ = ["LocalWorkers", "Zygote", "loaded_by"]

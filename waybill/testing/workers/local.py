@@ -7,7 +7,6 @@ import signal
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
-from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -15,7 +14,6 @@ from typing import IO, Self
 
 from waybill.errors import FleetError
 from waybill.fleet import Worker
-from waybill.testing.workers.libraries import loaded_by
 from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
 
 # Seconds that a worker gets to finish its task after SIGTERM, before it is killed with its children.
@@ -53,7 +51,6 @@ class LocalWorkers:
         with ExitStack() as stack:
             self._zygote = self._given or stack.enter_context(Zygote())
             stack.callback(self.stop)
-            self._zygote.load(loaded_by(filter(None, map(_application, self.workers))))
             for worker in self.workers:
                 self.start(worker)
             self._exit = stack.pop_all()
@@ -70,11 +67,13 @@ class LocalWorkers:
         Raises:
             FleetError: the process that starts them has ended.
         """
-        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the worker is stopped)
-        started = self._zygote.start(
-            worker.module, worker.arguments, self._environment, self._directory, output=log.fileno()
-        )
-        self._running[worker.name] = (started, log)
+        with ExitStack() as stack:
+            log = stack.enter_context(tempfile.TemporaryFile())
+            started = self._zygote.start(
+                worker.module, worker.arguments, self._environment, self._directory, output=log.fileno()
+            )
+            self._running[worker.name] = (started, log)
+            stack.pop_all()  # the log is closed when the worker is stopped
 
     def kill(self, name: str) -> None:
         """End one worker at once with its children, as a crash would."""
@@ -109,11 +108,6 @@ class LocalWorkers:
         finally:
             while self._running:
                 _end(*self._running.popitem()[1])
-
-
-def _application(worker: Worker) -> str | None:
-    """What `-A` says, if a worker's command says it apart, as `python -m celery` takes it first of all."""
-    return next((value for option, value in pairwise(worker.arguments) if option in ("-A", "--app")), None)
 
 
 def _end(process: Process, log: IO[bytes]) -> None:

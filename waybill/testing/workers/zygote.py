@@ -10,7 +10,8 @@ A fork must not be told apart from the same command started as a program. What w
 - an environment with other values for what was read while Celery was loaded (which is noted then), or for what the
   interpreter and the dynamic loader read;
 - a directory with a module that has the name of one that is loaded from elsewhere;
-- whatever comes after a library that starts threads or opens files when it is loaded.
+- whatever comes after a library that starts threads or opens files when it is loaded, and another application than the
+  one whose libraries are loaded.
 """
 
 from __future__ import annotations
@@ -153,6 +154,7 @@ class Zygote:
         self._deadlines: dict[int, float] = {}  # of those that are being stopped
         self._is_closing = False
         self._has_more = False
+        self._applications: set[str] = set()  # those whose libraries are loaded
 
     def serve(self) -> Start | None:
         """Do what the starter asks for until it is gone; in a forked worker, return what that is to run."""
@@ -183,6 +185,7 @@ class Zygote:
             case Load(names, own):
                 before = _left_by_imports()
                 self._asked |= load(names, own)
+                self._applications.update(own)
                 self._has_more = self._has_more or _left_by_imports() != before
             case Start():
                 return self._start(message, *descriptors)
@@ -234,6 +237,8 @@ class Zygote:
         directory = Path(job.directory)
         if self._has_more:
             return "threads or files of a library"
+        if self._applications and (application := _application(job)) not in self._applications:
+            return f"libraries that {application} may not load"
         if pool := _patching_pool(job.arguments):
             return f"the pool {pool}"
         if names := self._read_otherwise(job.environment):
@@ -291,6 +296,12 @@ def _left_by_imports() -> tuple[int, int]:
     if sys.platform != "linux":
         return threading.active_count(), 0
     return len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+def _application(job: Start) -> str:
+    """The top-level module of the application that a worker is to load."""
+    named = (value for option, value in pairwise(job.arguments) if option in ("-A", "--app"))
+    return next(named, job.module).partition(":")[0].partition(".")[0]
 
 
 def _patching_pool(arguments: Sequence[str]) -> str:
