@@ -130,8 +130,12 @@ def waybill_fleet(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -
 
 
 @pytest.fixture(scope="session")
-def waybill_zygote() -> Iterator[Zygote]:
-    """The process that starts the workers of the session, which has Celery loaded already."""
+def waybill_zygote(waybill_broker: Address) -> Iterator[Zygote]:
+    """The process that starts the workers of the session, which has Celery loaded already.
+
+    It ends before the broker does, and the last module's workers with it.
+    """
+    assert waybill_broker
     with Zygote() as zygote:
         yield zygote
 
@@ -140,12 +144,13 @@ def waybill_zygote() -> Iterator[Zygote]:
 def waybill_workers(
     pytestconfig: pytest.Config, waybill_zygote: Zygote, waybill_vhost: Address, waybill_fleet: Fleet
 ) -> Iterator[LocalWorkers]:
-    """The module's workers, running as processes of this machine; after the module they are stopped, unawaited."""
+    """The module's workers, as processes of this machine; after it they are told to stop, and not waited for."""
     waybill_zygote.load(loaded_by([pytestconfig.getini("waybill_app")]))
     environment = provision.environment(waybill_vhost.url)
     with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath), waybill_zygote) as workers:
         yield workers
-        workers.stop(wait=False)
+        # A database on Redis is the next module's too, so that nobody of this one may be left there.
+        workers.stop(wait=not waybill_vhost.has_vhosts)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from waybill.testing.workers import libraries
 from waybill.testing.workers.libraries import Loaded, loaded_by
 
 # the application's files -> the libraries that are loaded for it, by their packages
@@ -66,3 +67,13 @@ def test_nothing_is_loaded_before_what_patches_the_standard_library(project: Pat
     module = importlib.import_module("shop_green")
     modules = {"shop_green": module, "json": sys.modules["json"], "gevent": sys.modules["json"]}
     assert loaded_by(["shop_green"], modules) == Loaded()
+
+
+def test_an_installed_application_is_no_library(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libraries, "FOLDERS", (*libraries.FOLDERS, project.resolve()))
+    (project / "shop_installed.py").write_text("import csv")
+    importlib.import_module("shop_installed")
+    found = loaded_by(["shop_installed:app"])
+    assert found.own == ("shop_installed",)
+    assert "csv" in found.libraries
+    assert "shop_installed" not in found.libraries

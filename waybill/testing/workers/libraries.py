@@ -1,8 +1,8 @@
 """Which libraries an application has loaded, so that a zygote can load them once for all of its workers.
 
 The starter has usually loaded the application itself, to publish with it. Its own modules are followed by their import
-statements; what they import from elsewhere are the libraries. Modules of the application are never among them, for each
-worker has to run these itself, nor is what only the tests import.
+statements; what they import from elsewhere are the libraries. The application's and the tests' own modules are
+excluded: each worker has to run the ones itself, and needs none of the others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-# They patch the standard library, which what is loaded before them isn't ready for.
+# They must patch the standard library before other modules import it.
 PATCHING = frozenset({"gevent", "eventlet"})
 
 FOLDERS = tuple({Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -40,7 +40,9 @@ def loaded_by(names: Iterable[str], modules: Mapping[str, ModuleType] = sys.modu
     Args:
         names: as `celery -A` takes them: `proj`, `proj.app:app`.
     """
-    waiting = [name for given in names for name in _modules(given.partition(":")[0], modules)]
+    named = [name.partition(":")[0] for name in names]
+    given = {name.partition(".")[0] for name in named}  # one that is installed is no library all the same
+    waiting = [found for name in named for found in _modules(name, modules)]
     own: set[str] = set()
     packages: set[str] = set()
     while waiting:
@@ -48,7 +50,7 @@ def loaded_by(names: Iterable[str], modules: Mapping[str, ModuleType] = sys.modu
         module = modules.get(name)
         if name in own or module is None:
             continue
-        if _is_library(module):
+        if name.partition(".")[0] not in given and _is_library(module):
             packages.add(name.partition(".")[0])
             continue
         own.add(name)

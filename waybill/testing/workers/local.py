@@ -43,13 +43,13 @@ class LocalWorkers:
         self.workers = tuple(workers)
         self._environment = {**os.environ, **environment}
         self._directory = directory
-        self._given = zygote
+        self._shared_zygote = zygote
         self._exit = ExitStack()
         self._running: dict[str, tuple[Process, IO[bytes]]] = {}
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            self._zygote = self._given or stack.enter_context(Zygote())
+            self._zygote = self._shared_zygote or stack.enter_context(Zygote())
             stack.callback(self.stop)
             for worker in self.workers:
                 self.start(worker)
@@ -77,7 +77,8 @@ class LocalWorkers:
 
     def kill(self, name: str) -> None:
         """End one worker at once with its children, as a crash would."""
-        _end(*self._running.pop(name))
+        _end(*self._running[name])
+        del self._running[name]
 
     def check_alive(self) -> None:
         """Raise FleetError, with the end of its log, when a worker has ended by itself."""
@@ -91,28 +92,35 @@ class LocalWorkers:
         """Stop every worker: warmly, and after so many seconds by force. A Ctrl-C meanwhile makes it by force at once.
 
         Args:
-            wait: return when they have ended; without it the zygote sees to that, before its own block ends.
+            wait: if False, return at once; the zygote stops them, and waits for them when its own block ends.
         """
         if not wait:
-            while self._running:
-                process, log = self._running.popitem()[1]
-                process.end(grace)
-                log.close()
+            self._hand_over(grace)
+            return
         try:
-            for process, _ in self._running.values():
-                process.send_signal(signal.SIGTERM)
+            with suppress(FleetError):  # the zygote has ended, and they with it
+                for process, _ in self._running.values():
+                    process.send_signal(signal.SIGTERM)
             deadline = monotonic() + grace
             for process, _ in self._running.values():
-                with suppress(TimeoutError):
+                with suppress(TimeoutError, FleetError):
                     process.wait(max(0.0, deadline - monotonic()))
         finally:
-            while self._running:
-                _end(*self._running.popitem()[1])
+            for name in list(self._running):
+                self.kill(name)
+
+    def _hand_over(self, grace: float) -> None:
+        """Let the zygote stop every worker."""
+        while self._running:
+            process, log = self._running.popitem()[1]
+            log.close()
+            with suppress(FleetError):
+                process.end(grace)
 
 
 def _end(process: Process, log: IO[bytes]) -> None:
     """Kill a worker and the pool processes that it may have left."""
     process.kill_group()
     process.wait()
-    process.forget()
+    process.reap()
     log.close()

@@ -1,9 +1,9 @@
 """What a starter and its zygote say to each other, over a Unix socket: JSON behind its length in four bytes.
 
-starter → zygote   `Load`; `Start`, with the file descriptor that the worker's output goes to; `Forget`, `End`; `Close`
+starter → zygote   `Load`; `Start`, with the file descriptor that the worker's output goes to; `Reap`, `End`; `Close`
 zygote → starter   `Started`, `Ended`
 
-A worker that has ended stays a zombie until the starter says `Forget`: until then its pid, and the process group of
+A worker that has ended stays a zombie until the starter says `Reap`: until then its pid, and the process group of
 that number, can be nobody else's.
 """
 
@@ -48,15 +48,15 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """The starter has no more use for the pid of this worker."""
+class Reap:
+    """The starter has noted how this worker ended, and has no more use for its pid."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Stop this worker, which the starter has forgotten: warmly, and after so many seconds by force."""
+    """Stop this worker, of which the starter wants to hear no more: warmly, and after so many seconds by force."""
 
     number: int
     grace: float
@@ -72,12 +72,12 @@ class Started:
     """A worker runs.
 
     Attributes:
-        difference: why it was started as a program and not as a fork; empty for a fork.
+        no_fork_reason: why it was started as a program; empty for a fork.
     """
 
     number: int
     pid: int
-    difference: str
+    no_fork_reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,16 @@ class Ended:
     code: int
 
 
-Request = Load | Start | Forget | End | Close
+Request = Load | Start | Reap | End | Close
 Report = Started | Ended
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Load, Start, Forget, End, Close, Started, Ended)}
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Load, Start, Reap, End, Close, Started, Ended)}
 
 
 def send(to: socket.socket, message: Request | Report, *descriptors: int) -> None:
-    """Send a message, in one system call: an exception that a signal raises comes before it or after it.
+    """Send a message.
+
+    It is one system call, unless it is larger than the socket's buffer (some 200 kB): an exception that a signal raises
+    comes before it or after it.
 
     Raises:
         OSError: the other end is gone.
@@ -124,24 +127,25 @@ def receive(source: socket.socket) -> tuple[Any, list[int]] | None:
 
 
 def peek(source: socket.socket) -> tuple[Any, int] | None:
-    """The next message, which stays where it is, and its size for `skip`; None when the other end is gone.
+    """The next message, which stays in the socket, and its size for `skip`; None when the other end is gone.
 
-    Whoever is broken off between the two gets the message again.
+    If a signal interrupts between `peek` and `skip`, the message is read again. It must have come whole, as what is
+    smaller than the socket's buffer does.
     """
     try:
-        head = source.recv(LENGTH.size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        head = source.recv(LENGTH.size, socket.MSG_PEEK)
         if len(head) < LENGTH.size:
             return None
         size = LENGTH.size + LENGTH.unpack(head)[0]
-        frame = source.recv(size, socket.MSG_PEEK | socket.MSG_WAITALL)
+        frame = source.recv(size, socket.MSG_PEEK)
     except ConnectionError:
         return None
     return (_parsed(frame[LENGTH.size :]), size) if len(frame) == size else None
 
 
 def skip(source: socket.socket, size: int) -> None:
-    """Be done with a message that has been looked at."""
-    source.recv(size, socket.MSG_WAITALL)
+    """Remove a peeked message from the socket."""
+    source.recv(size)
 
 
 def _parsed(data: bytes) -> Any:

@@ -26,25 +26,24 @@ def end_with_parent(parent: int, number: signal.Signals = signal.SIGKILL) -> Non
 
 
 def forks_end_with_us() -> None:
-    """Let each process that we fork, such as a pool's, end with us.
+    """Let each process that the main thread forks, such as a pool's, end with us.
 
     Not what another thread forks: the kernel would end it with that thread.
     """
-    forking: list[int] = []  # our pid, if the main thread forks
+    main, forking = threading.main_thread(), threading.local()
 
     def before() -> None:
-        if threading.current_thread() is threading.main_thread():
-            forking.append(os.getpid())
+        forking.parent = os.getpid() if threading.current_thread() is main else None
 
     def in_child() -> None:
-        if forking:
-            end_with_parent(forking.pop())
+        if forking.parent is not None:
+            end_with_parent(forking.parent)
 
-    os.register_at_fork(before=before, after_in_parent=forking.clear, after_in_child=in_child)
+    os.register_at_fork(before=before, after_in_child=in_child)
 
 
 def kill_group(pid: int) -> None:
     """Kill a process that leads a group, with the group; a worker's are its pool processes."""
     for kill in (os.killpg, os.kill):  # one that has just been forked doesn't lead a group yet
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):  # macOS refuses it for a group of zombies
             kill(pid, signal.SIGKILL)

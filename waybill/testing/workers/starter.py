@@ -22,8 +22,8 @@ from waybill.testing.workers.messages import (
     Close,
     End,
     Ended,
-    Forget,
     Load,
+    Reap,
     Report,
     Request,
     Start,
@@ -36,7 +36,7 @@ from waybill.testing.workers.processes import kill_group
 
 # Seconds that the zygote gets to end, which it does as soon as it has killed what it started.
 END_TIMEOUT = 5.0
-# And while workers that are being stopped may take as long as they were told.
+# Seconds that workers which are still stopping get at the end of the block; then they are killed.
 CLOSE_TIMEOUT = 30.0
 # Lines of the zygote's errors that are shown.
 LOG_TAIL = 8
@@ -47,22 +47,22 @@ class Process:
 
     Attributes:
         returncode: None while it runs; minus the number of the signal that ended it.
-        difference: why it was started as a program, and not as a fork of the zygote; empty for a fork, and None until
-            the zygote has said so.
+        no_fork_reason: why it was started as a program, and not as a fork of the zygote; empty for a fork, and None
+            until the zygote has said so.
         is_lost: True when the zygote has ended.
     """
 
     def __init__(self, zygote: Zygote, number: int) -> None:
         self.number = number
         self.returncode: int | None = None
-        self.difference: str | None = None
+        self.no_fork_reason: str | None = None
         self.is_lost = False
         self._zygote = zygote
         self._pid: int | None = None
 
     @property
     def pid(self) -> int:
-        """Its process id, which is its group's too, and stays its own until `forget`.
+        """Its process id, which is its group's too, and stays its own until `reap`.
 
         Raises:
             FleetError: the zygote has ended.
@@ -102,28 +102,28 @@ class Process:
         if not self.is_lost:
             kill_group(self.pid)
 
-    def forget(self) -> None:
+    def reap(self) -> None:
         """Let the system have the pid again; the process must have ended."""
-        self._zygote.leave(self, Forget(self.number))
+        self._zygote.release(self, Reap(self.number))
 
     def end(self, grace: float) -> None:
         """Let the zygote stop it: warmly, and after so many seconds by force. Nobody waits here for that."""
-        self._zygote.leave(self, End(self.number, grace))
+        self._zygote.release(self, End(self.number, grace))
 
     def note(self, message: Report) -> None:
         """What the zygote says of it."""
         if isinstance(message, Started):
-            self._pid, self.difference = message.pid, message.difference
+            self._pid, self.no_fork_reason = message.pid, message.no_fork_reason
         elif isinstance(message, Ended):
             self.returncode = message.code
 
-    def lose(self) -> None:
+    def mark_lost(self) -> None:
         """The zygote is gone: kill what is left of the worker, whose pid may soon be somebody else's."""
-        if self._pid is not None and not self.is_lost:
-            kill_group(self._pid)
         self.is_lost = True
         if self.returncode is None:
             self.returncode = -signal.SIGKILL
+            if self._pid is not None:
+                kill_group(self._pid)
 
 
 class Zygote:
@@ -142,7 +142,6 @@ class Zygote:
         self._socket, theirs = socket.socketpair()
         self._errors: IO[bytes] = tempfile.TemporaryFile()
         with theirs:
-            theirs.set_inheritable(True)
             # The kernel ends it with the thread that starts it: only the main thread ends with the process.
             is_main = threading.current_thread() is threading.main_thread()
             starter = [str(os.getpid())] if is_main else []
@@ -152,7 +151,7 @@ class Zygote:
                 stdout=self._errors,
                 stderr=subprocess.STDOUT,
                 pass_fds=[theirs.fileno()],
-                env=dict(os.environ),  # what C code has set beside it (readline: COLUMNS) no worker gets
+                env=dict(os.environ),  # Popen's own would have what C code has set too (readline: COLUMNS)
                 start_new_session=True,  # a Ctrl-C in the terminal is the starter's alone
             )
         return self
@@ -178,7 +177,7 @@ class Zygote:
             self._program.kill()
             self._program.wait()
         finally:
-            self._lose_all()
+            self._mark_all_lost()
             self._errors.close()
 
     @property
@@ -201,7 +200,7 @@ class Zygote:
         process = Process(self, self._numbers)
         self._processes[self._numbers] = process
         job = Start(self._numbers, module, tuple(arguments), str(directory.resolve()), dict(environment))
-        self._say(job, output)
+        self._send(job, output)
         return process
 
     def load(self, loaded: Loaded) -> None:
@@ -213,7 +212,7 @@ class Zygote:
         news = tuple(name for name in loaded.libraries if name not in self._loaded)
         if news:
             self._loaded.update(news)
-            self._say(Load(news, loaded.own))
+            self._send(Load(news, loaded.own))
 
     def listen(self, timeout: float | None) -> bool:
         """Hear what the zygote says next; False when that is nothing within so many seconds.
@@ -226,20 +225,22 @@ class Zygote:
                 return False
             got = peek(self._socket)
             if got is None:
-                raise self._ended()
+                raise self._lost_error()
             report, size = got
             if process := self._processes.get(report.number):
                 process.note(report)
             skip(self._socket, size)
             return True
 
-    def leave(self, process: Process, message: Forget | End) -> None:
-        """Have no more to do with a worker."""
-        del self._processes[process.number]
-        if not process.is_lost:
-            self._say(message)
+    def release(self, process: Process, message: Reap | End) -> None:
+        """Remove a worker, and tell the zygote to reap or to stop it."""
+        try:
+            if not process.is_lost:
+                self._send(message)
+        finally:
+            del self._processes[process.number]
 
-    def _say(self, message: Request, *descriptors: int) -> None:
+    def _send(self, message: Request, *descriptors: int) -> None:
         """Tell the zygote.
 
         Raises:
@@ -249,15 +250,15 @@ class Zygote:
             try:
                 send(self._socket, message, *descriptors)
             except OSError as error:
-                raise self._ended() from error
+                raise self._lost_error() from error
 
-    def _ended(self) -> FleetError:
+    def _lost_error(self) -> FleetError:
         """What to raise when nobody answers; whatever was started is killed."""
-        self._lose_all()
+        self._mark_all_lost()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()[-LOG_TAIL:]
         return FleetError("the process that starts the workers has ended" + ": " * bool(lines) + " | ".join(lines))
 
-    def _lose_all(self) -> None:
+    def _mark_all_lost(self) -> None:
         for process in self._processes.values():
-            process.lose()
+            process.mark_lost()
