@@ -11,18 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from pamqp import commands
 
+from tests.support.programs import call
 from tests.support.wire import Wire
-from waybill.broker.command import PASSWORD_VARIABLE, broker
-
-RUN = "from waybill.broker.command import broker; broker()"
+from waybill.cli.commands.broker import PASSWORD_VARIABLE
 
 
 def started(*options: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
     """The command in a process of its own, and its first line."""
-    command = [sys.executable, "-u", "-c", RUN, "--port", "0", *options]
+    command = [sys.executable, "-u", "-m", "waybill", "broker", "--port", "0", *options]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -137,8 +135,8 @@ def test_refusals_are_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "streams.json").write_text(json.dumps(STREAMS))
-    result = CliRunner().invoke(broker, options, env={PASSWORD_VARIABLE: ""})
-    assert result.exit_code == 2
-    assert len(result.output.splitlines()) == 1
-    assert result.output.startswith("waybill broker: ")
-    assert expected in result.output
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    result = call("waybill.cli", "broker", *options)
+    assert (result.code, result.out) == (2, "")
+    assert result.complaint.startswith("error: ")
+    assert expected in result.complaint
