@@ -18,6 +18,7 @@ import pytest
 from celery.bin.celery import celery as celery_program
 
 from tests.support.programs import ROOT, Result, call, module, without_progress
+from tools import commands_page
 from waybill.cli.group import COMMANDS, waybill
 
 LOADED = """
@@ -102,11 +103,15 @@ def test_each_command_has_a_file_and_its_help_in_the_list() -> None:
         assert (command.help or "").partition("\n")[0] == COMMANDS[name]
 
 
+def test_the_page_of_the_commands_is_their_help() -> None:
+    assert commands_page.PAGE.read_text(encoding="utf-8") == commands_page.page(), "run python -m tools.commands_page"
+
+
 def test_every_option_has_a_help() -> None:
     for name, command in [("waybill", waybill), *commands()]:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                assert (parameter.help or "").endswith((".", "]")), f"{name} {parameter.opts}"
+                assert (parameter.help or "").endswith("."), f"{name} {parameter.opts}"
 
 
 @pytest.mark.parametrize("name", [(), *((name,) for name in COMMANDS)], ids=" ".join)

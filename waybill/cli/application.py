@@ -52,7 +52,10 @@ def application_of(ctx: click.Context) -> Celery:
     if given is not None:
         return load_application(given, folders)
     if configuration.app is None:
-        raise InputError("which application? expected `waybill -A proj ...`, as for `celery -A proj`")
+        raise InputError(
+            "which application? expected `waybill -A proj ...`, as for `celery -A proj`, or `app` in [tool.waybill] of "
+            "pyproject.toml"
+        )
     return load_application(configuration.app, reversed(folders))
 
 

@@ -22,7 +22,7 @@ PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 @click.command()
 @click.option("--port", default=5672, show_default=True, help="The port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--definitions", type=FILE, help="Exchanges, queues and bindings to start with: RabbitMQ's export.")
+@click.option("--definitions", type=FILE, help="A file of RabbitMQ definitions to start with.")
 @click.option(
     "--user", default="guest", show_default=True, help=f"The user who may log in; ${PASSWORD_VARIABLE} is the password."
 )

@@ -15,7 +15,7 @@ Decorator = Callable[[Command], Command]
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 json_option = click.option("--json", "is_json", is_flag=True, help="Print the answer as one JSON object.")
-vhost_option = click.option("--vhost", metavar="NAME", help="The vhost.  [default: that of the application's broker]")
+vhost_option = click.option("--vhost", metavar="NAME", help="The vhost, if it isn't that of the application's broker.")
 
 
 def management_option(help_: str, *, is_required: bool = False) -> Decorator:

@@ -21,7 +21,7 @@ from waybill.topology.definitions import read_definitions
 
 @click.command()
 @click.option("--definitions", type=FILE, required=True, help="The file that `rabbitmqctl export_definitions` writes.")
-@click.option("--vhost", metavar="NAME", help="The vhost in the file.  [default: /, or the only one]")
+@click.option("--vhost", metavar="NAME", help="The vhost in the file; by default / or the only one.")
 @click.option("--messages", type=FILE, help="Route one message a line of this file, JSON in and out; - is stdin.")
 @message_options
 def route(
