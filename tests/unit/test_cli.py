@@ -171,6 +171,12 @@ def test_below_celery_the_exit_code_stays(tmp_path: Path) -> None:
     assert module("celery", "-A", "worker", "waybill", *asked).code == waybill(*asked).code == 1
 
 
+def test_a_terminal_that_lacks_a_character_shows_its_number() -> None:
+    result = module("waybill", "topology", environment={"PYTHONIOENCODING": "ascii"})
+    assert result.code == 0
+    assert "\\u251c\\u2500\\u2500 media (direct)" in result.out
+
+
 def test_alone_it_prints_its_help() -> None:
     result = waybill()
     assert (result.code, result.out) == (2, "")

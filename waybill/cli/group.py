@@ -90,9 +90,11 @@ def waybill(ctx: click.Context, name: str | None) -> None:
     """
     ctx.meta[APPLICATION] = name
     if ctx.invoked_subcommand is None:
+        from waybill.errors import EXIT_FAILED
+
         # Click's own way raises it as an error, which would be put into one line.
         click.echo(ctx.get_help(), err=True)
-        ctx.exit(2)
+        ctx.exit(EXIT_FAILED)
 
 
 celery_command = waybill

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 import click
@@ -35,6 +36,8 @@ def run_to_exit(work: Callable[[], object]) -> NoReturn:
     A signal ends it: every block takes down what it has started.
     """
     status.clear()  # it has loaded
+    if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks is escaped, as on standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with ending.in_order():
             code = exit_code(work)
