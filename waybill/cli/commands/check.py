@@ -66,7 +66,7 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     """Find routing mistakes in the application.
 
     The command publishes nothing and changes nothing. It connects to a broker only with --management, and then sends
-    GET requests only. The exit status is 1 if there are findings; see --fail-on.
+    GET requests only; the user needs the tag `monitoring`. The exit status is 1 if there are findings; see --fail-on.
     """
     if is_list:
         click.echo(report.listing())
