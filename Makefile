@@ -54,6 +54,7 @@ bench: $(VENV)/installed
 	@$(BIN)/python -m tools.benchmarks.broker
 	@$(BIN)/python -m tools.benchmarks.receipts
 	@$(BIN)/python -m tools.benchmarks.workers
+	@$(BIN)/python -m tools.benchmarks.imports
 	@$(BIN)/python -m tools.benchmarks.check
 	@$(BIN)/python -m tools.benchmarks.diff
 

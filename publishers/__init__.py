@@ -4,8 +4,8 @@ import sys
 
 if sys.argv[0] == "-m":  # so it is while Python looks for the program; Celery is not loaded yet, which takes a while
     try:
-        from waybill.ending import ending
-        from waybill.status import status
+        from waybill.cli.ending import ending
+        from waybill.cli.status import status
 
         ending.at_once()
         status.begin("loading Celery and the lessons")

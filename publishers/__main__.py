@@ -34,9 +34,10 @@ from publishers import (
 )
 from publishers.stage import Stage, lesson_options, open_stage, title
 from publishers.summary import show_next_steps, show_summary
+from waybill.cli.running import run
+from waybill.cli.status import status
+from waybill.cli.terminal import err, out, print_error
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.status import status
-from waybill.terminal import complain, err, out, run
 
 EXCHANGE_LESSONS = (
     ("default · no routing options: the default queue", default.lesson),
@@ -128,7 +129,7 @@ def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str
     if not is_json:
         show_summary(len(chosen), tally, monotonic() - began)
     for surprise in surprises:
-        complain(f"otherwise than predicted: {surprise}")
+        print_error(f"otherwise than predicted: {surprise}")
     if not is_json:
         show_next_steps(is_all=len(chosen) == len(LESSONS))
     return EXIT_FINDINGS if surprises else EXIT_OK

@@ -16,8 +16,8 @@ from celery.signals import before_task_publish
 from exchanges import default, lanes
 from publishers.results import outcome, require_chords
 from publishers.stage import Stage, publisher
+from waybill.cli.running import run
 from waybill.receipts import Receipt
-from waybill.terminal import run
 from worker import canvas, tasks
 from worker.app import app
 

@@ -13,8 +13,8 @@ from exchanges.reliability import parked
 from publishers.dead_letters import DeadLetter, look, put_back, refuse_unknown
 from publishers.stage import broker_options
 from waybill import provision
+from waybill.cli.terminal import out, print_error, print_line
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
-from waybill.terminal import complain, out
 from worker.app import app
 
 
@@ -85,7 +85,7 @@ def requeue(ids: tuple[str, ...], is_all: bool, broker: str, is_json: bool) -> i
         where = (
             f"the queue {letter.queue!r} doesn't take it" if letter.queue else "it doesn't say in which queue it died"
         )
-        complain(f"still in {parked.name!r}: {letter.id}: {where}")
+        print_error(f"still in {parked.name!r}: {letter.id}: {where}")
     return EXIT_FINDINGS if left else EXIT_OK
 
 
@@ -98,4 +98,4 @@ def show(letter: DeadLetter, is_json: bool, happened: str = "") -> None:
     when = f", {letter.died:%Y-%m-%d %H:%M:%S} UTC" if letter.died else ""
     before = f", put back {letter.requeued} time(s) before" if letter.requeued else ""
     name = letter.id or "(without an id)"
-    out.print(f"  {name}  {letter.task} → {happened or died + when + before}", markup=False)
+    print_line(f"  {name}  {letter.task} → {happened or died + when + before}")

@@ -13,7 +13,7 @@ import click
 from exchanges import deadletter
 from publishers.dead_letter_commands import inspect, list_, requeue
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 ORDERS = ("in-stock", "sold-out")

@@ -8,7 +8,7 @@ import click
 
 import exchanges
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 

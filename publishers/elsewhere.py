@@ -21,8 +21,8 @@ from publishers.__main__ import TOUR, play
 from publishers.probes import PROBES, attempt
 from publishers.stage import open_stage
 from waybill import provision
+from waybill.cli.running import run
 from waybill.errors import EXIT_OK, InputError
-from waybill.terminal import run
 
 MEMORY = "memory://"
 

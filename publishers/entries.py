@@ -15,10 +15,10 @@ from typing import Any
 from exchanges import fanout, lanes
 from publishers.control import ask
 from publishers.stage import COMPOSE, Stage, gather, local_workers, publisher
+from waybill.cli.running import run
 from waybill.delivery import Delivery, Watch
 from waybill.errors import FleetError
 from waybill.fleet import BROADCAST_PREFIX, Worker, read_fleet
-from waybill.terminal import run
 from worker import tasks
 from worker.app import app
 

@@ -8,7 +8,7 @@ import click
 
 from exchanges import fanout
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 EXCHANGES = {exchange.name: exchange for exchange in fanout.EXCHANGES}

@@ -8,7 +8,7 @@ import click
 
 from exchanges import headers
 from publishers.stage import Stage, pairs, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 DOCUMENTS = (

@@ -9,7 +9,7 @@ import click
 
 from exchanges import plugins
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from waybill.topology import Binding
 from worker import tasks
 

@@ -16,9 +16,9 @@ from publishers.control import consume
 from publishers.deciders import FUNCTION, QUEUES, SAYS, TASK, ranked
 from publishers.stage import Stage, publisher
 from waybill import publication
+from waybill.cli.running import run
 from waybill.delivery import Watch
 from waybill.errors import FleetError
-from waybill.terminal import run
 from worker import tasks
 from worker.app import app
 

@@ -9,8 +9,8 @@ import click
 from exchanges import priority
 from publishers.control import looking_away
 from publishers.stage import Stage, publisher
+from waybill.cli.running import run
 from waybill.delivery import Delivery
-from waybill.terminal import run
 from worker import tasks
 
 QUEUE = priority.QUEUES[0]

@@ -17,8 +17,8 @@ from publishers.charts import bar, profile
 from publishers.control import ask, looking_away, prefetching
 from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
 from publishers.stage import Stage, publisher
+from waybill.cli.running import run
 from waybill.errors import FleetError
-from waybill.terminal import run
 from worker import tasks
 
 WORK = priority.QUEUES[0]

@@ -15,7 +15,7 @@ from celery.exceptions import TimeoutError as NoResult
 from celery.result import AsyncResult, ResultBase
 
 from waybill.celery_broker import masked
-from waybill.ending import ending
+from waybill.cli.ending import ending
 from waybill.errors import FleetError, InputError
 
 VARIABLE = "WAYBILL_RESULT_BACKEND"

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from publishers.deciders import DECORATOR, DEFAULT, FUNCTION, QUEUES, SAYS, TASK, Case, between, ranked, undecided
+from waybill.cli.running import run
 from waybill.errors import EXIT_OK
 from waybill.prediction import message_of
 from waybill.routing import Router
-from waybill.terminal import run
 from waybill.topology.celery_app import from_celery
 
 # What a task is told in several places at once is merged, option by option, and then Celery looks at what there is.

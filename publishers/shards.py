@@ -8,7 +8,7 @@ import click
 
 from exchanges import plugins
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 KEYS = tuple(f"customer.{number}" for number in (1, 2, 3, 4, 1, 2, 3, 4))

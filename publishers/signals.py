@@ -17,8 +17,8 @@ from kombu.message import Message as KombuMessage
 from exchanges import default, lanes
 from publishers.stage import Stage, publisher
 from waybill import receipts
+from waybill.cli.running import run
 from waybill.errors import FleetError
-from waybill.terminal import run
 from worker import signalled, tasks
 from worker.app import app
 

@@ -26,16 +26,16 @@ from exchanges.plugins import PLUGINS
 from publishers import results
 from publishers.summary import Tally
 from waybill import provision
+from waybill.cli.ending import ending
+from waybill.cli.status import status
+from waybill.cli.terminal import echo, err, out, print_error
 from waybill.delivery import Delivery, Watch
-from waybill.ending import ending
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker, read_fleet
 from waybill.prediction import differences, message_of
 from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
-from waybill.status import status
-from waybill.terminal import complain, echo, err, out
 from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.topology.celery_app import from_celery
 from worker.app import app
@@ -427,12 +427,12 @@ def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[
             ):
                 lesson(stage, **arguments)
             for sent in stage.lost:
-                complain(
+                print_error(
                     f"returned by the broker: no queue takes the routing key {sent.routing_key!r} "
                     f"at the exchange {sent.exchange!r}"
                 )
             for surprise in stage.surprises:
-                complain(f"otherwise than predicted: {surprise}")
+                print_error(f"otherwise than predicted: {surprise}")
             return EXIT_FINDINGS if stage.lost or stage.surprises else EXIT_OK
 
         return click.command()(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from waybill.terminal import out
+from waybill.cli.terminal import out
 
 
 @dataclass

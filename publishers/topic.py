@@ -8,7 +8,7 @@ import click
 
 from exchanges import topic
 from publishers.stage import Stage, publisher
-from waybill.terminal import run
+from waybill.cli.running import run
 from worker import tasks
 
 # No binding takes norway.weather and news: RabbitMQ returns them.

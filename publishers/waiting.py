@@ -19,8 +19,8 @@ from celery.result import AsyncResult
 from exchanges import default, lanes
 from publishers.results import RESULT_TIMEOUT, outcome
 from publishers.stage import Stage, publisher
+from waybill.cli.running import run
 from waybill.errors import FleetError
-from waybill.terminal import run
 from worker import tasks, waiting
 from worker.app import app
 

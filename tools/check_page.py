@@ -52,14 +52,10 @@ from kombu.common import Broadcast
 app = Celery("proj", broker="amqp://guest:guest@localhost//")
 ```
 
-A finding that is meant to be is left out with a reason:
+A finding that is meant to be is left out with a reason ([commands.md](commands.md) has the rest of the configuration):
 
 ```toml
 # pyproject.toml
-[tool.waybill]
-app = "proj"                      # as for `waybill -A`
-fleet = "docker-compose.yml"      # as for `--fleet`
-
 [tool.waybill.ignore]             # a code, or a code and one of the names in the finding's first line
 "WB105:proj.report" = "the routing key is added by a signal"
 ```

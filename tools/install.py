@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from waybill.ending import Ended, ending
-from waybill.status import status
+from waybill.cli.ending import Ended, ending
+from waybill.cli.status import status
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -213,8 +213,7 @@ def open_connection(connection: Connection, url: str) -> None:
                 f"the broker at {masked(url)} refuses us: {reason}; look at the user, the password and the vhost"
             ) from error
         raise BrokerUnavailable(
-            f"no broker at {masked(url)}: {reason}; start one with `docker compose up` or `waybill broker`, "
-            "or name another with BROKER=amqp://..."
+            f"no broker at {masked(url)}: {reason}; start one, such as `waybill broker`, or name another"
         ) from error
     except Exception as error:
         raise unusable(url, error) from error

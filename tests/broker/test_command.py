@@ -11,24 +11,24 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from pamqp import commands
 
+from tests.support.programs import call
 from tests.support.wire import Wire
-from waybill.broker.command import PASSWORD_VARIABLE, broker
+from waybill.cli.commands.broker import PASSWORD_VARIABLE
 
-RUN = "from waybill.broker.command import broker; broker()"
+ALONE, BELOW_CELERY = ("waybill",), ("celery", "waybill")
 
 
-def started(*options: str, **environment: str) -> tuple[subprocess.Popen[str], str]:
+def started(*options: str, program: tuple[str, ...] = ALONE, password: str = "") -> tuple[subprocess.Popen[str], str]:
     """The command in a process of its own, and its first line."""
-    command = [sys.executable, "-u", "-c", RUN, "--port", "0", *options]
+    command = [sys.executable, "-u", "-m", *program, "broker", "--port", "0", *options]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, PASSWORD_VARIABLE: password},
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -55,11 +55,13 @@ def test_sigterm_closes_connections_with_320() -> None:
     process.stdout.close()
 
 
-def test_ctrl_c_ends_it_without_a_traceback() -> None:
-    process, _ = started()
+@pytest.mark.parametrize("program", [ALONE, BELOW_CELERY], ids=" ".join)
+def test_ctrl_c_ends_it_without_a_traceback(program: tuple[str, ...]) -> None:
+    process, _ = started(program=program)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
     assert process.stdout is not None
+    assert process.stdout.read() == "waybill broker: closing connections\n"
+    assert process.wait(10) == 0
     process.stdout.close()
 
 
@@ -110,7 +112,7 @@ def test_every_vhost_of_the_definitions_is_made_and_what_is_left_out_is_said(tmp
 
 
 def test_a_user_of_its_own_and_no_password_in_the_output() -> None:
-    process, line = started("--user", "me", **{PASSWORD_VARIABLE: "s3cret"})
+    process, line = started("--user", "me", password="s3cret")
     assert "s3cret" not in line
     with Wire(url_in(line, "me:s3cret")):
         pass
@@ -137,8 +139,8 @@ def test_refusals_are_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "streams.json").write_text(json.dumps(STREAMS))
-    result = CliRunner().invoke(broker, options, env={PASSWORD_VARIABLE: ""})
-    assert result.exit_code == 2
-    assert len(result.output.splitlines()) == 1
-    assert result.output.startswith("waybill broker: ")
-    assert expected in result.output
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    result = call("waybill.cli", "broker", *options)
+    assert (result.code, result.out) == (2, "")
+    assert result.complaint.startswith("error: ")
+    assert expected in result.complaint

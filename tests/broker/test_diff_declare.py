@@ -213,6 +213,7 @@ def test_no_broker_to_declare_on(url: str, said: str, monkeypatch: pytest.Monkey
     assert (result.code, result.out) == (2, "")
     assert said in result.complaint
     assert "s3cret" not in result.err
+    assert "BROKER" not in result.err  # a variable that this command doesn't read
 
 
 def test_the_application_is_not_changed(at: Site) -> None:

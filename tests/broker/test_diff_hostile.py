@@ -123,7 +123,7 @@ UNUSABLE: tuple[tuple[tuple[str, ...], str], ...] = (
     (("--management", f"ftp://guest:{SECRET}@h"), "the management API's URL cannot be read"),
     (("--management", f"http://guest:{SECRET}@127.0.0.1:1"), "at http://127.0.0.1:1 does not answer"),
     (("--management", "http://127.0.0.1:1", "--fix", "queues"), "'queues' is not 'bindings'"),
-    (("--management", "http://127.0.0.1:1", "--yes"), "--yes answers the question of --fix bindings"),
+    (("--management", "http://127.0.0.1:1", "--yes"), "--yes is for --fix bindings only"),
 )
 
 

@@ -25,7 +25,7 @@ def test_a_command_prints_what_the_readme_shows(
 
 def test_there_is_one_picture() -> None:
     assert [example.command for example in examples() if example.shown.startswith("flowchart")] == [
-        "waybill -A worker topology --format mermaid"
+        "waybill -A worker topology --format mermaid --no-fleet"
     ]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from waybill import terminal
+from waybill.cli.running import run
 
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds after which a program is held to hang.
@@ -66,7 +66,7 @@ def call(name: str, *arguments: str) -> Result:
     loaded = importlib.import_module(name)
     command = loaded.main if hasattr(loaded, "main") else loaded.waybill
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
-        terminal.run(command, arguments, name=f"python -m {name}")
+        run(command, arguments, name=f"python -m {name}")
     return Result(int(exit_.value.code or 0), out.getvalue(), without_progress(err.getvalue()))
 
 

@@ -146,7 +146,7 @@ def test_the_rules_are_listed_and_explained() -> None:
         (("--select", "WB1055"), "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
         (("--ignore", "XY"), "no rule 'XY' in waybill check --list"),
         (("--rabbitmq", "new"), "expected a version such as 4.3, got 'new'"),
-        (("--json", "--github"), "--json and --github are two forms of one answer: take one of them"),
+        (("--json", "--github"), "--json and --github exclude each other"),
         (("--fail-on", "never"), "'never' is not one of 'note', 'warning', 'error'"),
         (("--fleet", "nowhere.yml"), "nowhere.yml"),
         (("--management", f"guest:{SECRET}@127.0.0.1"), "the management API's URL cannot be read"),

@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.programs import ROOT, Result, call, module
-from waybill.render import Node, binding_label, mermaid, tree
+from waybill.cli.rendering import Node, mermaid, styled_lines, tree
 from waybill.topology import Binding, Exchange, Queue, Topology
 from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import from_definitions
+from waybill.topology.text import binding_label
 from worker.app import app
 
 NEWS = str(ROOT / "tests" / "support" / "data" / "news.json")
@@ -170,6 +171,12 @@ def test_below_celery_the_exit_code_stays(tmp_path: Path) -> None:
     assert module("celery", "-A", "worker", "waybill", *asked).code == waybill(*asked).code == 1
 
 
+def test_a_terminal_that_lacks_a_character_shows_its_number() -> None:
+    result = module("waybill", "topology", environment={"PYTHONIOENCODING": "ascii"})
+    assert result.code == 0
+    assert "\\u251c\\u2500\\u2500 media (direct)" in result.out
+
+
 def test_alone_it_prints_its_help() -> None:
     result = waybill()
     assert (result.code, result.out) == (2, "")
@@ -282,7 +289,43 @@ def test_topology_formats() -> None:
     assert "`*.news` → all_news  ⇒ world" in text
     definitions = waybill("-A", "worker", "topology", "--format", "definitions").out
     assert from_definitions(json.loads(definitions)) == declared
-    assert waybill("-A", "worker", "topology", "--format", "mermaid").out == mermaid(declared)
+    assert waybill("-A", "worker", "topology", "--format", "mermaid", "--no-fleet").out == mermaid(declared)
+
+
+def test_topology_as_json_has_what_definitions_lack() -> None:
+    answer = json.loads(waybill("-A", "worker", "topology", "--format", "json").out)
+    definitions = json.loads(waybill("-A", "worker", "topology", "--format", "definitions").out)
+    assert answer.keys() == {"vhost", "exchanges", "queues", "bindings"}
+    assert next(queue for queue in answer["queues"] if queue["name"] == "images") == {
+        "name": "images",
+        "type": "classic",
+        "durable": True,
+        "exclusive": False,
+        "auto_delete": False,
+        "arguments": {},
+        "workers": ["images1", "images2"],
+    }
+    assert answer["bindings"][1] == {
+        "source": "media",
+        "destination": "videos",
+        "destination_type": "queue",
+        "binding_key": "media.video",
+        "arguments": {},
+    }
+    assert "workers" not in definitions["queues"][0]
+    assert definitions["bindings"][1]["routing_key"] == "media.video"
+    assert (
+        waybill("-A", "worker", "topology", "--json").out == waybill("-A", "worker", "topology", "--format", "json").out
+    )
+    without = json.loads(waybill("-A", "worker", "topology", "--json", "--no-fleet").out)
+    assert {queue["workers"] for queue in without["queues"]} == {None}
+    refused = waybill("-A", "worker", "topology", "--json", "--format", "mermaid")
+    assert refused.complaint == "error: --json and --format mermaid exclude each other"
+
+
+def test_colours_come_from_the_node_and_not_from_its_text() -> None:
+    node = Node("✓ a queue's name", (Node("b", style="green"),))
+    assert list(styled_lines(node)) == [("✓ a queue's name", ""), ("└── b", "green")]
 
 
 def test_a_tree_is_drawn() -> None:

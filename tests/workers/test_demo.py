@@ -24,7 +24,7 @@ import pytest
 from publishers.__main__ import EXCHANGE_LESSONS, GROUPS, LESSONS
 from tests.support.programs import ROOT, call, processes_with, without_progress
 from tools.install import name_of
-from waybill.status import Status
+from waybill.cli.status import Status
 
 # Seconds in which anything that a test waits for has to happen, on a machine however busy.
 PATIENCE = 90.0

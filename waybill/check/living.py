@@ -11,9 +11,9 @@ from waybill.check.stale import stale_bindings
 from waybill.check.words import all_of
 from waybill.errors import TopologyError
 from waybill.fleet import BROADCAST_PREFIX
-from waybill.render import arguments_label, literal
 from waybill.topology import PREDECLARED, Queue
 from waybill.topology.celery_app import stable
+from waybill.topology.text import arguments_label, literal
 
 PRIORITY = "x-max-priority"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
 from waybill.installed import CELERY_VERSION
-from waybill.render import printable
+from waybill.topology.text import printable
 
 WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from waybill.check.stale import living
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.management import LiveBinding
-from waybill.render import arguments_label, printable
 from waybill.topology import Binding, Exchange
+from waybill.topology.text import arguments_label, printable
 
 CREATE, FAIL, LEFT = "+", "!", "-"
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Failure
 from waybill.policies import definition_of, policy_for
-from waybill.render import literal
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.queue_arguments import with_default_type
+from waybill.topology.text import literal
 
 Way = tuple[str, ...]
 """What it is, then lines of code and commands."""

@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, cast
 import click
 from rich import progress
 
+from waybill.cli.terminal import err
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError, TopologyError
 from waybill.publication import check_names
 from waybill.routing import Router
-from waybill.terminal import err
 
 
 def route_lines(router: Router, path: Path) -> int:

@@ -1,4 +1,4 @@
-"""`waybill broker`: the embedded broker in the foreground, until it is told to stop."""
+"""`waybill broker`: the embedded broker in the foreground, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from waybill.broker.server import Broker, is_loopback
-from waybill.errors import EXIT_FAILED, InputError, WaybillError
+from waybill.cli import terminal
+from waybill.cli.commands.parameters import FILE
+from waybill.errors import InputError, WaybillError
 from waybill.topology.definitions import all_topologies, left_out, read_document
 
 PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
@@ -18,30 +20,22 @@ PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 
 
 @click.command()
-@click.option("--port", default=5672, show_default=True, help="The port to listen on; 0 for a free one.")
+@click.option("--port", default=5672, show_default=True, help="The port to listen on; 0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--definitions", type=FILE, help="A file of RabbitMQ definitions to start with.")
 @click.option(
-    "--definitions",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Exchanges, queues and bindings to start with, as RabbitMQ exports them.",
-)
-@click.option(
-    "--user", default="guest", show_default=True, help=f"Who may log in; the password is ${PASSWORD_VARIABLE}."
+    "--user", default="guest", show_default=True, help=f"The user who may log in; ${PASSWORD_VARIABLE} is the password."
 )
 def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
     """Run a broker in memory, for tests and demos on this machine.
 
-    It speaks AMQP 0-9-1 as RabbitMQ 4.3 does and forgets everything when it ends. For anything that must survive,
-    use RabbitMQ.
+    It speaks AMQP 0-9-1 as RabbitMQ 4.3 does, and forgets everything when it ends. Use RabbitMQ for messages that must
+    survive.
     """
-    try:
-        embedded = Broker(host, port, users={user: _password(user, host)})
-        if definitions is not None:
-            _load(embedded, definitions)
-        asyncio.run(_serve(embedded, user))
-    except WaybillError as error:
-        click.echo(f"waybill broker: {error}", err=True)
-        raise SystemExit(EXIT_FAILED) from None
+    embedded = Broker(host, port, users={user: _password(user, host)})
+    if definitions is not None:
+        _load(embedded, definitions)
+    asyncio.run(_serve(embedded, user))
 
 
 def _load(embedded: Broker, path: Path) -> None:
@@ -52,7 +46,7 @@ def _load(embedded: Broker, path: Path) -> None:
         except WaybillError as error:
             raise InputError(f"{path}: vhost {topology.vhost!r}: {error}") from None
     if missing := left_out(document):
-        click.echo(f"waybill broker: {path}: left out, this broker has none: {', '.join(missing)}", err=True)
+        terminal.print_note(f"waybill broker: {path}: left out, this broker has none: {', '.join(missing)}")
 
 
 def _password(user: str, host: str) -> str:
@@ -72,9 +66,9 @@ async def _serve(embedded: Broker, user: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, is_over.set)
     async with embedded:
-        click.echo(
+        terminal.print_line(
             f"waybill broker on {embedded.address} (user {user}): in memory, for this machine's tests and demos; "
             "for anything that must survive, use RabbitMQ"
         )
         await is_over.wait()
-        click.echo("waybill broker: closing connections")
+        terminal.print_line("waybill broker: closing connections")

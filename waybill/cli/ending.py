@@ -24,7 +24,7 @@ from shutil import rmtree
 from types import FrameType
 from typing import NoReturn
 
-from waybill.status import status
+from waybill.cli.status import status
 
 SIGNALS = {
     signal.SIGINT: "interrupted",

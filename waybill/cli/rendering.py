@@ -1,50 +1,58 @@
-"""Trees and maps as text: pure functions from values to strings, with no word on where they are shown.
+"""Trees and maps as text: pure functions from values to strings.
 
-A tree is made of `Node`s first and drawn then, so that the terminal, a file and a test see the same. `✓` and `✗` say
-what colour would: a terminal may add it.
+A tree is built of `Node`s and then drawn, so a terminal, a file and a test see the same. `✓` and `✗` say what the
+colours of a terminal say; a node carries its style.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from waybill.explain import Arrival, Explanation
 from waybill.routing.dead_letters import DeadLettering
 from waybill.routing.tracing import Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
 from waybill.topology.declarations import effective_type
+from waybill.topology.text import arguments_label, binding_label, exchange_name, printable
 
 YES, NO = "✓", "✗"
+MATCHED, MISSED = "green", "dim"
 # Bindings that did not match are drawn up to this many; an exchange may have thousands. `--json` gives all.
 MAX_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A line of a tree, and the lines below it."""
+    """A line of a tree, and the lines below it.
+
+    Attributes:
+        text: may hold names as they are; they are escaped when the tree is drawn.
+        style: a terminal's colour, as Rich names it; empty for none.
+    """
 
     text: str
     children: tuple[Node, ...] = ()
+    style: str = ""
 
 
 def tree(node: Node) -> str:
     """The tree, drawn with lines."""
-    return "\n".join([node.text, *_branches(node.children, "")])
+    return "\n".join(line for line, _ in styled_lines(node))
 
 
-def _branches(children: tuple[Node, ...], indent: str) -> Iterable[str]:
+def styled_lines(node: Node) -> Iterator[tuple[str, str]]:
+    """The lines of the tree, each with its style."""
+    yield printable(node.text), node.style
+    yield from _branches(node.children, "")
+
+
+def _branches(children: tuple[Node, ...], indent: str) -> Iterator[tuple[str, str]]:
     for number, child in enumerate(children, 1):
         is_last = number == len(children)
-        yield f"{indent}{'└── ' if is_last else '├── '}{child.text}"
+        yield f"{indent}{'└── ' if is_last else '├── '}{printable(child.text)}", child.style
         yield from _branches(child.children, indent + ("    " if is_last else "│   "))
-
-
-def exchange_name(name: str) -> str:
-    """An exchange's name for people: that of the default exchange is empty."""
-    return name or "(default exchange)"
 
 
 def trace_node(trace: Trace, notes: Mapping[str, Iterable[Node]] | None = None) -> Node:
@@ -61,6 +69,7 @@ def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
         Node(
             f"{YES} {attempt.binding.destination}  {binding_label(attempt.binding, visit.type)}  {attempt.reason}",
             tuple(notes.get(attempt.binding.destination, ())),
+            MATCHED,
         )
         for attempt in visit.matched
         if attempt.binding.destination_type == "queue"
@@ -68,21 +77,17 @@ def _visit_node(visit: Visit, notes: Mapping[str, Iterable[Node]]) -> Node:
     onward = [_visit_node(ahead, notes) for ahead in visit.onward]
     refused = [attempt for attempt in visit.attempts if not attempt.is_match]
     missed = [
-        Node(f"{NO} {attempt.binding.destination}  {binding_label(attempt.binding, visit.type)}  {attempt.reason}")
+        Node(
+            f"{NO} {attempt.binding.destination}  {binding_label(attempt.binding, visit.type)}  {attempt.reason}",
+            style=MISSED,
+        )
         for attempt in refused[:MAX_SHOWN]
     ]
     if len(refused) > MAX_SHOWN:
-        missed.append(Node(f"{NO} and {len(refused) - MAX_SHOWN} bindings more that don't match"))
+        missed.append(Node(f"{NO} and {len(refused) - MAX_SHOWN} bindings more that don't match", style=MISSED))
     kind = f" ({visit.type})" if visit.type and visit.exchange != DEFAULT_EXCHANGE else ""
     note = f": {visit.note}" if visit.note else ""
     return Node(f"{exchange_name(visit.exchange)}{kind} — {visit.reached_by}{note}", (*taken, *onward, *missed))
-
-
-def binding_label(binding: Binding, exchange_type: str) -> str:
-    """What a binding asks for: its key, or the arguments that a headers exchange compares."""
-    if binding.arguments and (exchange_type == "headers" or "x-match" in binding.arguments):
-        return "{" + ", ".join(f"{name}: {value}" for name, value in sorted(binding.arguments.items())) + "}"
-    return f"`{binding.binding_key}`"
 
 
 def explanation_node(explanation: Explanation) -> Node:
@@ -110,7 +115,7 @@ def _arrival_nodes(arrival: Arrival) -> Iterable[Node]:
     if arrival.consumers:
         yield Node(f"consumed by {', '.join(arrival.consumers)}")
     elif arrival.consumers is not None:
-        yield Node(f"{NO} no worker consumes it: the message waits here")
+        yield Node(f"{NO} no worker consumes it: the message waits here", style=MISSED)
     yield from (Node(note) for note in arrival.notes)
     yield from (dead_letter_node(letter) for letter in arrival.unconsumed if letter.exchange is not None)
 
@@ -156,38 +161,20 @@ def _source_type(binding: Binding, topology: Topology) -> str:
     return "" if source is None else effective_type(source)
 
 
-def printable(line: str) -> str:
-    """A line that stays one on any terminal: names and keys may hold anything."""
-    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
-
-
-def literal(value: Any) -> str:
-    """A value as Python code, text in double quotes where that needs no backslash."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(name)}: {literal(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, str) and value.isprintable() and not {'"', "\\"} & set(value):
-        return f'"{value}"'
-    return repr(value)
-
-
-def arguments_label(arguments: Mapping[str, object]) -> str:
-    """A declaration's arguments in brackets; nothing where there are none."""
-    return f" [{', '.join(f'{name}={value}' for name, value in sorted(arguments.items()))}]" if arguments else ""
-
-
 def mermaid(topology: Topology, workers: Mapping[str, Iterable[str]] | None = None) -> str:
     """The topology as a Mermaid flowchart: exchanges as hexagons, queues as boxes, workers as rounded boxes.
 
-    Dotted lines are the ways that a message takes when nothing else took it: alternate and dead-letter exchanges.
+    Dotted lines lead to alternate and dead-letter exchanges.
     """
     lines = ["flowchart LR"]
     for exchange in topology.exchanges:
-        lines.append(f'    {_id("x", exchange.name)}{{{{"{_text(exchange.name)}<br/>{exchange.type}"}}}}')
+        lines.append(f'    {_id("x", exchange.name)}{{{{"{_text(exchange.name)}<br/>{_text(exchange.type)}"}}}}')
     for queue in topology.queues:
         lines.append(f'    {_id("q", queue.name)}["{_text(queue.name)}"]')
     for binding in topology.bindings:
         prefix = "x" if binding.destination_type == "exchange" else "q"
-        label = _text(binding_label(binding, _source_type(binding, topology)).strip("`")) or " "
+        label = binding_label(binding, _source_type(binding, topology))
+        label = _text(label[1:-1] if label.startswith("`") else label) or " "
         lines.append(f'    {_id("x", binding.source)} -- "{label}" --> {_id(prefix, binding.destination)}')
     for exchange in topology.exchanges:
         if exchange.alternate:
@@ -206,6 +193,11 @@ def _id(prefix: str, name: str) -> str:
     return prefix + "_" + re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):x}_", name)
 
 
+# What ends Mermaid's quotes, or is HTML, Markdown, a directive (`%%{`), a line break (`\n`) or an entity within them.
+_MERMAID = re.compile(r"[&\"<>`\\%]|#(?=\w+;)")
+_ENTITIES = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "`": "#96;", "\\": "#92;", "%": "#37;"}
+
+
 def _text(text: str) -> str:
     """Text within Mermaid's quotes."""
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    return _MERMAID.sub(lambda found: _ENTITIES[found[0]], printable(text))

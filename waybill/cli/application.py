@@ -1,0 +1,80 @@
+"""What a command is about: the application, the configuration of its project, and its fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from celery import Celery
+
+from waybill.application import load_application
+from waybill.cli.configuration import Configuration, find_configuration
+from waybill.cli.group import APPLICATION
+from waybill.errors import InputError
+from waybill.fleet import Fleet, read_fleet
+
+# Where the configuration is kept in a click context's `meta`, once it is read.
+CONFIGURATION = "waybill.configuration"
+
+
+def configuration_of(ctx: click.Context) -> Configuration:
+    """What pyproject.toml says, read once for a command."""
+    if CONFIGURATION not in ctx.meta:
+        ctx.meta[CONFIGURATION] = find_configuration(Path.cwd())
+    found: Configuration = ctx.meta[CONFIGURATION]
+    return found
+
+
+def _given(ctx: click.Context) -> str | Celery | None:
+    """The application of our `-A`, or that of `celery -A`, which Celery has loaded."""
+    ours: str | None = ctx.meta.get(APPLICATION)
+    outer: Any = ctx.find_root().params.get("app")
+    return ours or (ctx.obj.app if outer is not None else None)
+
+
+def application_name(ctx: click.Context) -> str | None:
+    """The application's name, as one would write it behind `-A`."""
+    outer = ctx.find_root().params.get("app")
+    return ctx.meta.get(APPLICATION) or (outer if isinstance(outer, str) else None) or configuration_of(ctx).app
+
+
+def application_of(ctx: click.Context) -> Celery:
+    """The application of our `-A`, or of `celery -A`, or `app` in pyproject.toml.
+
+    It is looked for in the current folder and in that of pyproject.toml; first in that of the file that names it.
+
+    Raises:
+        InputError: none is named, or it cannot be loaded.
+    """
+    configuration, given = configuration_of(ctx), _given(ctx)
+    folders = list(dict.fromkeys((Path.cwd(), configuration.folder or Path.cwd())))
+    if given is not None:
+        return load_application(given, folders)
+    if configuration.app is None:
+        raise InputError(
+            "which application? expected `waybill -A proj ...`, as for `celery -A proj`, or `app` in [tool.waybill] of "
+            "pyproject.toml"
+        )
+    return load_application(configuration.app, reversed(folders))
+
+
+def fleet_path(ctx: click.Context, given: Path | None, without_fleet: bool) -> Path | None:
+    """The file that describes the workers: the one of `--fleet`, or `fleet` in pyproject.toml without `--no-fleet`.
+
+    Raises:
+        click.UsageError: both options are given.
+    """
+    if given is not None and without_fleet:
+        raise click.UsageError("--fleet and --no-fleet exclude each other")
+    return None if without_fleet else given or configuration_of(ctx).fleet
+
+
+def fleet_of(ctx: click.Context, app: Celery, given: Path | None, without_fleet: bool) -> Fleet | None:
+    """The workers that the file of `fleet_path` describes; one without `-Q` consumes every queue of the application.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = fleet_path(ctx, given, without_fleet)
+    return None if path is None else read_fleet(path, all_queues=app.amqp.queues, allow_twins=True)

@@ -1,0 +1,110 @@
+"""`waybill check`: gather the facts, run the rules, print the findings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from waybill.celery_broker import vhost_of
+from waybill.check import Facts, LiveFacts, Report, Severity, facts_of, find_rule, report
+from waybill.check import check as run_check
+from waybill.check.live import live_facts, version_of
+from waybill.check.workers import fleet_facts
+from waybill.cli import terminal
+from waybill.cli.application import application_name, application_of, configuration_of, fleet_path
+from waybill.cli.commands.parameters import Command, fleet_options, json_option, management_option, vhost_option
+from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.management import Management
+
+STYLES = {"error": "red", "warning": "yellow"}
+
+
+def _codes(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+def _version(_ctx: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    try:
+        return None if value is None else version_of(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _options(command: Command) -> Command:
+    for option in (
+        click.option("--explain", "explained", metavar="CODE", help="Explain a rule, with examples, and exit."),
+        click.option("--list", "is_list", is_flag=True, help="List the rules and exit."),
+        click.option(
+            "--fail-on",
+            type=click.Choice([severity.word for severity in Severity]),
+            default="warning",
+            show_default=True,
+            help="Lowest severity that makes the exit status 1.",
+        ),
+        click.option("--ignore", multiple=True, callback=_codes, metavar="CODES", help="Skip these rules: WB105,WB3."),
+        click.option(
+            "--select", multiple=True, callback=_codes, metavar="CODES", help="Run only these rules: WB105,WB3."
+        ),
+        click.option("--github", "is_github", is_flag=True, help="Print the findings as GitHub workflow annotations."),
+        json_option,
+        click.option("--rabbitmq", callback=_version, metavar="VERSION", help="RabbitMQ's version, such as 4.3."),
+        vhost_option,
+        management_option("Check the broker too: the URL of its management API"),
+        fleet_options,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_options
+@click.pass_context
+def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: str, **given: Any) -> int:
+    """Find routing mistakes in the application.
+
+    The command publishes nothing and changes nothing. It connects to a broker only with --management, and then sends
+    GET requests only; the user needs the tag `monitoring`. The exit status is 1 if there are findings; see --fail-on.
+    """
+    if is_list:
+        click.echo(report.listing())
+        return EXIT_OK
+    if explained is not None:
+        click.echo(report.explanation(find_rule(explained)))
+        return EXIT_OK
+    if given["is_json"] and given["is_github"]:
+        raise click.UsageError("--json and --github exclude each other")
+    configuration = configuration_of(ctx)
+    path = fleet_path(ctx, given["fleet"], given["without_fleet"])
+    facts = _facts(ctx, path, given["management"], given["vhost"], given["rabbitmq"])
+    found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
+    _show(found, given["is_json"], given["is_github"])
+    return EXIT_FINDINGS if found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
+
+
+def _facts(
+    ctx: click.Context, fleet: Path | None, management: str | None, vhost: str | None, version: tuple[int, int] | None
+) -> Facts:
+    app = application_of(ctx)
+    found = facts_of(app)
+    workers = None if fleet is None else fleet_facts(fleet, found.declared, application_name(ctx))
+    live = None if management is None else _live(management, vhost or vhost_of(app))
+    return Facts(found, workers, live, version or (live.version if live else None))
+
+
+def _live(url: str, vhost: str) -> LiveFacts:
+    with Management(url, vhost) as management:
+        return live_facts(management, vhost)
+
+
+def _show(found: Report, is_json: bool, is_github: bool) -> None:
+    if is_json:
+        terminal.echo(json.dumps(found.to_json()))
+    elif is_github:
+        click.echo(report.workflow(found), nl=bool(found.findings))
+    else:
+        for line in report.text(found).splitlines():
+            style = next((style for word, style in STYLES.items() if line[6:].startswith(f"{word}  ")), "")
+            terminal.print_line(line, style)

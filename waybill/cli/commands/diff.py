@@ -1,0 +1,90 @@
+"""`waybill diff`: the application's declarations compared with what exists on the broker."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from waybill.celery_broker import broker_of, vhost_of
+from waybill.check.live import live_facts
+from waybill.check.stale import living
+from waybill.cli import terminal
+from waybill.cli.application import application_name, application_of
+from waybill.cli.commands.parameters import json_option, management_option, vhost_option
+from waybill.diff import Place, declared_by, difference, text
+from waybill.diff.declaring import require_amqp
+from waybill.diff.plan import described
+from waybill.diff.unbinding import Unbinding, unbinding
+from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
+from waybill.management import LiveBinding, Management
+
+STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
+BINDINGS = "bindings"
+
+
+@click.command()
+@management_option("The URL of the broker's management API", is_required=True)
+@vhost_option
+@json_option
+@click.option("--fix", type=click.Choice([BINDINGS]), help="Remove the stale bindings, after asking.")
+@click.option("--yes", is_flag=True, help="Remove them without asking.")
+@click.pass_context
+def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: bool, fix: str | None, yes: bool) -> int:
+    """Compare the application's declarations with the broker.
+
+    A line begins with + if the next worker start would create it, with ! if the broker would refuse it, and with - if
+    it exists on the broker and not in the application. The broker is sent GET requests only, except by --fix. The exit
+    status is 1 if there are differences.
+    """
+    if yes and fix is None:
+        raise click.UsageError("--yes is for --fix bindings only")
+    app = application_of(ctx)
+    require_amqp(broker_of(app))
+    vhost = vhost or vhost_of(app)
+    with Management(management, vhost) as asked:
+        live = live_facts(asked, vhost)
+        plan = difference(declared_by(app), live, Place(application_name(ctx) or "proj", asked.address))
+        if not is_json:
+            print_plan(text.text(plan))
+        unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
+    if is_json:
+        fixed = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
+        terminal.echo(json.dumps(plan.to_json() | fixed))
+    return EXIT_OK if plan.without(unbound).is_empty else EXIT_FINDINGS
+
+
+def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple[LiveBinding, ...]:
+    """Remove the chosen bindings, if that is agreed to; the bindings that were removed."""
+    for binding, reason in chosen.left:
+        _note("left", binding, f": {reason}")
+    if not chosen.bindings or not (is_agreed or _agreed(len(chosen.bindings))):
+        return ()
+    for binding in chosen.bindings:
+        _note("unbound" if management.unbind(binding) else "gone already", binding)
+    return chosen.bindings
+
+
+def _note(word: str, binding: LiveBinding, reason: str = "") -> None:
+    terminal.print_note(f"{word}: {text.bound(binding)}{reason}")
+
+
+def print_plan(lines: str) -> None:
+    """The lines of a plan, each in the colour of its first character."""
+    for line in lines.splitlines():
+        terminal.print_line(line, STYLES.get(line[:1], ""))
+
+
+def _agreed(count: int) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        InputError: standard input is at its end.
+    """
+    question = f"unbind {count} stale binding{'s' if count != 1 else ''}? [y/N] "
+    terminal.print_note(question, end="")
+    answer = sys.stdin.readline()
+    if not answer:
+        raise InputError("--fix bindings asks before it unbinds and nobody answers: expected --yes")
+    return answer.strip().lower() in ("y", "yes")

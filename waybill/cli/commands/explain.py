@@ -1,0 +1,41 @@
+"""`waybill explain`: the whole way of one task, before it is published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from waybill.cli import terminal
+from waybill.cli.application import application_of, fleet_of
+from waybill.cli.commands.parameters import fleet_options, message_options
+from waybill.cli.rendering import explanation_node
+from waybill.errors import EXIT_OK
+from waybill.explain import explain as explain_task
+
+
+@click.command()
+@click.argument("task")
+@click.option("--queue", metavar="NAME", help="The option `queue` of the call.")
+@click.option("--countdown", type=float, metavar="SECONDS", help="The option `countdown` of the call.")
+@fleet_options
+@message_options
+@click.pass_context
+def explain(
+    ctx: click.Context, /, task: str, fleet: Path | None, without_fleet: bool, is_json: bool, **options: Any
+) -> int:
+    """Show where Celery would send TASK, and why.
+
+    The options are those of `apply_async`. Celery builds the message and nothing is published. The answer names the
+    source of each option, the queues that the message reaches, and the workers that consume them.
+    """
+    call = {name: value for name, value in options.items() if value not in (None, {})}
+    app = application_of(ctx)
+    explanation = explain_task(app, task, call, fleet_of(ctx, app, fleet, without_fleet))
+    if is_json:
+        terminal.echo(json.dumps(explanation.to_json()))
+    else:
+        terminal.print_tree(explanation_node(explanation))
+    return EXIT_OK
