@@ -121,12 +121,13 @@ def route(
 @click.option("--queue")
 @click.option("--countdown", type=float, help="Seconds.")
 @click.option("--fleet", type=FILE, help="The docker-compose.yml or Procfile of the workers.")
+@click.option("--signals", is_flag=True, help="Call the application's before_task_publish handlers.")
 @_message_options
 @click.pass_context
-def explain(ctx: click.Context, /, task: str, fleet: Path | None, is_json: bool, **options: Any) -> int:
+def explain(ctx: click.Context, /, task: str, fleet: Path | None, signals: bool, is_json: bool, **options: Any) -> int:
     """Say what Celery would publish for TASK with these options, which queues that reaches, and who consumes them."""
     call = {name: value for name, value in options.items() if value not in (None, {})}
-    explanation = explain_task(load(ctx), task, call, _fleet(fleet))
+    explanation = explain_task(load(ctx), task, call, _fleet(fleet), calls_handlers=signals)
     if is_json:
         click.echo(json.dumps(explanation.to_json()))
     else:

@@ -14,6 +14,7 @@ from waybill import installed, publication
 from waybill.celery_broker import broker_of
 from waybill.errors import UnknownName
 from waybill.fleet import Fleet
+from waybill.handlers import before_publish_handlers
 from waybill.options import Option, no_new_queues, options_of
 from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
@@ -85,7 +86,9 @@ class Explanation:
         }
 
 
-def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None = None) -> Explanation:
+def explain(
+    app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None = None, *, calls_handlers: bool = False
+) -> Explanation:
     """Where `task.apply_async(**call)` would go.
 
     Nothing is published and nobody is connected to: Celery's own code makes the message, the engine routes it by what
@@ -94,6 +97,8 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
     Args:
         call: options of `apply_async`.
         fleet: the workers, to say who consumes; without it nobody is named.
+        calls_handlers: call the application's handlers of `before_task_publish`, which may change the message; without
+            it a remark names them.
 
     Raises:
         UnknownName: the application has no such task, queue or exchange.
@@ -103,7 +108,7 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
         raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
     with no_new_queues(app):
         declared = dict(app.amqp.queues)
-        sent, warnings = publication.capture(app, task, **call)
+        sent, warnings = publication.capture(app, task, calls_handlers=calls_handlers, **call)
         options = tuple(options_of(app, task, call))
     router = Router.of(from_celery(_Declared.with_(app, declared.values(), sent.declares)))
     if sent.exchange not in router.exchanges:
@@ -119,6 +124,7 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
             *_created(declared, sent),
             *_remarks(options, sent, trace, router),
             *_other_broker(app),
+            *_handlers(task, calls_handlers),
             *warnings,
         ),
         trace=trace,
@@ -149,6 +155,13 @@ def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
             nearest = get_close_matches(queue.name, known, n=1)
             hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
             yield f"the application doesn't declare `{queue.name}`: Celery creates it with this publication{hint}"
+
+
+def _handlers(task: str, are_called: bool) -> Iterator[str]:
+    """On the handlers of `before_task_publish`, which may change the headers and with them the route."""
+    if found := before_publish_handlers([task]):
+        said = "called" if are_called else "not called, and they may change the headers (--signals calls them)"
+        yield f"before_task_publish handlers {said}: {', '.join(found)}"
 
 
 def _other_broker(app: Celery) -> Iterator[str]:

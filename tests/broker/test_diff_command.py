@@ -32,11 +32,9 @@ AS_DECLARED = (
 @pytest.fixture
 def at(rabbitmq: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it."""
-    with site(rabbitmq) as made:
-        restore = provision.point(app, made.address.url)
+    with site(rabbitmq) as made, provision.use_broker(app, made.address.url):
         monkeypatch.setenv("WAYBILL_MANAGEMENT_URL", str(made.address.management_url))
         yield made
-        restore()
 
 
 @pytest.fixture

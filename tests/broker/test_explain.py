@@ -13,6 +13,7 @@ from kombu import Exchange, Queue
 from tests.support.apps.explained import PUBLISHED, app
 from waybill import provision, publication
 from waybill.explain import explain
+from waybill.installed import settings_overridden
 from waybill.provision import Address
 from waybill.topology.celery_app import from_celery
 
@@ -20,11 +21,15 @@ from waybill.topology.celery_app import from_celery
 @pytest.fixture(scope="module")
 def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
     """A broker that has all that the application declares."""
-    before, options = app.conf.broker_url, app.conf.broker_transport_options
     # Confirmed: when apply_async returns, every queue that the message reaches without a delay holds it.
-    app.conf.broker_transport_options = {"confirm_publish": True}
-    provision.point(app, waybill_vhost.url)
-    connection = pika.BlockingConnection(pika.URLParameters(waybill_vhost.url))
+    confirmed = settings_overridden(app, {"broker_transport_options": {"confirm_publish": True}})
+    with confirmed, provision.use_broker(app, waybill_vhost.url):
+        yield from declared_on(waybill_vhost)
+
+
+def declared_on(address: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    """The broker's channel, once all is declared there."""
+    connection = pika.BlockingConnection(pika.URLParameters(address.url))
     channel = connection.channel()
     declared = from_celery(app)
     for exchange in declared.exchanges:
@@ -38,8 +43,6 @@ def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.B
         bind(binding.destination, binding.source, binding.binding_key, dict(binding.arguments))
     yield channel
     connection.close()
-    app.conf.broker_transport_options = options
-    provision.point(app, before)
 
 
 @pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)

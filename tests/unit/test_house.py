@@ -20,7 +20,7 @@ ROOMS = (
     ("matching",),
     ("routing",),
     ("broker",),
-    ("celery_broker",),
+    ("celery_broker", "handlers"),
     ("publication", "fleet", "receipts", "management", "options", "policies"),
     ("provision",),
     ("testing",),

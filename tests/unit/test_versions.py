@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,8 +132,12 @@ def test_a_setting_is_overridden_whatever_its_namespace(namespace: str | None) -
     names = {None: "task_always_eager", "CELERY": "CELERY_TASK_ALWAYS_EAGER", "celery": "celery_task_always_eager"}
     app.config_from_object({names[namespace]: True}, namespace=namespace)
     assert app.conf.task_always_eager is True
-    installed.override_settings(app, {"task_always_eager": False})
-    assert app.conf.task_always_eager is False
+    before = dict(app.conf.changes)
+    with suppress(KeyError), installed.settings_overridden(app, {"task_always_eager": False}):
+        assert app.conf.task_always_eager is False
+        raise KeyError
+    assert app.conf.task_always_eager is True
+    assert dict(app.conf.changes) == before
 
 
 def test_an_eager_task_of_a_namespaced_application_is_not_run() -> None:

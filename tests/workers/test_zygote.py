@@ -23,7 +23,7 @@ from waybill.broker import Broker
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import Worker
-from waybill.provision import environment, point
+from waybill.provision import environment, use_broker
 from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.testing.workers.starter import Process
 
@@ -113,9 +113,8 @@ def app(url: str, folder: Path) -> Iterator[Celery]:
     made = Celery("proj", backend=results_in(folder), set_as_current=False)
     made.conf.task_default_queue = "todo"
     receipts.enable(made)
-    restore = point(made, url)
-    yield made
-    restore()
+    with use_broker(made, url):
+        yield made
 
 
 def results_in(folder: Path) -> str:
@@ -349,7 +348,7 @@ from pathlib import Path
 from waybill.broker import Broker
 from waybill.delivery import Watch
 from waybill.fleet import Worker
-from waybill.provision import environment, point
+from waybill.provision import environment
 from waybill.testing.workers import LocalWorkers, Zygote
 folder, *options = sys.argv[1:]
 one = Worker("one", "one@%h", ("todo",), ("-A", "proj", "worker", "-n", "one@%h", "-c", "2", *options))

@@ -106,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         provision.broker(provision.choice()) as address,
+        provision.use_broker(app, address.url),
     ):
         clock = Path(folder) / "clock"
-        provision.point(app, address.url)
         with clean():
             for _ in range(ROUNDS):
                 without.append(seconds(address.url, clock, False))

@@ -95,7 +95,9 @@ def check(
     findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
     ran = {rule.code for rule in chosen}.difference(*unchecked.values())
     later = tuple(rule for rule in chosen if not rule.is_of_this_celery)
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), _unused(accepted, left_out, ran), later)
+    unused = _unused(accepted, left_out, ran)
+    handlers = facts.app.handlers
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers)
 
 
 def find_rule(code: str) -> Rule:
