@@ -16,7 +16,7 @@ from waybill.celery_broker import vhost_of
 from waybill.check.command import check
 from waybill.diff.command import declare, diff
 from waybill.errors import EXIT_FAILED, EXIT_OK, UnknownName, WaybillError
-from waybill.explain import explain as explain_task
+from waybill.explain import explain_task
 from waybill.fleet import Fleet, read_fleet
 from waybill.publication import check_names
 from waybill.route_many import route_lines

@@ -163,6 +163,19 @@ def use_broker(app: Celery, url: str) -> Iterator[None]:
 
     Celery keeps its pools of connections for the life of the application, so they are dropped at both ends of the
     block, as it does in a new process.
+
+    Args:
+        url: `amqp://user:password@host:port/vhost`.
+
+    Example:
+        >>> from celery import Celery
+        >>> from waybill import Broker, use_broker
+        >>> app = Celery("shop", broker="amqp://guest:guest@production//")
+        >>> with Broker() as broker, use_broker(app, broker.url):
+        ...     app.conf.broker_url == broker.url
+        True
+        >>> app.conf.broker_url
+        'amqp://guest:guest@production//'
     """
     variables = {name: os.environ[name] for name in BROKER_VARIABLES if name in os.environ}
     with settings_overridden(app, dict.fromkeys(BROKER_SETTINGS, url)):

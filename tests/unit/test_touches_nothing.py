@@ -24,7 +24,7 @@ from waybill import check, publication
 from waybill.check import Facts, facts_of
 from waybill.diff import declared_by
 from waybill.errors import InputError
-from waybill.explain import Explanation, explain
+from waybill.explain import Explanation, explain_task
 from waybill.fleet import Fleet
 from waybill.handlers import RECEIVERS, before_publish_handlers, silenced
 
@@ -137,8 +137,8 @@ def receivers() -> list[list[Any]]:
 
 # who asks -> what is asked of the application
 QUESTIONS: tuple[Callable[[Celery], object], ...] = (
-    lambda app: explain(app, "quiet.news", {}),
-    lambda app: explain(app, "quiet.plain", {"countdown": 5}, Fleet(())),
+    lambda app: explain_task(app, "quiet.news", {}),
+    lambda app: explain_task(app, "quiet.plain", {"countdown": 5}, Fleet(())),
     lambda app: check.check(Facts(facts_of(app))),
     declared_by,
 )
@@ -189,7 +189,7 @@ def test_nothing_is_left_after_an_exception(error: type[BaseException]) -> None:
     app.conf.task_routes = [broken]
     before = state(app)
     with suppress(InputError, KeyboardInterrupt):
-        explain(app, "quiet.plain", {})
+        explain_task(app, "quiet.plain", {})
         pytest.fail("the router wasn't asked")
     assert state(app) == before
     assert written == []
@@ -200,7 +200,7 @@ def test_nothing_is_left_after_an_exception(error: type[BaseException]) -> None:
 
 @pytest.mark.usefixtures("outbox")
 def test_a_real_publication_calls_them_all_afterwards() -> None:
-    explain(application(), "quiet.plain", {})
+    explain_task(application(), "quiet.plain", {})
     for signal in SIGNALS:
         signal.send(sender="quiet.plain", headers={})
     assert sorted(written) == ["before", "sent", "sent", "sent", "sent"]
@@ -208,13 +208,13 @@ def test_a_real_publication_calls_them_all_afterwards() -> None:
 
 def test_with_signals_the_handlers_before_a_publication_are_called_once(outbox: Outbox) -> None:
     app = application()
-    unasked = explain(app, "quiet.news", {})
+    unasked = explain_task(app, "quiet.news", {})
     assert unasked.trace.queues == ()
     assert handlers_in(unasked) == (
         "before_task_publish handlers not called, and they may change the headers (--signals calls them): "
         f"{HERE}.stamp, {HERE}.Outbox.before"
     )
-    asked = explain(app, "quiet.news", {}, calls_handlers=True)
+    asked = explain_task(app, "quiet.news", {}, calls_handlers=True)
     assert asked.trace.queues == ("eu",)
     assert asked.publication.headers["region"] == "eu"
     assert handlers_in(asked) == f"before_task_publish handlers called: {HERE}.stamp, {HERE}.Outbox.before"
@@ -241,7 +241,7 @@ def test_without_handlers_nothing_is_said() -> None:
     report = check.check(Facts(facts_of(app)))
     assert report.handlers == ()
     assert "not called" not in check.report.text(report)
-    assert not [remark for remark in explain(app, "quiet.plain", {}).remarks if "handlers" in remark]
+    assert not [remark for remark in explain_task(app, "quiet.plain", {}).remarks if "handlers" in remark]
 
 
 # The same at the terminal; the handlers write into a file beside the application.
@@ -295,7 +295,7 @@ def test_what_a_handler_raises_is_a_remark(capfd: pytest.CaptureFixture[str]) ->
         raise ValueError("no tenant")
 
     before_task_publish.connect(failing, sender="quiet.plain")
-    found = explain(application(), "quiet.plain", {}, calls_handlers=True)
+    found = explain_task(application(), "quiet.plain", {}, calls_handlers=True)
     assert any("failing raised ValueError('no tenant'): Celery logs that" in remark for remark in found.remarks)
     assert written == ["before"]
     assert capfd.readouterr() == ("", "")
@@ -345,7 +345,7 @@ def test_other_threads_publish_as_ever() -> None:
         thread.join()
 
     app.conf.task_routes = [asked]
-    explain(app, "quiet.plain", {})
+    explain_task(app, "quiet.plain", {})
     assert written == ["before"] * len(pool[::2])  # a router is asked twice: by Celery, and for its name
     assert pool
     assert not any(isinstance(one, publication._Recorder) for one in pool)

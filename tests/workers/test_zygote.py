@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from waybill import receipts
+from waybill import enable_receipts
 from waybill.broker import Broker
 from waybill.delivery import Watch
 from waybill.errors import FleetError
@@ -37,7 +37,7 @@ AS_PROGRAM = {"PYTHON_IS_TOLD": "something"}
 PROJECT = """
 import json, locale, logging, os, random, signal, sys, threading, uuid, warnings
 from celery import Celery, signals
-from waybill import receipts
+from waybill import enable_receipts
 
 def seen():
     return {
@@ -74,7 +74,7 @@ print("OWN", json.dumps([uuid.uuid4().hex, random.random(), os.getpid()]), flush
 app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["RESULTS"])
 app.conf.task_default_queue = "todo"
 app.conf.task_acks_late = True
-receipts.enable(app)
+enable_receipts(app)
 
 @app.task(name="proj.add")
 def add(a, b):
@@ -112,7 +112,7 @@ def url() -> Iterator[str]:
 def app(url: str, folder: Path) -> Iterator[Celery]:
     made = Celery("proj", backend=results_in(folder), set_as_current=False)
     made.conf.task_default_queue = "todo"
-    receipts.enable(made)
+    enable_receipts(made)
     with use_broker(made, url):
         yield made
 
