@@ -67,7 +67,7 @@ app = "proj"                      # as for `waybill -A`
 fleet = "docker-compose.yml"      # as for `--fleet`
 
 [tool.waybill.ignore]             # a code, or a code and one of the names in the finding's first line
-"WB105:proj.report" = "the routing key is added by a signal"
+"WB105:proj.report" = "a signal handler adds the header"
 ```
 """
 
