@@ -30,16 +30,15 @@ def connected(broker: str) -> Iterator[Connection]:
             f"broker {broker!r}: it would be a new one, without dead letters; expected the URL of one that runs, "
             "such as --broker amqp://guest:guest@127.0.0.1:5672//"
         )
-    with provision.broker(broker) as address:
-        restore = provision.point(app, address.url)
-        try:
-            with provision.connect(app) as connection:
-                driver = connection.transport.driver_type
-                if driver != "amqp":
-                    raise InputError(f"dead letters need AMQP, and this broker is {driver}")
-                yield connection
-        finally:
-            restore()
+    with (
+        provision.broker(broker) as address,
+        provision.use_broker(app, address.url),
+        provision.connect(app) as connection,
+    ):
+        driver = connection.transport.driver_type
+        if driver != "amqp":
+            raise InputError(f"dead letters need AMQP, and this broker is {driver}")
+        yield connection
 
 
 @click.command("list")

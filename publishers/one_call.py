@@ -12,7 +12,7 @@ import exchanges
 from publishers.results import outcome
 from publishers.stage import Stage
 from waybill.errors import InputError
-from waybill.explain import explain
+from waybill.explain import explain_task
 from worker.app import app
 
 
@@ -26,7 +26,7 @@ def call_one(stage: Stage, name: str, arguments: Sequence[str], options: Mapping
     Raises:
         InputError: there is no such task, queue or exchange, or the task takes other arguments.
     """
-    explain(app, name, options)
+    explain_task(app, name, options)
     task, args = app.tasks[name], [_value(text) for text in arguments]
     refuse_arguments(task, args)
     declared = {exchange.name: exchange for exchange in exchanges.EXCHANGES}

@@ -300,7 +300,7 @@ def open_stage(
         zygote = stack.enter_context(Zygote()) if is_ours else None  # it loads Celery while the broker starts
         with status.working(f"{'starting' if is_ours else 'connecting to'} {title(broker)}"):
             address = stack.enter_context(provision.broker(broker))
-            stack.callback(provision.point(app, address.url))
+            stack.enter_context(provision.use_broker(app, address.url))
             with provision.connect(app) as connection:
                 missing = provision.missing_exchange_types(connection, exchanges.TYPES)
                 exchanges.declare(connection, missing)

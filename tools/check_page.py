@@ -41,6 +41,12 @@ unless it says otherwise), 2 when it couldn't be done. **error** means that task
 whatever its rule is. What couldn't be checked, and what would make it possible, is said at the end, and so is what is
 ignored and wasn't found. So are the rules about what only a later Celery than the installed one does.
 
+A check runs Celery's own code for each task, up to the point where it would publish. Of your code it calls what
+decides the route: the routers in `task_routes`, and a task class's own `apply_async` and `shadow_name`. It calls no
+handler of a signal and makes no result backend. Handlers of `before_task_publish` may change headers, and with them the
+route of a headers exchange: where there are any, the last lines name them (`handlers_not_called` with `--json`), and
+`waybill explain TASK --signals` calls them for one task. Handlers of `after_task_publish` are never called.
+
 The examples stand behind these lines, and may name a `fleet` (the text of a Procfile), what `lives` on the broker, the
 messages `waiting` there, and the version of `rabbitmq`:
 
@@ -57,7 +63,7 @@ A finding that is meant to be is left out with a reason ([commands.md](commands.
 ```toml
 # pyproject.toml
 [tool.waybill.ignore]             # a code, or a code and one of the names in the finding's first line
-"WB105:proj.report" = "the routing key is added by a signal"
+"WB105:proj.report" = "a signal handler adds the header"
 ```
 """
 

@@ -1,1 +1,75 @@
-"""Know where every Celery task goes on RabbitMQ: before you publish it, while it flows, and in your tests."""
+"""Know where every Celery task goes on RabbitMQ: before you publish it, while it flows, and in your tests.
+
+The names in `__all__` are the public API, described in docs/reference.md. Everything else is internal and may change
+with any version. Each name is imported when it is first used: `import waybill` itself loads nothing.
+
+Example:
+    >>> import waybill
+    >>> waybill.__version__
+    '0.1.0'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from waybill.broker import Broker
+    from waybill.check import check_app
+    from waybill.delivery import Watch
+    from waybill.diff import compare
+    from waybill.errors import WaybillError
+    from waybill.explain import explain_task
+    from waybill.provision import use_broker
+    from waybill.receipts import enable_receipts
+    from waybill.routing import Router
+    from waybill.topology import Message, Topology
+
+    __version__: str
+
+__all__ = [
+    "Broker",
+    "Message",
+    "Router",
+    "Topology",
+    "Watch",
+    "WaybillError",
+    "__version__",
+    "check_app",
+    "compare",
+    "enable_receipts",
+    "explain_task",
+    "use_broker",
+]
+
+if not TYPE_CHECKING:  # a type checker would take it for an attribute of any name
+
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            found: object = import_module("importlib.metadata").version("waybill")
+        elif name in _HOMES:
+            found = getattr(import_module(f"waybill.{_HOMES[name]}"), name)
+        else:
+            raise AttributeError(f"module 'waybill' has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+
+_HOMES = {
+    "Broker": "broker",
+    "Message": "topology",
+    "Router": "routing",
+    "Topology": "topology",
+    "Watch": "delivery",
+    "WaybillError": "errors",
+    "check_app": "check",
+    "compare": "diff",
+    "enable_receipts": "receipts",
+    "explain_task": "explain",
+    "use_broker": "provision",
+}
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -145,14 +145,9 @@ class Round:
 
 
 class Watch:
-    """See who receives what is published.
+    """Publish tasks and see which workers receive them, and that nobody else does.
 
-        with Watch(app) as watch:
-            watch.roll_call()
-            watch.publish("proj.tasks.add", (2, 2), queue="math")
-            (delivery,) = watch.settle()
-
-    The workers must run with `receipts.enable(app)`. Receipts are seen from the moment in which the block is entered;
+    The workers must run with `enable_receipts(app)`. Receipts are seen from the moment in which the block is entered;
     `roll_call` comes before `settle`, and again when a worker has come or gone. Left without an error, the block ends
     when no marker waits for a worker's pool, so that the workers may be stopped; after `POOL_TIMEOUT` at the latest.
 
@@ -162,6 +157,23 @@ class Watch:
     Attributes:
         connection: open within the block.
         crew: node name -> queue -> exchange: what each worker consumed at the last roll call.
+
+    Example:
+        >>> from celery import Celery
+        >>> from celery.contrib.testing.worker import start_worker
+        >>> from waybill import Broker, Watch, enable_receipts
+        >>> with Broker() as broker:
+        ...     app = Celery("shop", broker=broker.url)
+        ...     app.conf.broker_heartbeat = 0  # a worker in a thread ends sooner
+        ...     enable_receipts(app)
+        ...     @app.task(name="shop.pack")
+        ...     def pack(parcel): ...
+        ...     with start_worker(app, perform_ping_check=False), Watch(app) as watch:
+        ...         crew = watch.roll_call()
+        ...         sent = watch.publish("shop.pack", ("a book",))
+        ...         (delivery,) = watch.settle()
+        >>> [receipt.queue for receipt in delivery.received]
+        ['celery']
     """
 
     def __init__(self, app: Celery) -> None:
@@ -185,7 +197,7 @@ class Watch:
         if MARKER not in self.app.tasks:
             raise FleetError(
                 f"the application {self.app.main!r} sends no receipts: "
-                "call `waybill.receipts.enable(app)` where it is made"
+                "call `waybill.enable_receipts(app)` where it is made"
             )
         with ExitStack() as stack:
             self.connection = stack.enter_context(provision.connect(self.app))
@@ -410,7 +422,7 @@ class Watch:
             if now > deadline:
                 raise FleetError(
                     f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}: busy with a long task, gone, "
-                    "or without `waybill.receipts.enable(app)`"
+                    "or without `waybill.enable_receipts(app)`"
                 )
 
     def _publish_marker(self, queue: str) -> None:

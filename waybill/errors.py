@@ -26,7 +26,20 @@ EXIT_FAILED = 2
 
 
 class WaybillError(Exception):
-    """What waybill raises on purpose; `str()` of it is one line for a person."""
+    """The base class of the errors that Waybill raises; `str()` of one is a line for a person.
+
+    Attributes:
+        exit_code: that of a command which it ends.
+
+    Example:
+        >>> from celery import Celery
+        >>> from waybill import WaybillError, explain_task
+        >>> try:
+        ...     explain_task(Celery("shop"), "shop.reprot")
+        ... except WaybillError as error:
+        ...     print(error)
+        no task 'shop.reprot' in the application 'shop'
+    """
 
     exit_code: ClassVar[int] = EXIT_FAILED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ from celery import Celery
 from waybill import installed, publication
 from waybill.celery_broker import broker_of
 from waybill.errors import UnknownName
-from waybill.fleet import Fleet
+from waybill.fleet import Fleet, read_fleet
+from waybill.handlers import before_publish_handlers
 from waybill.options import Option, no_new_queues, options_of
 from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
@@ -85,25 +87,51 @@ class Explanation:
         }
 
 
-def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None = None) -> Explanation:
-    """Where `task.apply_async(**call)` would go.
+def explain_task(
+    app: Celery,
+    task: str,
+    call: Mapping[str, Any] | None = None,
+    fleet: Fleet | str | Path | None = None,
+    *,
+    calls_handlers: bool = False,
+) -> Explanation:
+    """Say where `task.apply_async(**call)` would go, and why.
 
     Nothing is published and nobody is connected to: Celery's own code makes the message, the engine routes it by what
     the application declares.
 
     Args:
+        task: the task's name.
         call: options of `apply_async`.
-        fleet: the workers, to say who consumes; without it nobody is named.
+        fleet: the `docker-compose.yml` or `Procfile` of the workers, to say who consumes; without it nobody is named.
+        calls_handlers: call the application's handlers of `before_task_publish`, which may change the message; without
+            it a remark names them.
 
     Raises:
         UnknownName: the application has no such task, queue or exchange.
         TopologyError: RabbitMQ would refuse a declaration of the application, or the publication.
+
+    Example:
+        >>> from celery import Celery
+        >>> from kombu import Exchange, Queue
+        >>> from waybill import explain_task
+        >>> app = Celery("shop")
+        >>> app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+        >>> @app.task(name="shop.report")
+        ... def report(): ...
+        >>> found = explain_task(app, "shop.report", {"exchange": "news", "routing_key": "usa.sports"})
+        >>> found.trace.queues
+        ('usa',)
+        >>> explain_task(app, "shop.report", {"exchange": "news", "routing_key": "eu.sports"}).trace.is_unroutable
+        True
     """
+    call = call or {}
+    fleet = read_fleet(Path(fleet), all_queues=app.amqp.queues) if isinstance(fleet, str | Path) else fleet
     if task not in app.tasks:
         raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
     with no_new_queues(app):
         declared = dict(app.amqp.queues)
-        sent, warnings = publication.capture(app, task, **call)
+        sent, warnings = publication.capture(app, task, calls_handlers=calls_handlers, **call)
         options = tuple(options_of(app, task, call))
     router = Router.of(from_celery(_Declared.with_(app, declared.values(), sent.declares)))
     if sent.exchange not in router.exchanges:
@@ -119,6 +147,7 @@ def explain(app: Celery, task: str, call: Mapping[str, Any], fleet: Fleet | None
             *_created(declared, sent),
             *_remarks(options, sent, trace, router),
             *_other_broker(app),
+            *_handlers(task, calls_handlers),
             *warnings,
         ),
         trace=trace,
@@ -149,6 +178,13 @@ def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
             nearest = get_close_matches(queue.name, known, n=1)
             hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
             yield f"the application doesn't declare `{queue.name}`: Celery creates it with this publication{hint}"
+
+
+def _handlers(task: str, are_called: bool) -> Iterator[str]:
+    """On the handlers of `before_task_publish`, which may change the headers and with them the route."""
+    if found := before_publish_handlers([task]):
+        said = "called" if are_called else "not called, and they may change the headers (--signals calls them)"
+        yield f"before_task_publish handlers {said}: {', '.join(found)}"
 
 
 def _other_broker(app: Celery) -> Iterator[str]:

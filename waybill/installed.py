@@ -12,7 +12,8 @@ All of Waybill asks here, so that no other file imports what may be absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import celery
@@ -57,15 +58,27 @@ def delays_natively(app: Any) -> bool:
     return detect_quorum_queues is not None and bool(detect_quorum_queues(app, "amqp")[0])
 
 
-def override_settings(app: Any, settings: Mapping[str, Any]) -> None:
-    """Set settings of an application, whatever it was configured with.
+@contextmanager
+def settings_overridden(app: Any, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Within the block the application has these settings, whatever it was configured with.
 
-    Before Celery 5.7 a setting with the configuration's namespace (`CELERY_BROKER_URL`) wins over one that is assigned
-    without, so both are set.
+    Afterwards it has its own again, and those that were set nowhere are set nowhere.
     """
+    # Before Celery 5.7 a setting with the configuration's namespace (`CELERY_BROKER_URL`) wins over one that is
+    # assigned without, so both are set.
+    app.conf.get("broker_url")  # a configuration that nobody has read yet is read
     prefix = app.conf.prefix or ""
     prefixed = {prefix + (name.upper() if prefix.isupper() else name): value for name, value in settings.items()}
-    app.conf.update({**settings, **prefixed})
+    ours = {**settings, **prefixed}
+    changes = app.conf.changes
+    before = {name: changes[name] for name in ours if name in changes}
+    app.conf.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            changes.pop(name, None)
+        changes.update(before)
 
 
 def declare_delayed_delivery(connection: Any, queues: Iterable[Queue], queue_type: str) -> None:

@@ -8,10 +8,9 @@ Everything else speaks AMQP to the URL and doesn't know the difference.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from amqp.exceptions import AccessRefused, AMQPError, InvalidCommand, NotAllowed, PreconditionFailed
@@ -22,7 +21,7 @@ from kombu.transport import virtual
 from waybill.broker import Broker
 from waybill.celery_broker import broker_of, masked, unusable, url_of
 from waybill.errors import BrokerUnavailable, InputError
-from waybill.installed import override_settings
+from waybill.installed import settings_overridden
 
 IMAGE = "rabbitmq:4-management"
 AMQP_PORT = 5672
@@ -158,25 +157,39 @@ def environment(url: str) -> dict[str, str]:
     return dict.fromkeys(("WAYBILL_BROKER_URL", *BROKER_VARIABLES), url)
 
 
-def point(app: Celery, url: str) -> Callable[[], None]:
-    """Let the application use another broker from now on, whatever its settings and Celery's environment say.
+@contextmanager
+def use_broker(app: Celery, url: str) -> Iterator[None]:
+    """Let the application use another broker within the block, whatever its settings and Celery's environment say.
 
-    Celery keeps its pools of connections for the life of the application, so they are dropped, as it does in a new
-    process.
+    Celery keeps its pools of connections for the life of the application, so they are dropped at both ends of the
+    block, as it does in a new process.
 
-    Returns:
-        What puts everything back.
+    Args:
+        url: `amqp://user:password@host:port/vhost`.
+
+    Example:
+        >>> from celery import Celery
+        >>> from waybill import Broker, use_broker
+        >>> app = Celery("shop", broker="amqp://guest:guest@production//")
+        >>> with Broker() as broker, use_broker(app, broker.url):
+        ...     app.conf.broker_url == broker.url
+        True
+        >>> app.conf.broker_url
+        'amqp://guest:guest@production//'
     """
-    settings = {name: app.conf.get(name) for name in BROKER_SETTINGS}
     variables = {name: os.environ[name] for name in BROKER_VARIABLES if name in os.environ}
+    with settings_overridden(app, dict.fromkeys(BROKER_SETTINGS, url)):
+        os.environ.update(dict.fromkeys(variables, url))
+        _drop_pools(app)
+        try:
+            yield
+        finally:
+            os.environ.update(variables)
+            _drop_pools(app)
 
-    def use(settings: Mapping[str, Any], variables: Mapping[str, str]) -> None:
-        override_settings(app, settings)
-        os.environ.update(variables)
-        app._pool = app.amqp._producer_pool = None
 
-    use(dict.fromkeys(settings, url), dict.fromkeys(variables, url))
-    return lambda: use(settings, variables)
+def _drop_pools(app: Celery) -> None:
+    app._pool = app.amqp._producer_pool = None
 
 
 def connect(app: Celery) -> Connection:

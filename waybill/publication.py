@@ -3,12 +3,17 @@
 Celery is asked, not imitated: its own router and message builder run, for the installed version, and hand their result
 to a producer that notes it. Which producer decides whether anything is sent: `capture` notes and sends nothing,
 `publish` notes and sends. Neither runs a task, whatever `task_always_eager` says.
+
+Of the application's own code, `capture` calls what decides the route: the routers in `task_routes`, a task class's
+`apply_async` and `shadow_name`, and what an application overrides of Celery's `send_task`, `amqp` and `Router`. It
+calls no result backend, and no handler of a signal but those of `before_task_publish` when it is told to.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -17,14 +22,17 @@ from typing import Any
 
 from amqp.exceptions import NotFound
 from celery import Celery
+from celery.backends.base import DisabledBackend
 from celery.exceptions import QueueNotFound
 from celery.result import denied_join_result
-from kombu import Connection, Exchange, Producer, Queue
+from celery.signals import before_task_publish
+from kombu import Connection, Exchange, Producer, Queue, pools
 from kombu.transport import virtual
 
 from waybill.celery_broker import broker_of
 from waybill.errors import InputError, UnknownName, WaybillError
-from waybill.installed import override_settings
+from waybill.handlers import PUBLISHED, name_of, silenced
+from waybill.installed import settings_overridden
 from waybill.topology.declarations import MAX_SHORTSTR
 
 
@@ -96,12 +104,25 @@ class _Recorder(Producer):
         return super().publish(body, routing_key=routing_key, exchange=exchange, **kwargs)
 
 
+# What a capture changes on an application it puts back in the opposite order: two of one application can't be mixed.
+_one_at_a_time = threading.RLock()
+
+
 def capture(
-    app: Celery, task: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **options: Any
+    app: Celery,
+    task: str,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    calls_handlers: bool = False,
+    **options: Any,
 ) -> tuple[Publication, tuple[str, ...]]:
     """What `apply_async(args, kwargs, **options)` would publish. Nothing is sent and nobody is connected to.
 
-    Celery's own signals (`before_task_publish`, `after_task_publish`) are sent, as in a publication.
+    Whatever other threads publish meanwhile is published, with all its signals.
+
+    Args:
+        calls_handlers: call the handlers of `before_task_publish`. Those of `after_task_publish` are never called.
 
     Returns:
         The publication, and what Celery warned of while it was made.
@@ -110,12 +131,14 @@ def capture(
         UnknownName: `queue` names no queue of the application.
         InputError: Celery's own code fails on these options.
     """
-    # Routers, signals and task classes are the application's own code: whatever they raise is the answer.
+    # Routers, handlers and task classes are the application's own code: whatever they raise is the answer.
     try:
-        with ExitStack() as stack:
+        with _one_at_a_time, ExitStack() as stack:
             recorder = _Recorder(broker_of(app), is_live=False)
+            stack.enter_context(silenced(*PUBLISHED, *(() if calls_handlers else (before_task_publish,))))
             stack.enter_context(_any_arguments(app, task))
             stack.enter_context(_only_producer(app, recorder))
+            stack.enter_context(_no_results(app))
             warnings = stack.enter_context(_warnings())
             sent = _apply(recorder, app, task, args, kwargs, options)
     except WaybillError:
@@ -147,7 +170,8 @@ def publish(
     with connection.channel() as channel:
         recorder = _Recorder(channel, is_live=True)
         try:
-            return _apply(recorder, app, task, args, kwargs, {"mandatory": True, "retry": False, **options})
+            with denied_join_result():  # its result isn't subscribed to, which needs the backend
+                return _apply(recorder, app, task, args, kwargs, {"mandatory": True, "retry": False, **options})
         except NotFound as error:
             exchange = recorder.noted[0][0]
             known = {queue.exchange.name for queue in app.amqp.queues.values()}
@@ -161,64 +185,117 @@ def _any_arguments(app: Celery, task: str) -> Iterator[None]:
     if registered is None:
         yield
         return
-    typing, registered.typing = registered.typing, False
-    try:
+    with _replaced(vars(registered), {"typing": False}):
         yield
-    finally:
-        registered.typing = typing
 
 
 @contextmanager
-def _only_producer(app: Celery, recorder: _Recorder) -> Iterator[None]:
-    """Whoever asks the application for a producer within the block gets this one.
-
-    A task class may have an `apply_async` of its own that doesn't hand on ours.
-    """
-    own = vars(app.amqp)
-    # `connections` is asked for the kind of broker when a task has a countdown.
-    connections = SimpleNamespace(connection=recorder.connection)
-    ours = {
-        "_producer_pool": SimpleNamespace(acquire=lambda *_, **__: recorder, connections=connections),
-        "Producer": lambda *_, **__: recorder,
-    }
-    before = {name: own[name] for name in ours if name in own}
-    own.update(ours)
+def _replaced(attributes: dict[str, Any], ours: Mapping[str, Any]) -> Iterator[None]:
+    """Attributes of an object, as `vars` has them, replaced within the block; what it hadn't it hasn't afterwards."""
+    before = {name: attributes[name] for name in ours if name in attributes}
+    attributes.update(ours)
     try:
         yield
     finally:
         for name in ours:
-            del own[name]  # behind it is the class's, for what the application hadn't set
-        own.update(before)
+            attributes.pop(name, None)  # behind it is the class's
+        attributes.update(before)
+
+
+@contextmanager
+def _only_producer(app: Celery, recorder: _Recorder) -> Iterator[None]:
+    """Whoever asks the application for a producer within the block, in its thread, gets this one.
+
+    A task class may have an `apply_async` of its own that doesn't hand on ours.
+    """
+    others = app.amqp.Producer
+    is_ours = _in_this_thread()
+    producer = lambda *args, **kwargs: recorder if is_ours() else others(*args, **kwargs)  # noqa: E731
+    with _replaced(vars(app.amqp), {"_producer_pool": _Pool(app, recorder, is_ours), "Producer": producer}):
+        yield
+
+
+def _in_this_thread() -> Callable[[], bool]:
+    """What says whether it's called in the thread in which it was made."""
+    ours = threading.get_ident()
+    return lambda: threading.get_ident() == ours
+
+
+class _Pool:
+    """The application's pool of producers: for one thread it has the recorder, for others what they would get."""
+
+    def __init__(self, app: Celery, recorder: _Recorder, is_ours: Callable[[], bool]) -> None:
+        self._app = app
+        self._before = vars(app.amqp).get("_producer_pool")
+        self._recorder = recorder
+        self._is_ours = is_ours
+
+    def _others(self) -> Any:
+        return self._before or pools.producers[self._app.connection_for_write()]  # as Celery makes it
+
+    def acquire(self, *args: Any, **kwargs: Any) -> Any:
+        return self._recorder if self._is_ours() else self._others().acquire(*args, **kwargs)
+
+    @property
+    def connections(self) -> Any:
+        """Asked for the kind of broker when a task has a countdown."""
+        return SimpleNamespace(connection=self._recorder.connection) if self._is_ours() else self._others().connections
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._others(), name)
+
+
+@contextmanager
+def _no_results(app: Celery) -> Iterator[None]:
+    """Within the block the application has no result backend.
+
+    To make one may connect to its database and create tables there, and it is told of each publication.
+    """
+    with _replaced(vars(app), {"_backend_cache": None}), _replaced(vars(app._local), {"backend": DisabledBackend(app)}):
+        yield
 
 
 @contextmanager
 def _published_for_real(app: Celery) -> Iterator[None]:
-    """Within the block a task is neither run on the spot nor is its result subscribed to, which needs the backend."""
-    is_eager = app.conf.task_always_eager
-    if is_eager:
-        override_settings(app, {"task_always_eager": False})
-    try:
-        with denied_join_result():
-            yield
-    finally:
-        if is_eager:
-            override_settings(app, {"task_always_eager": is_eager})
+    """Within the block a task is not run on the spot."""
+    if not app.conf.task_always_eager:
+        yield
+        return
+    with settings_overridden(app, {"task_always_eager": False}):
+        yield
 
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What Celery's code logs as a warning within the block, each in one line, and nowhere else."""
-    logger = logging.getLogger("celery.app.base")
+    """What Celery's code logs as a warning within the block, in its thread: each in one line, and nowhere else."""
     heard: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: heard.append(" ".join(record.getMessage().split()))  # type: ignore[method-assign]
-    propagates, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    is_ours = _in_this_thread()
+
+    def keep(record: logging.LogRecord) -> bool:
+        if not is_ours() or record.levelno < logging.WARNING:
+            return True
+        heard.append(" ".join(_told(record).split()))
+        return False
+
+    loggers = [logging.getLogger(name) for name in ("celery.app.base", SIGNALS_LOGGER)]
+    for logger in loggers:
+        logger.addFilter(keep)
     try:
         yield heard
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
+        for logger in loggers:
+            logger.removeFilter(keep)
+
+
+# Where Celery logs what a handler raised.
+SIGNALS_LOGGER = "celery.utils.dispatch.signal"
+
+
+def _told(record: logging.LogRecord) -> str:
+    if record.name == SIGNALS_LOGGER and isinstance(record.args, tuple) and len(record.args) == 2:
+        handler, error = record.args
+        return f"{name_of(handler)} raised {error!r}: Celery logs that and publishes all the same"
+    return record.getMessage()
 
 
 def _apply(

@@ -116,9 +116,8 @@ def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator
     if not name:
         pytest.fail("set `waybill_app` in the pytest configuration, or override the fixture `waybill_app`")
     app = find_app(name)
-    restore = provision.point(app, waybill_vhost.url)
-    yield app
-    restore()
+    with provision.use_broker(app, waybill_vhost.url):
+        yield app
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A worker says what it received: `receipts.enable(app)`, one line in any Celery application.
+"""A worker says what it received: `enable_receipts(app)`, one line in any Celery application.
 
 For each task message, as soon as it is received and before it runs, the worker sends the Celery event
 `waybill-received` (`waybill-discarded` for a task that it has not registered). Any event consumer sees them; `Receipt`
@@ -114,10 +114,18 @@ def listening(
     return consumer
 
 
-def enable(app: Celery) -> None:
-    """Let every worker of this application send a receipt for each task message; calling it twice is once.
+def enable_receipts(app: Celery) -> None:
+    """Let every worker of this application send a receipt for each task message that it receives.
 
-    Receipts are sent whether or not task events are on (`-E`), and don't switch the others on.
+    Call it where the application is made; a second call changes nothing. A receipt is a Celery event that names the
+    worker and the queue. Receipts are sent whether or not task events are on (`-E`), and don't switch the others on.
+    Nothing is loaded for it beyond Celery and Kombu.
+
+    Example:
+        >>> from celery import Celery
+        >>> from waybill import enable_receipts
+        >>> app = Celery("shop")
+        >>> enable_receipts(app)
     """
     app.steps["consumer"].add(ReceiptSender)
     # Not shared: another application of this process sends no receipts because this one does.
@@ -145,13 +153,15 @@ class ReceiptSender(bootsteps.StartStopStep):
         self._waiting: list[dict[str, Any]] = []
         self._is_flush_due = False
         self._flushed = 0.0
+        self._dispatcher: Any = None
+        self._own: Connection | None = None
 
     def start(self, consumer: Consumer) -> None:
         """Called at each (re)connection, when the event dispatcher and the task consumer are new."""
-        dispatcher = consumer.event_dispatcher
-        if not dispatcher.enabled:
-            dispatcher.groups = {EVENT_GROUP}  # no other event than ours
-            dispatcher.enable()
+        self._dispatcher = consumer.event_dispatcher or self._make_dispatcher(consumer)
+        if not self._dispatcher.enabled:
+            self._dispatcher.groups = {EVENT_GROUP}  # no other event than ours
+            self._dispatcher.enable()
         self._is_flush_due = False
         if isinstance(transport := consumer.connection.transport, virtual.Transport):
             transport._callbacks = _QueueNotes(transport._callbacks)
@@ -163,6 +173,19 @@ class ReceiptSender(bootsteps.StartStopStep):
         signals.task_received.disconnect(sender=consumer, dispatch_uid=id(self))
         signals.task_unknown.disconnect(sender=consumer, dispatch_uid=id(self))
         self._flush(consumer)
+        self._close_own()
+
+    def _make_dispatcher(self, consumer: Consumer) -> Any:
+        """A dispatcher of our own: a worker without events, gossip and heartbeats has none."""
+        self._close_own()
+        self._own = consumer.connection_for_write(heartbeat=0)  # nobody would send them
+        return consumer.app.events.Dispatcher(self._own, hostname=consumer.hostname, enabled=False)
+
+    def _close_own(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            self._dispatcher.close()
+            own.release()
 
     def _learn_tags(self, consumer: Consumer) -> None:
         # Kombu has no public way from a consumer's tag to its queue.
@@ -183,7 +206,7 @@ class ReceiptSender(bootsteps.StartStopStep):
 
     def _send(self, consumer: Consumer, event: str, task_id: str, task: str, message: KombuMessage) -> None:
         delivery = message.delivery_info
-        dispatcher = consumer.event_dispatcher
+        dispatcher = self._dispatcher
         self._waiting.append(
             Event(
                 event,
@@ -214,7 +237,7 @@ class ReceiptSender(bootsteps.StartStopStep):
         if not gathered:
             return
         self._flushed = monotonic()
-        dispatcher = consumer.event_dispatcher
+        dispatcher = self._dispatcher
         try:
             dispatcher.producer.publish(
                 gathered,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from waybill import receipts
+from waybill import enable_receipts
 from worker import celeryconfig
 from worker.modules import MODULES
 
@@ -17,4 +17,4 @@ app = Celery(
     include=MODULES,
     changes={name: value for name, value in vars(celeryconfig).items() if name.islower() and not name.startswith("_")},
 )
-receipts.enable(app)
+enable_receipts(app)

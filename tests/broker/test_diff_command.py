@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from amqp import Channel
+from celery.signals import after_task_publish, before_task_publish
 from kombu import Connection, Exchange, Queue, binding
 
 from tests.support.apps.diffed import NEW, app
@@ -32,11 +33,9 @@ AS_DECLARED = (
 @pytest.fixture
 def at(rabbitmq: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it."""
-    with site(rabbitmq) as made:
-        restore = provision.point(app, made.address.url)
+    with site(rabbitmq) as made, provision.use_broker(app, made.address.url):
         monkeypatch.setenv("WAYBILL_MANAGEMENT_URL", str(made.address.management_url))
         yield made
-        restore()
 
 
 @pytest.fixture
@@ -65,6 +64,22 @@ def test_an_empty_vhost(at: Site) -> None:
         "+ binding pictures `resize` → resize",
         f"vhost {at.address.vhost}: 9 to create, 0 refused, 0 that the application doesn't declare",
     ]
+
+
+@pytest.mark.usefixtures("at")
+def test_no_handler_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[object] = []
+
+    def handle(**named: object) -> None:
+        called.append(named)
+
+    before = dict(app.conf.changes)
+    for signal in (before_task_publish, after_task_publish):
+        monkeypatch.setattr(signal, "receivers", [])
+        signal.connect(handle)
+    assert diff().code == 1
+    assert called == []
+    assert dict(app.conf.changes) == before
 
 
 def test_no_difference(at: Site) -> None:

@@ -28,11 +28,9 @@ QUORUM = {"x-queue-type": "quorum"}
 @pytest.fixture
 def at(waybill_broker: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it; nobody knows of a management API."""
-    with site(waybill_broker) as made:
-        restore = provision.point(app, made.address.url)
+    with site(waybill_broker) as made, provision.use_broker(app, made.address.url):
         monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
         yield made
-        restore()
 
 
 def declare(*arguments: str) -> Result:
@@ -185,9 +183,8 @@ def test_what_only_the_management_api_knows(rabbitmq: Address, is_asked: bool, m
     """A vhost's default type stands nowhere in AMQP: without the API the first half is declared, and that is said."""
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
     with site(rabbitmq, "quorum") as at:
-        restore = provision.point(app, at.address.url)
-        result = declare("--json", *(["--management", str(at.address.management_url)] if is_asked else []))
-        restore()
+        with provision.use_broker(app, at.address.url):
+            result = declare("--json", *(["--management", str(at.address.management_url)] if is_asked else []))
         (answer,) = result.objects
         assert result.code == 1
         assert [one["text"] for one in answer["fail"]] == [
@@ -207,9 +204,8 @@ def test_what_only_the_management_api_knows(rabbitmq: Address, is_asked: bool, m
 )
 def test_no_broker_to_declare_on(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
-    restore = provision.point(app, url)
-    result = declare()
-    restore()
+    with provision.use_broker(app, url):
+        result = declare()
     assert (result.code, result.out) == (2, "")
     assert said in result.complaint
     assert "s3cret" not in result.err

@@ -8,11 +8,13 @@ from typing import Any
 import pika
 import pytest
 from celery import Celery
+from celery.signals import after_task_publish, before_task_publish
 from kombu import Exchange, Queue
 
 from tests.support.apps.explained import PUBLISHED, app
 from waybill import provision, publication
-from waybill.explain import explain
+from waybill.explain import explain_task
+from waybill.installed import settings_overridden
 from waybill.provision import Address
 from waybill.topology.celery_app import from_celery
 
@@ -20,11 +22,15 @@ from waybill.topology.celery_app import from_celery
 @pytest.fixture(scope="module")
 def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
     """A broker that has all that the application declares."""
-    before, options = app.conf.broker_url, app.conf.broker_transport_options
     # Confirmed: when apply_async returns, every queue that the message reaches without a delay holds it.
-    app.conf.broker_transport_options = {"confirm_publish": True}
-    provision.point(app, waybill_vhost.url)
-    connection = pika.BlockingConnection(pika.URLParameters(waybill_vhost.url))
+    confirmed = settings_overridden(app, {"broker_transport_options": {"confirm_publish": True}})
+    with confirmed, provision.use_broker(app, waybill_vhost.url):
+        yield from declared_on(waybill_vhost)
+
+
+def declared_on(address: Address) -> Iterator[pika.adapters.blocking_connection.BlockingChannel]:
+    """The broker's channel, once all is declared there."""
+    connection = pika.BlockingConnection(pika.URLParameters(address.url))
     channel = connection.channel()
     declared = from_celery(app)
     for exchange in declared.exchanges:
@@ -38,8 +44,6 @@ def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.B
         bind(binding.destination, binding.source, binding.binding_key, dict(binding.arguments))
     yield channel
     connection.close()
-    app.conf.broker_transport_options = options
-    provision.point(app, before)
 
 
 @pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)
@@ -53,7 +57,7 @@ def test_the_broker_agrees(
     queues: list[str],
 ) -> None:
     """Celery itself publishes, without us; each queue then holds exactly what was explained."""
-    foretold = explain(app, f"explained.{task}", call).publication
+    foretold = explain_task(app, f"explained.{task}", call).publication
     registered = app.tasks[f"explained.{task}"]
     monkeypatch.setattr(registered, "typing", False)
     monkeypatch.setattr(registered, "ignore_result", True)
@@ -91,3 +95,27 @@ def test_a_live_publication_is_not_eager_and_awaits_no_result(waybill_vhost: Add
     with provision.connect(eager) as connection:
         sent = publication.publish(eager, connection, "other.plain", queue="videos")
         assert (sent.routing_key, sent.is_returned) == ("videos", False)
+
+
+def test_a_live_publication_calls_the_handlers(waybill_vhost: Address) -> None:
+    """Those that explain leaves alone, before it and after it."""
+    app = other_app(waybill_vhost.url)
+    heard: list[str] = []
+
+    def before(headers: dict[str, Any], **_: Any) -> None:
+        headers["stamped"] = 1
+        heard.append("before")
+
+    def after(**_: Any) -> None:
+        heard.append("after")
+
+    before_task_publish.connect(before, sender="other.plain")
+    after_task_publish.connect(after, sender="other.plain")
+    with provision.connect(app) as connection:
+        for _ in range(2):
+            explain_task(app, "other.plain", {"queue": "videos"})
+            assert heard == []
+            sent = publication.publish(app, connection, "other.plain", queue="videos")
+            assert sent.headers["stamped"] == 1
+            assert heard == ["before", "after"]
+            heard.clear()

@@ -21,6 +21,7 @@ from celery.utils.dispatch import Signal
 from kombu import Queue as KombuQueue
 
 from tests.support.check_live import Rig, own_vhost
+from waybill import provision
 from waybill.check import Facts, LiveFacts, facts_of
 from waybill.check.live import version_of
 from waybill.check.workers import fleet_facts
@@ -56,11 +57,13 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 def standing(broker: Address, example: str, folder: Path) -> Iterator[Rig]:
     """The example's application at a vhost of its own."""
     with own_vhost(broker) as address:
-        rig = Rig(load(example, folder), address)
-        try:
-            yield rig
-        finally:
-            rig.close()
+        module = load(example, folder)
+        with provision.use_broker(module.app, address.url):
+            rig = Rig(module, address)
+            try:
+                yield rig
+            finally:
+                rig.close()
 
 
 def load(code: str, folder: Path) -> ModuleType:

@@ -10,7 +10,7 @@ from typing import Any
 
 from kombu import Connection, Consumer, Producer, Queue
 
-from waybill import installed, provision
+from waybill import installed
 from waybill.management import Management
 from waybill.provision import Address
 
@@ -34,7 +34,7 @@ def own_vhost(broker: Address) -> Iterator[Address]:
 
 
 class Rig:
-    """An example's application at a broker.
+    """An example's application at a broker, which it uses already (`use_broker`).
 
     Args:
         module: the example, loaded.
@@ -46,7 +46,6 @@ class Rig:
         self.address = address
         self.module = module
         self.app = module.app
-        self._restore = provision.point(self.app, url)
         self.app.conf.broker_connection_retry_on_startup = True
         self.connection: Connection = Connection(url, transport_options={"confirm_publish": True})
         self.channel: Any = self.connection.channel()
@@ -54,7 +53,6 @@ class Rig:
     def close(self) -> None:
         self.connection.release()
         self.app.close()
-        self._restore()
 
     def declare(self) -> None:
         """Declare what the application's workers do."""

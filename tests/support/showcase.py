@@ -65,11 +65,8 @@ def started(address: Address, zygote: Zygote) -> Iterator[Showcase]:
 @contextmanager
 def pointed(address: Address) -> Iterator[None]:
     """The application is at this vhost for the length of the block, and no longer: other modules need it elsewhere."""
-    restore = provision.point(app, address.url)
-    try:
+    with provision.use_broker(app, address.url):
         yield
-    finally:
-        restore()
 
 
 def state_of(watch: Watch) -> State:

@@ -72,7 +72,7 @@ def test_as_json(project: Callable[..., str]) -> None:
     shown = run(project(), "--json")
     (answer,) = shown.objects
     assert shown.code == 1
-    assert set(answer) == {"findings", "ignored", "unchecked", "unused", "later"}
+    assert set(answer) == {"findings", "ignored", "unchecked", "unused", "later", "handlers_not_called"}
     assert answer["findings"][0] == {
         "code": "WB105",
         "severity": "error",

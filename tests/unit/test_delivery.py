@@ -31,7 +31,7 @@ def test_a_round_ends_when_every_consumer_of_every_queue_has_answered() -> None:
 
 
 def test_an_application_without_receipts_is_told_at_once() -> None:
-    told = r"'bare' sends no receipts: call `waybill\.receipts\.enable"
+    told = r"'bare' sends no receipts: call `waybill\.enable_receipts"
     with pytest.raises(FleetError, match=told), Watch(Celery("bare")):
         pass
 

@@ -13,14 +13,14 @@ from kombu import Exchange, Queue
 from tests.support.apps.explained import PUBLISHED, app
 from tests.support.celery_lines import needs_native_delay
 from waybill.errors import InputError, UnknownName
-from waybill.explain import explain
+from waybill.explain import explain_task
 from waybill.fleet import Fleet, Worker
 from waybill.installed import HAS_NATIVE_DELAY
 
 
 @pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)
 def test_what_is_published(task: str, call: dict[str, Any], exchange: str, routing_key: str, queues: list[str]) -> None:
-    found = explain(app, f"explained.{task}", call)
+    found = explain_task(app, f"explained.{task}", call)
     assert (found.publication.exchange, found.publication.routing_key) == (exchange, routing_key)
     assert [arrival.queue.name for arrival in found.arrivals] == queues
     json.dumps(found.to_json())
@@ -52,7 +52,7 @@ SOURCES: tuple[tuple[str, dict[str, Any], dict[str, str]], ...] = (
 
 @pytest.mark.parametrize(("task", "call", "sources"), SOURCES)
 def test_who_set_what(task: str, call: dict[str, Any], sources: dict[str, str]) -> None:
-    assert {option.name: option.source for option in explain(app, f"explained.{task}", call).options} == sources
+    assert {option.name: option.source for option in explain_task(app, f"explained.{task}", call).options} == sources
 
 
 # task, call -> a remark on it
@@ -73,15 +73,15 @@ REMARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
 
 @pytest.mark.parametrize(("task", "call", "remark"), REMARKS)
 def test_remarks(task: str, call: dict[str, Any], remark: str) -> None:
-    assert any(remark in one for one in explain(app, f"explained.{task}", call).remarks)
+    assert any(remark in one for one in explain_task(app, f"explained.{task}", call).remarks)
 
 
 def test_a_direct_exchange_with_an_empty_key_is_never_published_to() -> None:
     """Its type doesn't help there, so it isn't advised."""
     call = {"exchange": "mail"}
-    (remark,) = explain(app, "explained.plain", call).remarks
+    (remark,) = explain_task(app, "explained.plain", call).remarks
     assert remark.endswith("sends to the queue `mail`; give `routing_key`")
-    assert explain(app, "explained.plain", {**call, "exchange_type": "direct"}).publication.exchange == ""
+    assert explain_task(app, "explained.plain", {**call, "exchange_type": "direct"}).publication.exchange == ""
 
 
 def other_app(broker: str = "amqp://nobody@broker.invalid//", **settings: Any) -> Celery:
@@ -98,7 +98,7 @@ def other_app(broker: str = "amqp://nobody@broker.invalid//", **settings: Any) -
 
 def test_an_eager_task_is_not_run() -> None:
     eager = other_app(task_always_eager=True)
-    assert explain(eager, "other.plain", {"queue": "videos"}).publication.routing_key == "videos"
+    assert explain_task(eager, "other.plain", {"queue": "videos"}).publication.routing_key == "videos"
     assert eager.conf.task_always_eager is True
 
 
@@ -127,9 +127,9 @@ def test_a_task_with_an_apply_async_of_its_own() -> None:
     own.task(work, name="other.stubborn", base=Stubborn, shared=False)
     own.task(work, name="other.quiet", base=Quiet, shared=False)
     for call in ({}, {"countdown": 1}, {"connection": own.connection_for_write()}):
-        assert explain(own, "other.stubborn", {"queue": "videos", **call}).publication.routing_key == "videos"
+        assert explain_task(own, "other.stubborn", {"queue": "videos", **call}).publication.routing_key == "videos"
     with pytest.raises(InputError, match="this task's own apply_async published nothing"):
-        explain(own, "other.quiet", {})
+        explain_task(own, "other.quiet", {})
     assert own.amqp._producer_pool is None
     assert "Producer" not in vars(own.amqp)
 
@@ -137,7 +137,7 @@ def test_a_task_with_an_apply_async_of_its_own() -> None:
 def test_a_queue_that_celery_would_create() -> None:
     default = other_app()
     for _ in range(2):  # the first leaves nothing behind for the second
-        found = explain(default, "other.plain", {"queue": "vidoes"})
+        found = explain_task(default, "other.plain", {"queue": "vidoes"})
         assert [arrival.queue.name for arrival in found.arrivals] == ["vidoes"]
         assert found.remarks == (
             "the application doesn't declare `vidoes`: Celery creates it with this publication; did you mean `videos`?",
@@ -148,7 +148,7 @@ def test_a_queue_that_celery_would_create() -> None:
 def test_a_router_may_give_a_queue_itself() -> None:
     films = Queue("films", Exchange("films", "topic"), "film.*")
     routed = other_app(task_routes=[lambda *_, **__: {"queue": films, "routing_key": "film.new"}])
-    found = explain(routed, "other.plain", {})
+    found = explain_task(routed, "other.plain", {})
     assert (found.publication.exchange, found.publication.routing_key) == ("films", "film.new")
     assert [arrival.queue.name for arrival in found.arrivals] == ["films"]
     assert {option.name: option.value for option in found.options} == {"queue": "films", "routing_key": "film.new"}
@@ -157,12 +157,12 @@ def test_a_router_may_give_a_queue_itself() -> None:
 
 def test_the_pattern_is_shown_as_it_was_written() -> None:
     for routes in ({"o*r.pl?[a-z]*": "videos"}, [{"o*r.pl?[a-z]*": "videos"}], [[("o*r.pl?[a-z]*", "videos")]]):
-        (option,) = explain(other_app(task_routes=routes), "other.plain", {}).options
+        (option,) = explain_task(other_app(task_routes=routes), "other.plain", {}).options
         assert option.source == "task_routes, pattern 'o*r.pl?[a-z]*'"
 
 
 def test_another_broker_is_told_of() -> None:
-    remarks = explain(other_app("memory://"), "other.plain", {"queue": "videos"}).remarks
+    remarks = explain_task(other_app("memory://"), "other.plain", {"queue": "videos"}).remarks
     assert remarks == ("the application's broker is memory: what is told here holds for RabbitMQ only",)
 
 
@@ -171,9 +171,9 @@ def test_whatever_the_application_raises_is_bad_input() -> None:
         return str(args[0])
 
     with pytest.raises(InputError, match=r"Celery itself cannot publish 'other.plain' .* IndexError"):
-        explain(other_app(task_routes=[by_argument]), "other.plain", {})
+        explain_task(other_app(task_routes=[by_argument]), "other.plain", {})
     with pytest.raises(InputError, match="OverflowError"):
-        explain(other_app(), "other.plain", {"countdown": 1e18})
+        explain_task(other_app(), "other.plain", {"countdown": 1e18})
 
 
 # call -> what is too long
@@ -188,35 +188,35 @@ TOO_LONG: tuple[tuple[dict[str, Any], str], ...] = (
 @pytest.mark.parametrize(("call", "expected"), TOO_LONG)
 def test_a_name_that_no_frame_carries(call: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
-        explain(app, "explained.plain", call)
+        explain_task(app, "explained.plain", call)
 
 
 def test_arrivals_tell_priority_consumers_and_dead_letters() -> None:
     fleet = Fleet((Worker("w", "w@%h", ("mail", "everyone"), ()),))
-    (mail,) = explain(app, "explained.plain", {"priority": 9}, fleet).arrivals
+    (mail,) = explain_task(app, "explained.plain", {"priority": 9}, fleet).arrivals
     assert (mail.level, mail.consumers) == (5, ("w",))
     assert mail.notes == ("priority 9 counts as 5, the queue's highest",)
     assert [(letter.reason, letter.exchange) for letter in mail.unconsumed] == [("rejected", "pictures")]
-    (short,) = explain(app, "explained.decorated", {"priority": 2}, fleet).arrivals
+    (short,) = explain_task(app, "explained.decorated", {"priority": 2}, fleet).arrivals
     assert (short.level, short.consumers) == (0, ())
     assert [letter.reason for letter in short.unconsumed] == ["rejected", "expired", "maxlen"]
-    everyone = explain(app, "explained.plain", {"exchange": "everyone", "exchange_type": "fanout"}, fleet)
+    everyone = explain_task(app, "explained.plain", {"exchange": "everyone", "exchange_type": "fanout"}, fleet)
     assert [(arrival.queue.name, arrival.consumers) for arrival in everyone.arrivals] == [("bcast.everyone", ("w",))]
 
 
 def test_bad_input() -> None:
     with pytest.raises(UnknownName, match=r"no task 'explained.plian' .* did you mean 'explained.plain'\?"):
-        explain(app, "explained.plian", {})
+        explain_task(app, "explained.plian", {})
     with pytest.raises(UnknownName, match=r"no queue 'mial' .* did you mean 'mail'\?"):
-        explain(app, "explained.plain", {"queue": "mial"})
+        explain_task(app, "explained.plain", {"queue": "mial"})
     with pytest.raises(UnknownName, match=r"no exchange 'picture' .* did you mean 'pictures'\?"):
-        explain(app, "explained.plain", {"exchange": "picture", "routing_key": "x"})
+        explain_task(app, "explained.plain", {"exchange": "picture", "routing_key": "x"})
 
 
 @needs_native_delay
 def test_a_countdown_that_celery_itself_refuses() -> None:
     with pytest.raises(InputError, match=r"Celery itself cannot publish .* ValueError: countdown must be"):
-        explain(app, "explained.resize", {"countdown": 0.5})
+        explain_task(app, "explained.resize", {"countdown": 0.5})
 
 
 @pytest.fixture
@@ -234,4 +234,4 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nobody_is_connected_to() -> None:
     """Neither the broker nor the result backend."""
     for task, call, *_ in PUBLISHED:
-        explain(app, f"explained.{task}", call)
+        explain_task(app, f"explained.{task}", call)

@@ -18,7 +18,7 @@ ROOMS = (
     ("matching",),
     ("routing",),
     ("broker",),
-    ("celery_broker",),
+    ("celery_broker", "handlers"),
     ("application", "publication", "fleet", "receipts", "management", "options", "policies"),
     ("provision",),
     ("testing",),

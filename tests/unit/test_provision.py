@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -125,7 +126,7 @@ SETTINGS: tuple[tuple[Callable[[], Celery], dict[str, str]], ...] = (
 
 
 @pytest.mark.parametrize(("make", "variables"), SETTINGS)
-def test_point_wins_and_is_undone(
+def test_use_broker_wins_and_is_undone(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Celery], variables: dict[str, str]
 ) -> None:
     for name in provision.BROKER_VARIABLES:
@@ -139,12 +140,13 @@ def test_point_wins_and_is_undone(
         urls = [app.conf.broker_url, app.conf.broker_read_url, app.conf.broker_write_url]
         return urls + [connection.as_uri(include_password=True) for connection in connections]
 
-    before, environment = used(), dict(os.environ)
-    restore = provision.point(app, HERE)
-    assert set(used()) == {HERE}
-    restore()
+    before, environment, set_before = used(), dict(os.environ), dict(app.conf.changes)
+    with suppress(KeyError), provision.use_broker(app, HERE):
+        assert set(used()) == {HERE}
+        raise KeyError
     assert used() == before
     assert dict(os.environ) == environment
+    assert dict(app.conf.changes) == set_before
 
 
 # what start() raises -> what comes out

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from celery import Celery
 
-from waybill import receipts
+from waybill import enable_receipts, receipts
 
 
 def test_enabling_twice_is_once() -> None:
     app = Celery("twice")
-    receipts.enable(app)
-    receipts.enable(app)
+    enable_receipts(app)
+    enable_receipts(app)
     assert app.steps["consumer"] == {receipts.ReceiptSender}
     assert receipts.MARKER in app.tasks

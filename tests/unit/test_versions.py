@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tools import matrix
 from waybill import installed
 from waybill.check import RULES, check
 from waybill.check.report import text
-from waybill.explain import explain
+from waybill.explain import explain_task
 from waybill.topology.celery_app import from_celery
 
 QUORUM = {"x-queue-type": "quorum"}
@@ -120,7 +121,7 @@ def test_explain_says_when_a_worker_cannot_consume_a_quorum_queue(monkeypatch: p
     for detects in (True, False):
         monkeypatch.setattr(installed, "DETECTS_QUORUM_QUEUES", detects)
         for task, is_quorum in (("resize", True), ("plain", False)):
-            (arrival,) = explain(explained, f"explained.{task}", {}).arrivals
+            (arrival,) = explain_task(explained, f"explained.{task}", {}).arrivals
             said = any("can't consume a quorum queue on RabbitMQ before 4.3" in note for note in arrival.notes)
             assert said == (is_quorum and not detects)
 
@@ -131,8 +132,12 @@ def test_a_setting_is_overridden_whatever_its_namespace(namespace: str | None) -
     names = {None: "task_always_eager", "CELERY": "CELERY_TASK_ALWAYS_EAGER", "celery": "celery_task_always_eager"}
     app.config_from_object({names[namespace]: True}, namespace=namespace)
     assert app.conf.task_always_eager is True
-    installed.override_settings(app, {"task_always_eager": False})
-    assert app.conf.task_always_eager is False
+    before = dict(app.conf.changes)
+    with suppress(KeyError), installed.settings_overridden(app, {"task_always_eager": False}):
+        assert app.conf.task_always_eager is False
+        raise KeyError
+    assert app.conf.task_always_eager is True
+    assert dict(app.conf.changes) == before
 
 
 def test_an_eager_task_of_a_namespaced_application_is_not_run() -> None:
@@ -144,7 +149,7 @@ def test_an_eager_task_of_a_namespaced_application_is_not_run() -> None:
     def t() -> None:
         ran.append(1)
 
-    assert explain(app, "t", {}).publication.routing_key == "celery"
+    assert explain_task(app, "t", {}).publication.routing_key == "celery"
     assert ran == []
     assert app.conf.task_always_eager is True
 
@@ -161,9 +166,9 @@ def test_a_quorum_queue_is_no_remedy_where_celery_does_not_delay(
 
 @before_native_delay
 def test_explain_says_what_a_later_celery_would_do() -> None:
-    (remark,) = explain(explained, "explained.resize", {"countdown": 5}).remarks
+    (remark,) = explain_task(explained, "explained.resize", {"countdown": 5}).remarks
     assert remark.endswith("from 5.5 on the delay is RabbitMQ's, since the application has a quorum queue")
-    (remark,) = explain(explained, "explained.plain", {"countdown": 5}).remarks
+    (remark,) = explain_task(explained, "explained.plain", {"countdown": 5}).remarks
     assert "RabbitMQ" not in remark  # a direct exchange: no Celery delays it natively
 
 

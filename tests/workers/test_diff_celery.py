@@ -38,19 +38,18 @@ WORKER = Worker(
 
 def test_nothing_of_celerys_own_is_a_difference(at: Site, plain_zygote: Zygote) -> None:
     """Worker events, remote control, `rpc://` replies, native delay, `Broadcast`: all there, and no difference."""
-    restore = provision.point(app, at.address.url)
-    try:
-        with LocalWorkers([WORKER], provision.environment(at.address.url), ROOT, plain_zygote) as workers:
-            # The worker declares native delay before it consumes, so the answer says that all is there.
-            assert add.apply_async((2, 2), queue="resize").get(timeout=PATIENCE) == 4
-            workers.check_alive()
-            with app.connection_for_read() as connection, _listening(app, connection):
-                assert app.control.ping(timeout=PATIENCE, limit=1, connection=connection)
-                live = at.live()
-                plan = difference(declared_by(app), live, PLACE)
-                other = difference(declared_by(application(USA)), live, PLACE)
-    finally:
-        restore()
+    with (
+        provision.use_broker(app, at.address.url),
+        LocalWorkers([WORKER], provision.environment(at.address.url), ROOT, plain_zygote) as workers,
+    ):
+        # The worker declares native delay before it consumes, so the answer says that all is there.
+        assert add.apply_async((2, 2), queue="resize").get(timeout=PATIENCE) == 4
+        workers.check_alive()
+        with app.connection_for_read() as connection, _listening(app, connection):
+            assert app.control.ping(timeout=PATIENCE, limit=1, connection=connection)
+            live = at.live()
+            plan = difference(declared_by(app), live, PLACE)
+            other = difference(declared_by(application(USA)), live, PLACE)
     assert plan.is_empty, plan
     # What was there to be left out:
     kinds = ("celeryev.", "bcast.", "celery_delayed_27")

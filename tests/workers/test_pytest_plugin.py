@@ -22,11 +22,11 @@ PROJECT = {
     "proj.py": """
         from celery import Celery
         from kombu import Queue
-        from waybill import receipts
+        from waybill import enable_receipts
 
         app = Celery("proj", broker="amqp://nobody@127.0.0.1:1//")
         app.conf.update(task_queues=[Queue("math")], task_default_queue="math", task_create_missing_queues=False)
-        receipts.enable(app)
+        enable_receipts(app)
 
         @app.task
         def add(x, y):

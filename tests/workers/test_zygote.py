@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from waybill import receipts
+from waybill import enable_receipts
 from waybill.broker import Broker
 from waybill.delivery import Watch
 from waybill.errors import FleetError
 from waybill.fleet import Worker
-from waybill.provision import environment, point
+from waybill.provision import environment, use_broker
 from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.testing.workers.libraries import Loaded
 from waybill.testing.workers.starter import Process
@@ -38,7 +38,7 @@ PROJECT = """
 import json, locale, logging, os, random, signal, sys, threading, uuid, warnings
 print("LOADED", json.dumps([name for name in ("pika", "needs_it") if name in sys.modules]), flush=True)
 from celery import Celery, signals
-from waybill import receipts
+from waybill import enable_receipts
 
 def seen():
     return {
@@ -75,7 +75,7 @@ print("OWN", json.dumps([uuid.uuid4().hex, random.random(), os.getpid()]), flush
 app = Celery("proj", broker=os.environ["CELERY_BROKER_URL"], backend=os.environ["RESULTS"])
 app.conf.task_default_queue = "todo"
 app.conf.task_acks_late = True
-receipts.enable(app)
+enable_receipts(app)
 
 @app.task(name="proj.add")
 def add(a, b):
@@ -115,10 +115,9 @@ def url() -> Iterator[str]:
 def app(url: str, folder: Path) -> Iterator[Celery]:
     made = Celery("proj", backend=results_in(folder), set_as_current=False)
     made.conf.task_default_queue = "todo"
-    receipts.enable(made)
-    restore = point(made, url)
-    yield made
-    restore()
+    enable_receipts(made)
+    with use_broker(made, url):
+        yield made
 
 
 def results_in(folder: Path) -> str:
@@ -410,7 +409,7 @@ from pathlib import Path
 from waybill.broker import Broker
 from waybill.delivery import Watch
 from waybill.fleet import Worker
-from waybill.provision import environment, point
+from waybill.provision import environment
 from waybill.testing.workers import LocalWorkers, Zygote
 folder, *options = sys.argv[1:]
 one = Worker("one", "one@%h", ("todo",), ("-A", "proj", "worker", "-n", "one@%h", "-c", "2", *options))

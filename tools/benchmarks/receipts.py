@@ -21,7 +21,7 @@ from celery import Celery
 from rich.console import Console
 from rich.table import Table
 
-from waybill import provision, receipts
+from waybill import enable_receipts, provision
 
 TASKS = 3_000
 ROUNDS = 5
@@ -41,7 +41,7 @@ app.conf.update(
     task_default_queue=QUEUE, worker_prefetch_multiplier=1, task_acks_late=True, broker_connection_retry_on_startup=True
 )
 if os.environ.get(WITH_RECEIPTS):
-    receipts.enable(app)
+    enable_receipts(app)
 
 
 @app.task(name="benchmark.tick", ignore_result=True)
@@ -106,9 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         provision.broker(provision.choice()) as address,
+        provision.use_broker(app, address.url),
     ):
         clock = Path(folder) / "clock"
-        provision.point(app, address.url)
         with clean():
             for _ in range(ROUNDS):
                 without.append(seconds(address.url, clock, False))

@@ -77,8 +77,7 @@ def main() -> None:
     )
     rounds = parser.parse_args().rounds
     table = Table("fleet", "started", "ready, s", "memory, MB", "stopped, s", title=f"the median of {rounds} rounds")
-    with provision.broker(provision.choice()) as address:
-        restore = provision.point(app, address.url)
+    with provision.broker(provision.choice()) as address, provision.use_broker(app, address.url):
         for fleet in (read_fleet(COMPOSE), read_fleet(COMPOSE).named(FOUR)):
             ways: dict[str, list[Start]] = {"as programs": [], "forked": []}
             for _ in range(rounds):
@@ -88,7 +87,6 @@ def main() -> None:
                 figures = [[getattr(one, name) for one in starts] for name in ("ready", "memory", "stopped")]
                 ready, memory, stopped = map(statistics.median, figures)
                 table.add_row(f"{len(fleet.workers)} workers", way, f"{ready:.2f}", f"{memory:,.0f}", f"{stopped:.2f}")
-        restore()
     Console().print(table)
 
 

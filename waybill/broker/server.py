@@ -53,6 +53,16 @@ class Broker:
 
     Raises:
         InputError: `guest` on an address that other machines reach, or an address that is none.
+
+    Example:
+        >>> from kombu import Connection
+        >>> from waybill import Broker
+        >>> with Broker() as broker, Connection(broker.url) as connection:
+        ...     queue = connection.SimpleQueue("letters")
+        ...     queue.put("hello")
+        ...     print(queue.get(timeout=5).payload)
+        ...     queue.close()
+        hello
     """
 
     def __init__(

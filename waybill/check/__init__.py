@@ -5,14 +5,18 @@
     report.py                        what was found, as text, JSON and annotations
 
 `check` runs the rules over facts. It connects to nothing and changes nothing: whoever gathers the facts of a live
-broker asks its management API, and only with GET.
+broker, as `check_app` does, asks its management API, and only with GET.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import replace
+from pathlib import Path
 
+from celery import Celery
+
+from waybill.celery_broker import vhost_of
 from waybill.check import (  # noqa: F401  (each registers its rules)
     arguments,
     declaring,
@@ -34,8 +38,10 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
 from waybill.check.facts import AppFacts, Facts, FleetFacts, LiveFacts
 from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity
 from waybill.check.gather import facts_of
+from waybill.check.live import facts_at
 from waybill.check.report import Report
 from waybill.check.testing import MEMORY, is_rabbitmq
+from waybill.check.workers import fleet_facts
 from waybill.errors import InputError, UnknownName
 
 __all__ = [
@@ -51,9 +57,63 @@ __all__ = [
     "Rule",
     "Severity",
     "check",
+    "check_app",
     "facts_of",
     "find_rule",
 ]
+
+
+def check_app(
+    app: Celery,
+    *,
+    fleet: str | Path | None = None,
+    management: str | None = None,
+    vhost: str | None = None,
+    rabbitmq: tuple[int, int] | None = None,
+    name: str | None = None,
+    select: Collection[str] = (),
+    ignore: Collection[str] = (),
+    accepted: Mapping[str, str] | None = None,
+) -> Report:
+    """Find the routing mistakes of an application, as `waybill check` does.
+
+    Nothing is published and nothing is changed. Nobody is connected to without `management`, and then by GET only.
+
+    Args:
+        fleet: the `docker-compose.yml` or `Procfile` of the workers.
+        management: the URL of the broker's management API, `http://user:password@host:15672`.
+        vhost: the vhost to look at there; that of the application's broker by default.
+        rabbitmq: RabbitMQ's version, such as `(4, 3)`; by default what the management API says.
+        name: the application as `celery -A` takes it: the fleet's workers of other applications are asked for their
+            tasks, each in a process of its own. Without it none are.
+        select: codes, or how they begin (`WB1`); only these rules run. None means all of them.
+        ignore: codes, or how they begin; these rules don't run.
+        accepted: a code, or `code:object`, -> the reason for which its findings are left out.
+
+    Raises:
+        InputError: the fleet or a setting can't be read, a code is unknown, or an accepted code has no reason.
+        BrokerUnavailable: the management API doesn't answer, or refuses.
+
+    Example:
+        >>> from celery import Celery
+        >>> from kombu import Exchange, Queue
+        >>> from waybill import check_app
+        >>> app = Celery("shop")
+        >>> app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa.#")]
+        >>> @app.task(name="shop.report", exchange="news", routing_key="us.sports")
+        ... def report(): ...
+        >>> found = check_app(app, select=["WB105"])
+        >>> for finding in found.findings:
+        ...     print(finding.rule.code, *finding.found.objects)
+        WB105 shop.report news
+    """
+    app.loader.import_default_modules()
+    app.finalize()
+    known = facts_of(app)
+    workers = None if fleet is None else fleet_facts(Path(fleet), known.declared, name)
+    live = None if management is None else facts_at(management, vhost or vhost_of(app))
+    facts = Facts(known, workers, live, rabbitmq or (live.version if live else None))
+    return check(facts, select=select, ignore=ignore, accepted=accepted)
 
 
 def check(
@@ -95,7 +155,9 @@ def check(
     findings.sort(key=lambda finding: (-finding.severity, finding.rule.code, finding.found.objects))
     ran = {rule.code for rule in chosen}.difference(*unchecked.values())
     later = tuple(rule for rule in chosen if not rule.is_of_this_celery)
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), _unused(accepted, left_out, ran), later)
+    unused = _unused(accepted, left_out, ran)
+    handlers = facts.app.handlers
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers)
 
 
 def find_rule(code: str) -> Rule:

@@ -123,6 +123,7 @@ class AppFacts:
         delayed: task -> the same with a countdown; empty when Celery has no native delay here.
         retried: publications of tasks that retry, each with the one that a retry makes of it.
         mentions: function of Celery's (`chord`) -> where the code uses it first.
+        handlers: of `before_task_publish`, for any of these tasks, as `module.name`; none of them was called.
     """
 
     name: str
@@ -145,6 +146,7 @@ class AppFacts:
     retried: tuple[tuple[Sent, Sent], ...]
     calls: tuple[Call, ...] = ()
     mentions: Mapping[str, str] = field(default_factory=dict)
+    handlers: tuple[str, ...] = ()
 
     @property
     def quorum_queues(self) -> tuple[str, ...]:

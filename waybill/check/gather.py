@@ -20,6 +20,7 @@ from waybill.check.calls import read_calls, retry_delay, scheduled_calls
 from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, TopologyError
+from waybill.handlers import before_publish_handlers
 from waybill.options import no_new_queues, options_of
 from waybill.prediction import is_delayed, message_of
 from waybill.publication import Publication
@@ -77,6 +78,7 @@ def _facts(app: Celery) -> AppFacts:
         retried=tuple((first, _ended(router, again)) for first, again in retried),
         calls=calls,
         mentions=mentions,
+        handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
     )
 
 

@@ -13,6 +13,17 @@ from waybill.routing import Router
 from waybill.topology import Binding, DestinationType, Exchange, Queue
 
 
+def facts_at(url: str, vhost: str) -> LiveFacts:
+    """What lives in the vhost, asked at this management API.
+
+    Raises:
+        BrokerUnavailable: as `live_facts`.
+        InputError: it's not the URL of a management API.
+    """
+    with Management(url, vhost) as management:
+        return live_facts(management, vhost)
+
+
 def live_facts(management: Management, vhost: str) -> LiveFacts:
     """What lives in the vhost.
 

@@ -27,6 +27,7 @@ class Report:
         ran_of: how many rules were chosen.
         unused: what is ignored and wasn't found, by its name in the configuration.
         later: the rules about something that the installed Celery doesn't have yet.
+        handlers: the application's handlers of `before_task_publish`: not called, so what they change isn't known.
     """
 
     findings: tuple[Finding, ...]
@@ -35,6 +36,7 @@ class Report:
     ran_of: int
     unused: tuple[str, ...] = ()
     later: tuple[Rule, ...] = ()
+    handlers: tuple[str, ...] = ()
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -47,6 +49,7 @@ class Report:
             "unused": list(self.unused),
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
             "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
+            "handlers_not_called": list(self.handlers),
         }
 
 
@@ -80,6 +83,11 @@ def _summary(report: Report) -> Iterator[str]:
             for need, codes in report.unchecked.items()
         )
         yield f"not checked: {needs}"
+    if count := len(report.handlers):
+        yield printable(
+            f"not called: {count} before_task_publish handler{'s' if count != 1 else ''}, which may change headers and "
+            f"with them a route: {', '.join(report.handlers)} (`waybill explain TASK --signals` calls them)"
+        )
     for line in sorted({since(rule) for rule in report.later}):
         codes = ", ".join(rule.code for rule in report.later if since(rule) == line)
         yield f"of Celery {line} and later ({CELERY_VERSION} is installed, which doesn't do this): {codes}"

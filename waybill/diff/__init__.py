@@ -6,22 +6,65 @@
     unbinding.py    which bindings `--fix bindings` may take away
     declaring.py    `declare`, over AMQP
 
-`difference` is a pure function of the two sides; `waybill.check.live` asks the management API, and only with GET.
+`difference` is a pure function of the two sides; `compare` asks the management API for the second, only with GET.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from celery import Celery
+
+from waybill.celery_broker import broker_of, vhost_of
 from waybill.check.facts import LiveFacts
+from waybill.check.live import live_facts
 from waybill.check.stale import stale_bindings
 from waybill.diff.declared import Declared, declared_by
+from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import Failure, Plan
 from waybill.diff.predicted import answers, failure
 from waybill.diff.undeclared import orphan_exchanges, orphan_queues
 from waybill.diff.ways_out import Place, ways_out
+from waybill.management import Management
 
-__all__ = ["Declared", "Failure", "Place", "Plan", "declared_by", "difference"]
+__all__ = ["Declared", "Failure", "Place", "Plan", "compare", "declared_by", "difference"]
+
+
+def compare(app: Celery, *, management: str, vhost: str | None = None) -> Plan:
+    """Compare what an application declares with what exists on its broker, as `waybill diff` does.
+
+    The broker's management API is asked by GET only, and nothing is changed.
+
+    Args:
+        management: the URL of the management API, `http://user:password@host:15672`.
+        vhost: the vhost to look at; that of the application's broker by default.
+
+    Returns:
+        What the next worker start would create, what the broker would refuse, and what exists there that the
+        application doesn't declare. `is_empty` where nothing differs; `to_json()` as `waybill diff --json` prints it.
+
+    Raises:
+        InputError: the application's broker doesn't speak AMQP, or a URL is none.
+        BrokerUnavailable: the management API doesn't answer, or refuses.
+
+    Example:
+        >>> from celery import Celery
+        >>> from kombu import Exchange, Queue
+        >>> from waybill import compare
+        >>> app = Celery("shop")
+        >>> app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
+        >>> plan = compare(app, management=MANAGEMENT_URL)
+        >>> [item.name for item in plan.create[:2]]
+        ['news', 'usa']
+        >>> plan.is_empty
+        False
+    """
+    app.loader.import_default_modules()
+    app.finalize()
+    require_amqp(broker_of(app))
+    vhost = vhost or vhost_of(app)
+    with Management(management, vhost) as asked:
+        return difference(declared_by(app), live_facts(asked, vhost), Place(app.main or "proj", asked.address))
 
 
 def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:

@@ -33,10 +33,29 @@ MAX_CACHED_ROUTES = 32_768
 
 
 class Router(RoutingTable):
-    """Where messages go, in a vhost that may change; `RoutingTable` has what changes it.
+    """Say which queues a message reaches in a vhost, and why: as RabbitMQ would route it.
+
+    The vhost may change: exchanges, queues and bindings can be declared and deleted.
 
     Args:
         vhost: its name, for the refusals' sentences.
+
+    Example:
+        >>> from waybill import Message, Router, Topology
+        >>> router = Router.of(Topology.from_definitions({
+        ...     "exchanges": [{"name": "news", "type": "topic", "vhost": "/"}],
+        ...     "queues": [{"name": "usa", "vhost": "/", "durable": True}],
+        ...     "bindings": [
+        ...         {"source": "news", "vhost": "/", "destination": "usa", "destination_type": "queue",
+        ...          "routing_key": "usa.#", "arguments": {}},
+        ...     ],
+        ... }))
+        >>> router.route(Message("news", "usa.sports"))
+        ('usa',)
+        >>> trace = router.trace(Message("news", "eu.sports"))
+        >>> for attempt in trace.root.attempts:
+        ...     print(attempt.binding.destination, attempt.is_match, attempt.reason)
+        usa False first word is `eu`, the binding wants `usa`
     """
 
     def __init__(self, vhost: str = DEFAULT_VHOST) -> None:

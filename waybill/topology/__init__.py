@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Topology:
-    """A whole vhost, checked: what stands here, RabbitMQ would have accepted.
+    """The exchanges, queues and bindings of a vhost, checked: RabbitMQ would have accepted them.
 
     Repeated equal declarations are kept once, in the order of the first; the predeclared exchanges are not
     listed, though `exchange()` knows them. Two topologies are equal when they hold the same, in any order.
@@ -50,6 +50,21 @@ class Topology:
 
     Raises:
         TopologyError: a declaration that RabbitMQ refuses, in its own words.
+
+    Example:
+        >>> from waybill import Topology
+        >>> topology = Topology.from_definitions({
+        ...     "exchanges": [{"name": "news", "type": "topic", "vhost": "/"}],
+        ...     "queues": [{"name": "usa", "vhost": "/", "durable": True}],
+        ...     "bindings": [
+        ...         {"source": "news", "vhost": "/", "destination": "usa", "destination_type": "queue",
+        ...          "routing_key": "usa.#", "arguments": {}},
+        ...     ],
+        ... })
+        >>> [queue.name for queue in topology.queues]
+        ['usa']
+        >>> topology.exchange("news").type
+        'topic'
     """
 
     exchanges: tuple[Exchange, ...] = ()
@@ -77,6 +92,22 @@ class Topology:
         object.__setattr__(self, "queues", tuple(held.queues.values()))
         object.__setattr__(self, "bindings", tuple(kept))
         object.__setattr__(self, "vhost", vhost)
+
+    @classmethod
+    def from_definitions(cls, definitions: object, vhost: str | None = None) -> Topology:
+        """The topology of one vhost, from what `rabbitmqctl export_definitions` writes, parsed.
+
+        Args:
+            vhost: which one, where there are several; by default `/`, or else the only one there is.
+
+        Raises:
+            InputError: something isn't of the shape: what, where, got, expected.
+            UnknownName: no such vhost in it.
+            TopologyError: RabbitMQ would refuse what stands in it.
+        """
+        from waybill.topology.definitions import from_definitions
+
+        return from_definitions(definitions, vhost)
 
     def exchange(self, name: str) -> Exchange | None:
         """The exchange of that name, predeclared ones included."""

@@ -117,13 +117,18 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What decides where a publication goes.
+    """A message, as far as it decides where it goes: the exchange, the routing key, the headers.
 
     Args:
         exchange: the exchange it is published to, `''` for the default exchange.
         headers: the basic property `headers`; `CC` and `BCC` may stand in it.
         priority: 0 to 255, or None.
         expiration: milliseconds as a string of digits, as on the wire, or None.
+
+    Example:
+        >>> from waybill import Message
+        >>> Message("news", "usa.sports", {"region": "usa"}).routing_key
+        'usa.sports'
     """
 
     exchange: str

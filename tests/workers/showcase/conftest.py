@@ -34,9 +34,8 @@ def waybill_workers(showcase: Showcase) -> LocalWorkers:
 @pytest.fixture(scope="module")
 def waybill_app(showcase: Showcase) -> Iterator[Celery]:
     """The application, at the showcase's vhost while a module of this folder runs: others need it elsewhere."""
-    restore = provision.point(app, showcase.address.url)
-    yield app
-    restore()
+    with provision.use_broker(app, showcase.address.url):
+        yield app
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,26 @@ from waybill.cli.application import application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options, message_options
 from waybill.cli.rendering import explanation_node
 from waybill.errors import EXIT_OK
-from waybill.explain import explain as explain_task
+from waybill.explain import explain_task
 
 
 @click.command()
 @click.argument("task")
 @click.option("--queue", metavar="NAME", help="The option `queue` of the call.")
 @click.option("--countdown", type=float, metavar="SECONDS", help="The option `countdown` of the call.")
+@click.option("--signals", is_flag=True, help="Call the application's before_task_publish handlers.")
 @fleet_options
 @message_options
 @click.pass_context
 def explain(
-    ctx: click.Context, /, task: str, fleet: Path | None, without_fleet: bool, is_json: bool, **options: Any
+    ctx: click.Context,
+    /,
+    task: str,
+    fleet: Path | None,
+    without_fleet: bool,
+    signals: bool,
+    is_json: bool,
+    **options: Any,
 ) -> int:
     """Show where Celery would send TASK, and why.
 
@@ -33,7 +41,7 @@ def explain(
     """
     call = {name: value for name, value in options.items() if value not in (None, {})}
     app = application_of(ctx)
-    explanation = explain_task(app, task, call, fleet_of(ctx, app, fleet, without_fleet))
+    explanation = explain_task(app, task, call, fleet_of(ctx, app, fleet, without_fleet), calls_handlers=signals)
     if is_json:
         terminal.echo(json.dumps(explanation.to_json()))
     else:
