@@ -133,7 +133,9 @@ def test_the_demo(start: Callable[..., Program]) -> None:
     out = demo.text("out")
     assert [line for line in out.splitlines() if line in dict(EXCHANGE_LESSONS)] == list(dict(EXCHANGE_LESSONS))
     (messages,) = (line for line in out.splitlines() if line.startswith("  messages: "))
-    assert messages == f"  messages: {out.count('→')}, as predicted: {out.count('✓')}, 2 of them returned on purpose"
+    assert (
+        messages == f"  messages: {out.count('→')}, as predicted: {out.count('✓')}; 2 messages returned, as predicted"
+    )
     assert out.count("→") == out.count("✓")
     assert "17 workers are ready after" in without_progress(demo.text("err"))
     steps = out.partition("next steps\n")[2].splitlines()
@@ -261,7 +263,7 @@ def test_at_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
         shown(terminal, "starting 2 workers ...")
         update("starting 2 workers: 1 of 2 are ready")
         shown(terminal, "starting 2 workers: 1 of 2 are ready ...")
-        with status.aside():
+        with status.paused():
             terminal.write("a result\n")
         shown(terminal, "a result\n\r\x1b[Kstarting 2 workers: 1 of 2 are ready ...")
     assert terminal.getvalue().endswith(" ...\r\x1b[K")
@@ -291,15 +293,15 @@ def test_whoever_holds_the_line_is_not_waited_for_for_ever(monkeypatch: pytest.M
     status = Status()
 
     def say() -> None:
-        with status.aside():
+        with status.paused():
             pipe.write("ended\n")
 
-    with status.aside():
+    with status.paused():
         thread = Thread(target=say, daemon=True)
         thread.start()
         shown(pipe, "ended\n")
     thread.join(PATIENCE)
-    with status.aside():
+    with status.paused():
         assert pipe.getvalue() == "ended\n"
 
 
