@@ -22,16 +22,12 @@ from typing import IO
 import pytest
 
 from publishers.__main__ import EXCHANGE_LESSONS, GROUPS, LESSONS
-from tests.support.programs import ROOT, call, processes_with, without_progress
+from tests.support.programs import MARK, PATIENCE, ROOT, call, processes_with, until, without_progress
 from tools.install import name_of
 from waybill.status import Status
 
-# Seconds in which anything that a test waits for has to happen, on a machine however busy.
-PATIENCE = 90.0
 # Seconds of silence, and until an interrupted program is gone: 2 on a quiet machine, and these are for a busy one.
 SILENCE, GONE = 8.0, 10.0
-
-MARK = "WAYBILL_TEST_MARK"
 
 
 @dataclass
@@ -75,9 +71,7 @@ class Program:
     def wait_for(self, is_so: Callable[[], bool], seconds: float = PATIENCE) -> float:
         """Wait until something is so; the seconds that it took."""
         began = time.monotonic()
-        while not is_so():
-            assert time.monotonic() - began < seconds, self.lines
-            time.sleep(0.002)
+        until(is_so, self.lines, seconds)
         return time.monotonic() - began
 
     def ended(self) -> int:
@@ -271,10 +265,7 @@ def test_at_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def shown(stream: io.StringIO, text: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while text not in stream.getvalue():
-        assert time.monotonic() < deadline, stream.getvalue()
-        time.sleep(0.01)
+    until(lambda: text in stream.getvalue(), f"{text!r} is shown")
 
 
 def test_in_a_pipe_a_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
