@@ -23,6 +23,7 @@ import pytest
 
 from publishers.__main__ import EXCHANGE_LESSONS, GROUPS, LESSONS
 from tests.support.programs import MARK, PATIENCE, ROOT, call, processes_with, until, without_progress
+from tools import install as installer
 from tools.install import name_of
 from waybill.status import Status
 
@@ -388,6 +389,14 @@ def test_an_installation_that_goes_well_says_little(
     assert without_progress(install.text("err")) == ""
     assert "collecting packages: 1, celery ..." in install.text("err")
     assert [line.split()[0] for line in install.text("out").splitlines()] == ["installing", "installed"]
+
+
+def test_a_relative_folder_is_the_one_below_the_current_one(
+    tmp_path: Path, environment: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = environment("echo Collecting celery")
+    monkeypatch.chdir(tmp_path)
+    assert installer.main([folder.name]) == 0
 
 
 def test_an_interrupted_installation(start: Callable[..., Program], environment: Callable[[str], Path]) -> None:
