@@ -130,7 +130,7 @@ def _cell(note: Note, has_run: bool) -> str:
         return "-" if note.line == LOWEST and note.python != PYTHONS[0] else "not run"
     found = sum((note.counts(suite) for suite in SUITES), Counter[str]())
     counted = [f"{found[outcome]:,} {outcome}" for outcome in OUTCOMES if found[outcome]]
-    broken = [f"{suite} tests broken off" for suite in SUITES if not note.report(suite).is_file()]
+    broken = [f"{suite} tests: no report" for suite in SUITES if not note.report(suite).is_file()]
     return ", ".join(counted + broken) or "no tests"
 
 
