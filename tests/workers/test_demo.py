@@ -106,6 +106,17 @@ class Program:
                 stream.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heeded_signals() -> Iterator[None]:
+    """Programs heed SIGINT also where the tests run in the background: they would inherit that it is ignored."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if is_ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if is_ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start a program; what is left of it after the test is killed."""
