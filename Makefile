@@ -5,7 +5,7 @@
 #
 # All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they need, for the others with
 # everything. Which broker: the embedded one; `make demo BROKER=docker` takes RabbitMQ in a container, and
-# `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` one that is there.
+# `make demo BROKER=amqp://guest:guest@127.0.0.1:5672//` a running broker.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,7 +60,8 @@ bench: $(VENV)/installed
 
 # What is generated, in large numbers: each prints its seed, and SEED repeats one.
 nightly: conformance differential fuzz
-	@$(BIN)/python -m pytest --quiet -m unit tests/unit --hypothesis-profile nightly --hypothesis-seed $(or $(SEED),random)
+	@seed=$(or $(SEED),$$($(PYTHON) -c 'import random; print(random.randrange(10**6))')); echo "unit tests, seed $$seed"; \
+		$(BIN)/python -m pytest --quiet -m unit tests/unit --hypothesis-profile nightly --hypothesis-seed $$seed
 
 # The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
 conformance: $(VENV)/installed

@@ -7,7 +7,7 @@ if sys.argv[0] == "-m":  # so it is while Python looks for the program; Celery i
         from waybill.cli.ending import ending
         from waybill.cli.status import status
 
-        ending.at_once()
+        ending.exit_while_loading()
         status.begin("loading Celery and the lessons")
     except KeyboardInterrupt:
         sys.stderr.write("error: interrupted; nothing had been started\n")

@@ -109,10 +109,10 @@ def show_lessons(context: click.Context, _option: click.Parameter, is_asked: boo
 def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str]) -> int:
     """Start the fleet, publish through every exchange, and print for every message who received it.
 
-    `demo` is the twelve lessons about exchanges, `tour` all of them, also without a name. With LESSONs, such as topic
-    or canvas, only these. Exit code 1 when anything happened otherwise than predicted.
+    `demo` plays the twelve lessons about exchanges, `tour` (the default) all. Name lessons to play only those. Exit
+    code 1 when anything differs from the prediction.
 
-    On a broker that is there, the workers that run on it are used; where none answers, the fleet is started.
+    On a running broker its workers are used; where none answers, the fleet is started.
     """
     began = monotonic()
     chosen = list(dict.fromkeys(lesson for name in names or ["tour"] for lesson in GROUPS.get(name, (name,))))
@@ -129,7 +129,7 @@ def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str
     if not is_json:
         show_summary(len(chosen), tally, monotonic() - began)
     for surprise in surprises:
-        print_error(f"otherwise than predicted: {surprise}")
+        print_error(f"mismatch: {surprise}")
     if not is_json:
         show_next_steps(is_all=len(chosen) == len(LESSONS))
     return EXIT_FINDINGS if surprises else EXIT_OK

@@ -45,7 +45,7 @@ TITLES = {
 def main(brokers: Sequence[str], is_lessons: bool, is_json: bool) -> int:
     """Try what each BROKER does with the same messages, and print a table.
 
-    A BROKER is `embedded`, `docker` (RabbitMQ in a container), `memory://`, or the URL of one that is there, on which
+    A BROKER is `embedded`, `docker` (RabbitMQ in a container), `memory://`, or the URL of a running one, on which
     nothing is left. Without any: embedded memory://.
     """
     brokers = brokers or (provision.EMBEDDED, *([] if is_lessons else [MEMORY]))
@@ -64,7 +64,7 @@ def outcomes(broker: str) -> dict[str, str]:
 
 
 def lessons(broker: str) -> dict[str, str]:
-    """Lesson -> `holds`, or what was otherwise than predicted, or why it was skipped."""
+    """Lesson -> `holds`, or the mismatches, or why it was skipped."""
     silence = io.StringIO()
     found = {}
     with (

@@ -60,12 +60,12 @@ class Stage:
         watch: sees the receipts.
         router: the declarations, and what a lesson changes in them; the predictions come from it.
         lost: the messages that were returned.
-        surprises: what happened otherwise than predicted.
+        surprises: mismatches with what was predicted or expected.
         tally: how much was shown, and how much of it was as predicted.
         skipped: why a lesson was left out, or a part of one.
         missing_types: exchange types that this broker doesn't know.
         environment: the variables with which a worker uses the same broker and result backend.
-        zygote: who starts workers; None where those that were there are used.
+        zygote: who starts workers; None where the workers that already run are used.
     """
 
     def __init__(
@@ -192,14 +192,14 @@ class Stage:
         return sorted(worker for worker, queues in self.watch.crew.items() if queue.name in queues)
 
     def serves(self, queues: Iterable[Queue]) -> bool:
-        """False, with a line that says so, when no worker consumes one of these queues."""
+        """Return whether workers consume all of these queues; report a skip if not."""
         missing = [queue.name for queue in queues if not self.workers_of(queue)]
         if missing:
             self._skip(f"no worker consumes {', '.join(missing)}")
         return not missing
 
     def lacks(self, exchange: Exchange) -> bool:
-        """True, with a line that says so, when the broker doesn't know this type of exchange."""
+        """Return whether the broker lacks this type of exchange; report a skip if so."""
         if exchange.type not in self.missing_types:
             return False
         brings = f"`rabbitmq-plugins enable {PLUGINS[exchange.type]}`" if exchange.type in PLUGINS else "RabbitMQ"
@@ -207,13 +207,13 @@ class Stage:
         return True
 
     def knows_results(self) -> bool:
-        """False, with a line that says so, when it isn't known where the workers keep their results."""
+        """Return whether the workers' result backend is known; report a skip if not."""
         if not app.conf.result_backend:
             self._skip(f"this lesson reads results, and {results.VARIABLE} is not set")
         return bool(app.conf.result_backend)
 
     def speaks_amqp(self) -> bool:
-        """False, with a line that says so, on a broker behind one of Kombu's virtual transports, such as Redis."""
+        """Return whether the broker speaks AMQP, not as Redis by a virtual transport of Kombu; report a skip if not."""
         driver = self.watch.connection.transport.driver_type
         if driver != "amqp":
             self._skip(f"this lesson needs AMQP, and this broker is {driver}")
@@ -236,7 +236,7 @@ class Stage:
         where = f"  {escape(sent.exchange or '(default)'):<14} {escape(what):<28}"
         foretold = ", ".join(predicted.queues) or "returned"
         verdict = (
-            f"\n  [bold red]✗ OTHERWISE THAN PREDICTED[/]: {', '.join(wrong)}; predicted: {foretold}"
+            f"\n  [bold red]✗ mismatch[/] (predicted {foretold}): {', '.join(wrong)}"
             if wrong
             else "[dim]  ✓ as predicted[/]"
         )
@@ -290,13 +290,13 @@ def open_stage(
     Args:
         broker: `embedded`, `docker` or a URL.
         needs: the queues whose workers are needed.
-        is_tour: start the fleet on a broker that's there too, when no worker answers on it.
+        is_tour: also start the fleet on a running broker when no worker answers on it.
         needs_results: refuse a broker whose workers keep their results nobody knows where.
         record: where to write what `--json` prints, in any case.
     """
     is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
     with ExitStack() as stack:
-        stack.enter_context(ending.within(HASTE if broker == provision.EMBEDDED else PATIENCE, lambda: None))
+        stack.enter_context(ending.time_limit(HASTE if broker == provision.EMBEDDED else PATIENCE))
         zygote = stack.enter_context(Zygote()) if is_ours else None  # it loads Celery while the broker starts
         with status.working(f"{'starting' if is_ours else 'connecting to'} {title(broker)}"):
             address = stack.enter_context(provision.broker(broker))
@@ -315,13 +315,14 @@ def open_stage(
         temporary = stack.enter_context(ending.folder("waybill-workers-"))
         environment = {**provision.environment(address.url), **where, "TMPDIR": str(temporary)}
         if watch is None:
+            zygote = zygote or stack.enter_context(Zygote())
             watch = stack.enter_context(_started(fleet, environment, zygote))
         yield Stage(watch, missing, is_json, environment, zygote, record)
 
 
 def title(broker: str) -> str:
     """What people call the broker."""
-    return BROKERS.get(broker, "the broker that is there")
+    return BROKERS.get(broker, "the running broker")
 
 
 @contextmanager
@@ -351,7 +352,7 @@ def local_workers(
         zygote: who starts them; None for one of their own.
     """
     # A program that isn't left in time takes them down all the same: the zygote ends with it.
-    with ending.within(HASTE, lambda: None), LocalWorkers(fleet, environment, ROOT, zygote) as workers:
+    with ending.time_limit(HASTE), LocalWorkers(fleet, environment, ROOT, zygote) as workers:
         try:
             yield workers
         finally:
@@ -394,7 +395,7 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--broker",
         default=provision.choice,
         show_default="$WAYBILL_BROKER_URL, $BROKER, or embedded",
-        help="`embedded`, `docker` (a container), or the URL of a broker that is there, with its workers.",
+        help="`embedded`, `docker` (a container), or the URL of a running broker, with its workers.",
     )(function)
 
 
@@ -432,7 +433,7 @@ def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[
                     f"at the exchange {sent.exchange!r}"
                 )
             for surprise in stage.surprises:
-                print_error(f"otherwise than predicted: {surprise}")
+                print_error(f"mismatch: {surprise}")
             return EXIT_FINDINGS if stage.lost or stage.surprises else EXIT_OK
 
         return click.command()(main)

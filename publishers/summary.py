@@ -34,9 +34,9 @@ class Tally:
 def show_summary(lessons: int, tally: Tally, seconds: float) -> None:
     """Three lines at most: how much there was, and whether it was as predicted."""
     out.print(f"\n[bold]summary[/bold] · {lessons} lesson{'s' * (lessons != 1)} in {seconds:.1f} s")
-    on_purpose = f", {tally.returned} of them returned on purpose" * (tally.returned > 0)
+    returned = f"; {tally.returned} message{'s' * (tally.returned != 1)} returned, as predicted" * (tally.returned > 0)
     if tally.messages:
-        out.print(f"  messages: {tally.messages}, as predicted: {tally.predicted}{on_purpose}")
+        out.print(f"  messages: {tally.messages}, as predicted: {tally.predicted}{returned}")
     if tally.statements:
         out.print(f"  other results: {tally.statements}, as expected: {tally.expected}")
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import docker
@@ -81,16 +81,16 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield folder
     elif WITH_WORKERS & fixtures:
         yield "workers"
-    if IN_CONTAINERS & fixtures or (folder not in FOLDERS[:1] and CALLED & values):
+    if IN_CONTAINERS & fixtures or (folder != "unit" and CALLED & values):
         yield "rabbitmq"
     if WITH_A_BROWSER & fixtures:
         yield "browser"
 
 
 def _group(item: pytest.Item) -> str | None:
-    """Which tests run one after the other, when several processes run them: those that share what takes time to make.
+    """The xdist group: tests that share a fleet or a module's setup run in one process.
 
-    That is the showcase's fleet on a broker, or what a module sets up. Unit tests share nothing.
+    Unit tests share nothing.
     """
     folder = item.path.relative_to(ROOT).parts[1]
     callspec: Any = getattr(item, "callspec", None)
@@ -104,18 +104,19 @@ def docker_engine() -> None:
     """A Docker engine; the tests that need one are skipped, or fail, where none answers."""
     reason = _why_no_docker()
     if reason:
-        _give_up(f"{report.NO_DOCKER}{reason}")
+        skip_or_fail(f"{report.NO_DOCKER}{reason}")
 
 
 def _why_no_docker() -> str | None:
     try:
-        docker.from_env().ping()
+        with closing(docker.from_env()) as client:
+            client.ping()
     except DockerException as error:
         return str(error).partition(" (Caused by")[0]
     return None
 
 
-def _give_up(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     """Skip the test, or fail where Docker is required."""
     if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
         pytest.fail(reason, pytrace=False)
@@ -148,7 +149,7 @@ def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
             container.ports = {container.port: ("127.0.0.1", None)}
             stack.enter_context(container)
         except (DockerException, TimeoutError) as error:
-            _give_up(f"{report.NO_DOCKER}no Redis in a container: {str(error).splitlines()[0]}")
+            skip_or_fail(f"{report.NO_DOCKER}no Redis in a container: {str(error).splitlines()[0]}")
         yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(container.port)}/0"
 
 

@@ -1,4 +1,4 @@
-"""Install this project into an environment of its own, and say all the while what is done: python -m tools.install
+"""Install this project into an environment of its own, and show progress: python -m tools.install
 
     python -m tools.install .venv --extra showcase
 
@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-from waybill.cli.ending import Ended, ending
+from waybill.cli.ending import Interrupted, ending
 from waybill.cli.status import status
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,22 +32,23 @@ GRACE = 1.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the environment where there is none, and install; pip's exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.install", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("environment", type=Path, help="its folder")
+    parser.add_argument("environment", type=Path, help="folder of the virtual environment")
     parser.add_argument("--extra", action="append", default=[], help="an extra of pyproject.toml; may be repeated")
     chosen = parser.parse_args(arguments)
     extras = f"[{','.join(chosen.extra)}]" if chosen.extra else ""
     print(f"installing waybill{extras} into {chosen.environment}, which is done once", flush=True)
     began = monotonic()
     with ending.folder("waybill-install-") as temporary:
-        code = make(chosen.environment, temporary) or install(chosen.environment, extras, temporary)
+        environment = chosen.environment.absolute()  # what is run stands in ROOT, wherever we do
+        code = make(environment, temporary) or install(environment, extras, temporary)
     if code == 0:
         print(f"installed after {monotonic() - began:.0f} s", flush=True)
     return code
 
 
 def make(environment: Path, temporary: Path) -> int:
-    """Make the environment, with pip; one that was broken off, and has none, is completed."""
-    if any((environment / "bin").glob("pip")):
+    """Make the environment. Complete an interrupted environment that has no pip."""
+    if (environment / "bin" / "pip").exists():
         return 0
     with status.working(f"making {environment}"):
         return run([sys.executable, "-m", "venv", str(environment)], temporary)
@@ -98,7 +99,7 @@ def run(command: Sequence[str], temporary: Path, show: Callable[[str], None] = l
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # pip runs others
 
-        with ending.within(GRACE, kill):
+        with ending.time_limit(GRACE, kill):
             try:
                 for line in process.stdout:
                     said.append(line)
@@ -108,18 +109,18 @@ def run(command: Sequence[str], temporary: Path, show: Callable[[str], None] = l
                 kill()
                 raise
     if code:
-        with status.aside():
+        with status.paused():
             sys.stderr.writelines(said)
             sys.stderr.write(f"error: {shlex.join(command)}: exit code {code}\n")
     return code
 
 
 if __name__ == "__main__":
-    ending.at_once()
+    ending.exit_while_loading()
     try:
-        with ending.in_order():
+        with ending.raise_on_signal():
             code = main()
-    except Ended as ended:
-        ending.say(ended.number)
-        code = ended.exit_code
+    except Interrupted as interrupted:
+        ending.report(interrupted.number)
+        code = interrupted.exit_code
     sys.exit(code)

@@ -30,6 +30,9 @@ LOWEST = "lowest"
 EXTRAS = "test"
 """The extra of pyproject.toml that the tests need, without linters."""
 
+SUITES = {"unit": ("-m", "unit"), "plugin": ("tests/workers/test_pytest_plugin.py",)}
+"""What every supported version must pass, and how pytest is told: no socket beyond this machine, no Docker."""
+
 OUTCOMES = ("passed", "failed", "skipped")
 
 
@@ -61,10 +64,11 @@ class Note:
 
     python: str
     line: str
+    notes: Path = NOTES
 
     @property
     def folder(self) -> Path:
-        return NOTES / f"{self.python}-{self.line}"
+        return self.notes / f"{self.python}-{self.line}"
 
     def clear(self) -> None:
         """Forget an earlier run."""
@@ -84,7 +88,7 @@ class Note:
         )
 
     def counts(self, suite: str) -> Counter[str]:
-        """Passed, failed and skipped tests; empty when the suite wrote no report."""
+        """Passed, failed and skipped tests; none when the suite wrote no report."""
         report = self.report(suite)
         return counts(report.read_text(encoding="utf-8")) if report.is_file() else Counter()
 
@@ -92,11 +96,6 @@ class Note:
         """Whether tests ran and none failed."""
         found = self.counts(suite)
         return bool(found["passed"]) and not found["failed"]
-
-
-def note_of(python: str, line: str) -> Note:
-    """The note of a session."""
-    return Note(python, line)
 
 
 def counts(report: str) -> Counter[str]:
@@ -113,23 +112,26 @@ def table(notes: Path = NOTES) -> str:
     header = ["Celery and Kombu", *(f"Python {python}" for python in PYTHONS)]
     rows = [header, ["---"] * len(header)]
     for line in (*LINES, LOWEST):
-        told = [_read(Note(python, line), notes) for python in PYTHONS]
+        sessions = [Note(python, line, notes) for python in PYTHONS]
+        told = [_read(note) for note in sessions]
         versions = next((one["versions"] for one in told if one), {})
         exact = f"{line} ({versions['celery']} and {versions['kombu']})" if versions else line
-        rows.append([exact, *(_cell(Note(python, line), one) for python, one in zip(PYTHONS, told, strict=True))])
+        rows.append([exact, *(_cell(note, one is not None) for note, one in zip(sessions, told, strict=True))])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + f"\n\n{_where(notes)}"
 
 
-def _read(note: Note, notes: Path) -> dict[str, dict[str, str]] | None:
-    session = notes / note.folder.name / "session.json"
+def _read(note: Note) -> dict[str, dict[str, str]] | None:
+    session = note.folder / "session.json"
     return json.loads(session.read_text(encoding="utf-8")) if session.is_file() else None
 
 
-def _cell(note: Note, told: object) -> str:
-    if told is None:
+def _cell(note: Note, has_run: bool) -> str:
+    if not has_run:
         return "-" if note.line == LOWEST and note.python != PYTHONS[0] else "not run"
-    found = note.counts("unit") + note.counts("plugin")
-    return ", ".join(f"{found[outcome]:,} {outcome}" for outcome in OUTCOMES if found[outcome] or outcome == "passed")
+    found = sum((note.counts(suite) for suite in SUITES), Counter[str]())
+    counted = [f"{found[outcome]:,} {outcome}" for outcome in OUTCOMES if found[outcome]]
+    broken = [f"{suite} tests: no report" for suite in SUITES if not note.report(suite).is_file()]
+    return ", ".join(counted + broken) or "no tests"
 
 
 def _where(notes: Path) -> str:
@@ -170,7 +172,7 @@ def write_table(readme: Path = README, notes: Path = NOTES) -> str:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["note", python, line]:
-            note_of(python, line).installed()
+            Note(python, line).installed()
         case ["table"]:
             print(write_table())
         case _:

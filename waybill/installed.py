@@ -1,11 +1,11 @@
-"""What the installed Celery and Kombu have: the names that a supported version may lack, and what it then does.
+"""The names that a supported version may lack, and Waybill's fallback.
 
 Celery and Kombu 5.3 to 5.7 are supported. What came later, and Waybill asks about:
 
     from Celery 5.5 on   native delayed delivery: with a quorum queue in the application RabbitMQ keeps a delayed task
                          (`celery_delayed_27` down to `celery_delayed_0`); before, it waits in the worker
-                         quorum queues are told apart: their workers set a limit a consumer, which they need on RabbitMQ
-                         before 4.3 (540 NOT_IMPLEMENTED, does not support global qos)
+                         workers detect quorum queues, and set a per-consumer prefetch limit, which those need on
+                         RabbitMQ before 4.3 (540 NOT_IMPLEMENTED, does not support global qos)
 
 All of Waybill asks here, so that no other file imports what may be absent.
 """
@@ -37,7 +37,7 @@ HAS_NATIVE_DELAY: bool = native_delayed_delivery is not None
 """Whether the installed Celery can delay natively; an application does with a quorum queue (`delays_natively`)."""
 
 DETECTS_QUORUM_QUEUES: bool = detect_quorum_queues is not None
-"""Whether workers consume a quorum queue with a limit a consumer, as RabbitMQ before 4.3 demands."""
+"""Whether workers consume a quorum queue with a per-consumer prefetch limit, as RabbitMQ before 4.3 demands."""
 
 DELAYED_DELIVERY_EXCHANGE: str = (
     native_delayed_delivery.CELERY_DELAYED_DELIVERY_EXCHANGE if HAS_NATIVE_DELAY else "celery_delayed_delivery"

@@ -12,23 +12,40 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, TypeVar
 
 import pytest
 
 from waybill.cli.running import run
 
+Found = TypeVar("Found")
+
 ROOT = Path(__file__).resolve().parents[2]
 # Seconds after which a program is held to hang.
 TIMEOUT = 120
+# Seconds in which anything that a test waits for has to happen, on a machine however busy.
+PATIENCE = 90.0
+
+# The variable by which a test finds the processes that a program has started, in `processes_with`.
+MARK = "WAYBILL_TESTS_STARTED_BY"
 
 
 def without_progress(err: str) -> str:
     """Standard error without the lines that say what takes time: on a busy machine there are more of them."""
     return "".join(line for line in err.splitlines(keepends=True) if not line.rstrip().endswith(" ..."))
+
+
+def until(happens: Callable[[], Found | None], what: object = "", seconds: float = PATIENCE) -> Found:
+    """Look until something is so, and return it; `what` is shown when it doesn't happen in time."""
+    deadline = monotonic() + seconds
+    while not (found := happens()):
+        assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        sleep(0.005)
+    return found
 
 
 def processes_with(variable: str, value: str) -> Iterator[int]:

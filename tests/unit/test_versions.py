@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import tomllib
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,11 +206,11 @@ def test_outcomes_of_a_report() -> None:
 
 
 @pytest.fixture
-def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(matrix, "NOTES", tmp_path)
-    note = matrix.note_of("3.12", "5.5")
+def notes(tmp_path: Path) -> Path:
+    note = matrix.Note("3.12", "5.5", tmp_path)
     note.clear()
     note.report("unit").write_text(REPORT)
+    note.report("plugin").write_text('<testsuite><testcase name="f"/></testsuite>')
     note.installed()
     return tmp_path
 
@@ -219,7 +218,7 @@ def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_the_table_says_what_ran_and_what_did_not(notes: Path) -> None:
     shown = matrix.table(notes)
     versions = f"{celery.__version__} and {kombu.__version__}"
-    assert f"| 5.5 ({versions}) | not run | 2 passed, 2 failed, 1 skipped | not run | not run |" in shown
+    assert f"| 5.5 ({versions}) | not run | 3 passed, 2 failed, 1 skipped | not run | not run |" in shown
     assert "| lowest | not run | - | - | - |" in shown
     assert "Linux" in shown or "Darwin" in shown
 
@@ -235,12 +234,12 @@ def test_the_table_is_written_between_its_markers(notes: Path) -> None:
 
 
 def test_a_suite_without_a_report_has_not_passed(notes: Path) -> None:
-    note = replace(matrix.note_of("3.12", "5.5"))
-    assert notes.is_dir()
+    note = matrix.Note("3.12", "5.5", notes)
     assert not note.passed("unit")
-    assert not note.passed("plugin")
-    note.report("plugin").write_text('<testsuite><testcase name="a"/></testsuite>')
     assert note.passed("plugin")
+    note.report("plugin").unlink()
+    assert not note.passed("plugin")
+    assert "| 2 passed, 2 failed, 1 skipped, plugin tests: no report |" in matrix.table(notes)
 
 
 def test_the_workflow_runs_every_python_of_the_matrix() -> None:

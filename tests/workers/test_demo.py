@@ -22,16 +22,13 @@ from typing import IO
 import pytest
 
 from publishers.__main__ import EXCHANGE_LESSONS, GROUPS, LESSONS
-from tests.support.programs import ROOT, call, processes_with, without_progress
+from tests.support.programs import MARK, PATIENCE, ROOT, call, processes_with, until, without_progress
+from tools import install as installer
 from tools.install import name_of
 from waybill.cli.status import Status
 
-# Seconds in which anything that a test waits for has to happen, on a machine however busy.
-PATIENCE = 90.0
 # Seconds of silence, and until an interrupted program is gone: 2 on a quiet machine, and these are for a busy one.
 SILENCE, GONE = 8.0, 10.0
-
-MARK = "WAYBILL_TEST_MARK"
 
 
 @dataclass
@@ -75,9 +72,7 @@ class Program:
     def wait_for(self, is_so: Callable[[], bool], seconds: float = PATIENCE) -> float:
         """Wait until something is so; the seconds that it took."""
         began = time.monotonic()
-        while not is_so():
-            assert time.monotonic() - began < seconds, self.lines
-            time.sleep(0.002)
+        until(is_so, self.lines, seconds)
         return time.monotonic() - began
 
     def ended(self) -> int:
@@ -111,6 +106,17 @@ class Program:
                 stream.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heeded_signals() -> Iterator[None]:
+    """Programs heed SIGINT also where the tests run in the background: they would inherit that it is ignored."""
+    is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if is_ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if is_ignored:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start a program; what is left of it after the test is killed."""
@@ -133,7 +139,9 @@ def test_the_demo(start: Callable[..., Program]) -> None:
     out = demo.text("out")
     assert [line for line in out.splitlines() if line in dict(EXCHANGE_LESSONS)] == list(dict(EXCHANGE_LESSONS))
     (messages,) = (line for line in out.splitlines() if line.startswith("  messages: "))
-    assert messages == f"  messages: {out.count('→')}, as predicted: {out.count('✓')}, 2 of them returned on purpose"
+    assert (
+        messages == f"  messages: {out.count('→')}, as predicted: {out.count('✓')}; 2 messages returned, as predicted"
+    )
     assert out.count("→") == out.count("✓")
     assert "17 workers are ready after" in without_progress(demo.text("err"))
     steps = out.partition("next steps\n")[2].splitlines()
@@ -261,7 +269,7 @@ def test_at_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
         shown(terminal, "starting 2 workers ...")
         update("starting 2 workers: 1 of 2 are ready")
         shown(terminal, "starting 2 workers: 1 of 2 are ready ...")
-        with status.aside():
+        with status.paused():
             terminal.write("a result\n")
         shown(terminal, "a result\n\r\x1b[Kstarting 2 workers: 1 of 2 are ready ...")
     assert terminal.getvalue().endswith(" ...\r\x1b[K")
@@ -269,10 +277,7 @@ def test_at_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def shown(stream: io.StringIO, text: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while text not in stream.getvalue():
-        assert time.monotonic() < deadline, stream.getvalue()
-        time.sleep(0.01)
+    until(lambda: text in stream.getvalue(), f"{text!r} is shown")
 
 
 def test_in_a_pipe_a_silence_is_broken_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,15 +296,15 @@ def test_whoever_holds_the_line_is_not_waited_for_for_ever(monkeypatch: pytest.M
     status = Status()
 
     def say() -> None:
-        with status.aside():
+        with status.paused():
             pipe.write("ended\n")
 
-    with status.aside():
+    with status.paused():
         thread = Thread(target=say, daemon=True)
         thread.start()
         shown(pipe, "ended\n")
     thread.join(PATIENCE)
-    with status.aside():
+    with status.paused():
         assert pipe.getvalue() == "ended\n"
 
 
@@ -395,6 +400,14 @@ def test_an_installation_that_goes_well_says_little(
     assert without_progress(install.text("err")) == ""
     assert "collecting packages: 1, celery ..." in install.text("err")
     assert [line.split()[0] for line in install.text("out").splitlines()] == ["installing", "installed"]
+
+
+def test_a_relative_folder_is_the_one_below_the_current_one(
+    tmp_path: Path, environment: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = environment("echo Collecting celery")
+    monkeypatch.chdir(tmp_path)
+    assert installer.main([folder.name]) == 0
 
 
 def test_an_interrupted_installation(start: Callable[..., Program], environment: Callable[[str], Path]) -> None:

@@ -6,18 +6,12 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import pytest
 
-from tests.support.programs import ROOT, processes_with
-
-MARK = "WAYBILL_TESTS_STARTED_BY"
-
-# Seconds in which something has to happen; on a quiet machine it does in less than one.
-PATIENCE = 60.0
+from tests.support.programs import MARK, ROOT, processes_with, until
 
 # A test that never ends, with two of the showcase's workers.
 HANGING = """
@@ -67,10 +61,3 @@ def test_nothing_is_left_of_a_starter_that_is_killed(tmp_path: Path, arguments: 
     finally:
         starter.kill()
         starter.wait()
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    deadline = monotonic() + PATIENCE
-    while not is_so():
-        assert monotonic() < deadline, f"not within {PATIENCE:.0f} s"
-        sleep(0.02)

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from celery import Celery
 
+from tests.support.programs import PATIENCE, until
 from waybill import enable_receipts
 from waybill.broker import Broker
 from waybill.delivery import Watch
@@ -26,9 +26,6 @@ from waybill.provision import environment, use_broker
 from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.testing.workers.libraries import Loaded
 from waybill.testing.workers.starter import Process
-
-# Seconds after which something is held not to happen any more; a busy machine may need some of them.
-PATIENCE = 60.0
 
 # With such a variable no worker is forked: the zygote's own interpreter was started without it.
 AS_PROGRAM = {"PYTHON_IS_TOLD": "something"}
@@ -152,15 +149,6 @@ class Running:
         """What stands behind this word in the log."""
         found = until(lambda: re.search(rf"^{word} (.*)\n", self.log, re.MULTILINE), f"{word} in the log")
         return json.loads(found[1])
-
-
-def until(happens: Callable[[], Any], what: str) -> Any:
-    """Look until it is so."""
-    deadline = monotonic() + PATIENCE
-    while not (found := happens()):
-        assert monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        sleep(0.01)
-    return found
 
 
 @contextmanager

@@ -1,10 +1,12 @@
-"""How a program ends that is told to: by Ctrl-C, by SIGTERM, or by a terminal that is closed.
+"""What a program does on SIGINT, SIGTERM and SIGHUP.
 
 It ends once, with one line and the exit code that a shell gives for the signal: 130, 143 or 129. The signal raises
-`Ended`, so that every block takes down what it has started. Two cases are different:
+`Interrupted`, so that every block takes down what it has started. Two cases are different:
 
-- While the program loads, nothing has been started: it ends where it stands (`at_once`).
-- A block that is not left in time ends the program where it stands, after its last resort (`within`).
+- While the program loads, nothing has been started: it exits immediately (`exit_while_loading`).
+- A block that is not left in time: its last resort is called, and the program exits (`time_limit`).
+
+A signal that was ignored when the program started, as with nohup or in a shell's background job, stays ignored.
 
 Only the standard library is imported, so that this holds before anything else is loaded.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -32,11 +35,14 @@ SIGNALS = {
     signal.SIGHUP: "terminal closed",
 }
 
+# Noted when this module is imported: later the program itself ignores signals.
+HEEDED = tuple(number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN)
+
 STOPPED = "everything that was started is stopped"
 NOTHING = "nothing had been started"
 
 
-class Ended(BaseException):
+class Interrupted(BaseException):
     """Raised in the main thread by a signal. `except Exception` does not catch it.
 
     Not KeyboardInterrupt: click answers that with an empty line of its own.
@@ -55,47 +61,91 @@ class Ended(BaseException):
         return 128 + self.number
 
 
+class Watchdog:
+    """A thread that calls a function some time after a signal, unless it is cancelled before.
+
+    A signal handler must not start a thread or take a lock that the interrupted code may hold. It may write to a pipe.
+
+    Args:
+        bite: called when the time is over.
+    """
+
+    def __init__(self, bite: Callable[[], object]) -> None:
+        self._bite = bite
+        self._seconds = 0.0
+        self._reader, self._writer = os.pipe()
+        self._is_cancelled = False
+        self._deciding = threading.Lock()  # held by the thread and by `cancel`, never by a signal handler
+        threading.Thread(target=self._run, name="watchdog", daemon=True).start()
+
+    def wake(self, seconds: float) -> None:
+        """Start the time; safe in a signal handler."""
+        self._seconds = seconds
+        os.write(self._writer, b".")
+
+    def cancel(self) -> None:
+        """End the thread without calling the function."""
+        with self._deciding:
+            self._is_cancelled = True
+        os.close(self._writer)
+
+    def _run(self) -> None:
+        is_awake = bool(os.read(self._reader, 1))  # nothing where it is cancelled, which closes the pipe
+        if is_awake and not select.select([self._reader], [], [], self._seconds)[0]:
+            with self._deciding:
+                if not self._is_cancelled:
+                    self._bite()
+        os.close(self._reader)
+
+
 class Ending:
     """The end of this process by a signal.
 
     Attributes:
-        number: the signal, once it is here.
+        number: the signal, from its arrival to the end of `raise_on_signal`.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._watchdog: Watchdog | None = None
         self._limits: list[tuple[float, Callable[[], object]]] = []
         self._is_said = threading.Lock()
         self._deferrals = 0
         self._is_program = False
 
-    def at_once(self) -> None:
-        """From now on a signal ends the program where it stands: it loads, and has started nothing."""
+    def exit_while_loading(self) -> None:
+        """From now on a signal exits immediately: the program loads, and has started nothing."""
         self._is_program = True
         tempfile.gettempdir()  # it tries with a file, which would be left if we ended in between
-        for number in SIGNALS:
+        for number in HEEDED:
             signal.signal(number, self._end_loading)
 
     @contextmanager
-    def in_order(self) -> Iterator[None]:
-        """Within the block a signal raises Ended. After a program's last block signals are ignored: it is over."""
-        self.number, self._is_said = None, threading.Lock()
-        before = {number: signal.signal(number, self._end_in_order) for number in SIGNALS}
+    def raise_on_signal(self) -> Iterator[None]:
+        """Within the block a signal raises Interrupted.
+
+        After the last block the program ignores these signals while it exits.
+        """
+        self._is_said = threading.Lock()
+        watchdog = self._watchdog = Watchdog(self._end_hard)
+        before = {number: signal.signal(number, self._interrupt) for number in HEEDED}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_IGN if self._is_program else handler)
+            watchdog.cancel()
+            self.number = self._watchdog = None
 
     @contextmanager
-    def within(self, seconds: float, last_resort: Callable[[], object]) -> Iterator[None]:
-        """A block that takes this long to leave after a signal at most; otherwise the program ends where it stands.
+    def time_limit(self, seconds: float, last_resort: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """A block that must be left within this time after a signal; otherwise the program exits.
 
         A second signal changes nothing then.
 
         Args:
-            seconds: of nested blocks those of the outermost one count.
-            last_resort: called before that end, in another thread, the innermost block's first.
+            seconds: of nested blocks the longest limit counts.
+            last_resort: called before the exit, in another thread, the innermost block's first.
         """
         limit = (seconds, last_resort)
         self._limits.append(limit)
@@ -106,14 +156,17 @@ class Ending:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """A signal within the block counts at its end: what is started is known to whoever stops it."""
+        """A signal within the block is raised at its end, so that what was started is registered first.
+
+        It is raised also where the block raises an error of its own.
+        """
         self._deferrals += 1
         try:
             yield
         finally:
             self._deferrals -= 1
-        if self.number is not None and not self._deferrals:
-            raise Ended(self.number)
+            if self.number is not None and not self._deferrals:
+                raise Interrupted(self.number)
 
     @contextmanager
     def folder(self, prefix: str) -> Iterator[Path]:
@@ -122,7 +175,7 @@ class Ending:
             with self.deferred():
                 path = tempfile.mkdtemp(prefix=prefix)
                 stack.callback(rmtree, path, ignore_errors=True)
-            with self.within(0.0, lambda: rmtree(path, ignore_errors=True)):
+            with self.time_limit(0.0, lambda: rmtree(path, ignore_errors=True)):
                 yield Path(path)
 
     def exit(self, code: int) -> NoReturn:
@@ -134,38 +187,36 @@ class Ending:
             os._exit(code)
         sys.exit(code)
 
-    def say(self, number: int, what: str = STOPPED) -> None:
+    def report(self, number: int, what: str = STOPPED) -> None:
         """The one line; not by `sys.stderr`, in the middle of whose line the signal may have come."""
         if not self._is_said.acquire(blocking=False):
             return
         line = f"error: {SIGNALS[signal.Signals(number)]}; {what}\n"
-        with status.aside():
+        with status.paused():
             try:
                 os.write(sys.stderr.fileno(), line.encode())
             except (OSError, ValueError):  # it isn't a file
                 sys.stderr.write(line)
 
     def _end_loading(self, number: int, _frame: FrameType | None) -> None:
-        self.say(number, NOTHING)
-        os._exit(Ended(number).exit_code)
+        self.report(number, NOTHING)
+        os._exit(Interrupted(number).exit_code)
 
-    def _end_in_order(self, number: int, _frame: FrameType | None) -> None:
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if self.number is None:
             self._begin(number)
         elif self._limits:
             return
         if not self._deferrals:
-            raise Ended(self.number or number)
+            raise Interrupted(self.number or number)
 
     def _begin(self, number: int) -> None:
         self.number = number
         status.clear()
         if self._is_program:
             self._silence()
-        if self._limits:
-            timer = threading.Timer(self._limits[0][0], self._end_hard, (number,))
-            timer.daemon = True
-            timer.start()
+        if self._watchdog is not None and self._limits:
+            self._watchdog.wake(max(seconds for seconds, _ in self._limits))
 
     @staticmethod
     def _silence() -> None:
@@ -177,15 +228,15 @@ class Ending:
         sys.unraisablehook = lambda _: None
         threading.excepthook = lambda _: None
 
-    def _end_hard(self, number: int) -> None:
-        limits = self._limits[::-1]
-        if not limits:  # left in time
+    def _end_hard(self) -> None:
+        limits, number = self._limits[::-1], self.number
+        if not limits or number is None:  # left in time
             return
         for _, last_resort in limits:
             with suppress(Exception):
                 last_resort()
-        self.say(number)
-        os._exit(Ended(number).exit_code)
+        self.report(number)
+        os._exit(Interrupted(number).exit_code)
 
 
 ending = Ending()

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from waybill.cli.ending import Ended, ending
+from waybill.cli.ending import Interrupted, ending
 from waybill.cli.group import HELP_OPTIONS
 from waybill.cli.status import status
 from waybill.errors import EXIT_FAILED, WaybillError
@@ -39,11 +39,11 @@ def run_to_exit(work: Callable[[], object]) -> NoReturn:
     if isinstance(sys.stdout, TextIOWrapper):  # what its encoding lacks is escaped, as on standard error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with ending.in_order():
+        with ending.raise_on_signal():
             code = exit_code(work)
-    except Ended as ended:
-        ending.say(ended.number)
-        ending.exit(ended.exit_code)
+    except Interrupted as interrupted:
+        ending.report(interrupted.number)
+        ending.exit(interrupted.exit_code)
     sys.exit(code)
 
 
@@ -51,7 +51,7 @@ def exit_code(work: Callable[[], object]) -> int:
     """Do the work and say what went wrong; the exit code, which is what the work returns or else 0.
 
     Raises:
-        Ended: a question was answered with Ctrl-D, or Ctrl-C came.
+        Interrupted: a question was answered with Ctrl-D, or Ctrl-C came.
     """
     try:
         code = work()
@@ -64,7 +64,7 @@ def exit_code(work: Callable[[], object]) -> int:
     except _broker_errors() as error:
         return _failed(f"the broker: {error}")
     except (click.Abort, KeyboardInterrupt) as error:
-        raise Ended(signal.SIGINT) from error
+        raise Interrupted(signal.SIGINT) from error
     return code if isinstance(code, int) else 0
 
 

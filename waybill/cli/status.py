@@ -1,10 +1,10 @@
-"""Say what takes time, on standard error: at a terminal one line that changes, elsewhere a line after each silence.
+"""Show progress on standard error: at a terminal one line that changes, elsewhere a line after each silence.
 
 Only the standard library is imported, so that it can be used before anything else is loaded.
 
     with status.working("starting 17 workers") as update:
         update("starting 17 workers: 5 of 17 are ready")
-        with status.aside():
+        with status.paused():
             print("a result")
 
 Each line ends with ` ...`, by which a script can tell it from an error.
@@ -23,8 +23,8 @@ from time import monotonic, sleep
 
 # Seconds without a word after which a line is printed where no terminal shows a changing one; the first comes sooner.
 FIRST_SILENCE, SILENCE = 0.25, 1.2
-# Seconds between two pictures of the changing line, and before its first: what ends sooner shows nothing.
-PICTURE = 0.1
+# Seconds between two drawings of the changing line, and before its first: what ends sooner shows nothing.
+REDRAW_INTERVAL = 0.1
 # Seconds after which the line says how many there were.
 LONG = 2.0
 # Seconds to wait for whoever prints. Longer than anything takes: then a signal has broken off a block that was being
@@ -83,35 +83,38 @@ class Status:
             self._end(work)
 
     @contextmanager
-    def aside(self, is_word: bool = True) -> Iterator[None]:
+    def paused(self, resets_silence: bool = True) -> Iterator[None]:
         """Something else is printed within the block: the changing line is away meanwhile.
 
         Args:
-            is_word: it was a sign of life, so the silence begins after it.
+            resets_silence: the output counts as progress: restart the silence timer.
         """
         is_held = self._lock.acquire(timeout=PATIENCE)
         try:
             self._erase()
             yield
         finally:
-            if is_word:
+            if resets_silence:
                 self._said = monotonic()
             if is_held:
                 self._lock.release()
 
     def _end(self, work: Work) -> None:
+        # Also called by a signal's handler, so it leaves the event alone, whose lock the interrupted code may hold.
         self._works[:] = [one for one in self._works if one is not work]
-        if not self._works:
-            self._has_work.clear()
-        with self.aside(is_word=False):
+        with self.paused(resets_silence=False):
             pass
 
     def _run(self) -> None:
         while self._has_work.wait():
-            sleep(PICTURE)
+            sleep(REDRAW_INTERVAL)
             # Standard error may be closed; and the last work may have ended meanwhile.
             with self._lock, suppress(OSError, ValueError, IndexError):
                 self._show(self._works[-1])
+            if not self._works:
+                self._has_work.clear()
+                if self._works:  # begun in between
+                    self._has_work.set()
 
     def _show(self, work: Work) -> None:
         seconds = monotonic() - work.began

@@ -20,7 +20,7 @@ class Terminal(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         """As Rich's."""
-        with status.aside():
+        with status.paused():
             super().print(*objects, **options)
 
 
@@ -30,7 +30,7 @@ err = Terminal(stderr=True, soft_wrap=True, highlight=False, emoji=False)
 
 def echo(text: str) -> None:
     """A line on standard output as it is: JSON."""
-    with status.aside():
+    with status.paused():
         click.echo(text)
 
 
@@ -46,7 +46,7 @@ def print_note(text: str, end: str = "\n") -> None:
 
 def print_error(text: str) -> None:
     """One line on standard error that says what went wrong."""
-    with status.aside():
+    with status.paused():
         err.print("error:", style="bold red", end=" ")
         err.print(printable(" ".join(text.split())), markup=False)
 
