@@ -27,7 +27,7 @@ demo tour: $(SHOWCASE)
 	@$(BIN)/python -m publishers $@
 
 check: lint
-	@$(BIN)/python -m pytest --quiet -m unit tests/unit
+	@$(BIN)/python -m pytest --quiet -n 2 -m unit tests/unit
 
 # In three processes, since tests with workers and brokers wait more than they compute.
 test: $(VENV)/installed
@@ -36,7 +36,7 @@ test: $(VENV)/installed
 # Which branches the tests run, module by module, in this and in the workers' processes; the floor is in pyproject.toml.
 coverage: $(VENV)/installed
 	@rm -rf build/coverage
-	@$(BIN)/python -m coverage run -m pytest --quiet
+	@$(BIN)/python -m coverage run -m pytest --quiet -n 3 --dist loadgroup
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
