@@ -12,8 +12,8 @@ are published on one channel. Nothing is known of the order between workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -37,6 +37,9 @@ DISCARDED = f"{EVENT_GROUP}-discarded"
 # with all that have gathered, for somebody is waiting for it.
 GATHER = 0.1
 MAX_GATHERED = 200
+
+# Seconds for which a connection is drained to subscribe; nothing is waited for.
+SUBSCRIBE_TIMEOUT = 0.001
 
 # Where the name of the queue is noted in the delivery information of a virtual transport's message.
 NOTED_QUEUE = "waybill_queue"
@@ -98,9 +101,10 @@ class Receipt:
         )
 
 
+@contextmanager
 def listening(
     app: Celery, connection: Connection, routing_key: str, callback: Callable[[Any, KombuMessage], None]
-) -> AbstractContextManager[Any]:
+) -> Iterator[None]:
     """Hear Celery's events within the block, while the connection is drained.
 
     Args:
@@ -108,10 +112,14 @@ def listening(
         callback: called with each event; a worker with an event loop sends several in one turn as a list.
     """
     events = app.events.Receiver(connection, routing_key=routing_key)
-    consumer: AbstractContextManager[Any] = kombu.Consumer(
+    with kombu.Consumer(
         connection.channel(), queues=[events.queue], callbacks=[callback], accept=events.accept, no_ack=True
-    )
-    return consumer
+    ):
+        if isinstance(connection.transport, virtual.Transport):
+            # Kombu subscribes on Redis when the connection is drained first; what was published before would be lost.
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=SUBSCRIBE_TIMEOUT)
+        yield
 
 
 def enable_receipts(app: Celery) -> None:

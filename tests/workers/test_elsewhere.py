@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from celery import Celery
 from kombu import Connection
 
 from publishers import elsewhere, probes
 from tests.support.choosing import documented
-from tests.support.programs import call
+from tests.support.programs import PATIENCE, call
 from tools.readme import VARYING
 from waybill.broker import Broker
+from waybill.receipts import listening
 
 
 @pytest.fixture(params=["RabbitMQ", "embedded", "Redis", "memory://"])
@@ -42,6 +44,18 @@ def test_a_lesson_on_redis_comes_out_as_the_table_says(redis_url: str, monkeypat
     assert {lesson: VARYING.sub("#", came) for lesson, came in found.items()} == {
         lesson: VARYING.sub("#", came) for lesson, came in expected.items()
     }
+
+
+def test_what_is_told_before_the_first_drain_is_heard(redis_url: str) -> None:
+    """On Redis a queue of a fanout exchange is a subscription: what was published before it began is lost."""
+    app = Celery("listening", broker=redis_url, set_as_current=False)
+    heard: list[str] = []
+    with app.connection_for_read() as connection, app.connection_for_write() as other:
+        dispatcher = app.events.Dispatcher(other)
+        with listening(app, connection, "told.#", lambda event, _: heard.append(event["type"])):
+            dispatcher.send("told-first")
+            connection.drain_events(timeout=PATIENCE)
+    assert heard == ["told-first"]
 
 
 def test_nothing_is_left_on_the_broker(redis_url: str) -> None:
