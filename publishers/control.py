@@ -14,7 +14,7 @@ from waybill.errors import FleetError
 from worker.app import app
 
 # Seconds in which the workers have to answer; with all answers here nothing is waited for.
-ANSWER_TIMEOUT = 10.0
+ANSWER_TIMEOUT = 60.0
 
 
 class AllAnswered(Exception):

@@ -26,7 +26,7 @@ from worker.app import app
 from worker.reliability import RAN
 
 # Seconds in which what is waited for has to happen, and between two looks where nobody tells.
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 LOOK_EVERY = 0.02
 
 

@@ -23,7 +23,7 @@ VARIABLE = "WAYBILL_RESULT_BACKEND"
 # Seconds between two looks for a result: a folder tells nobody when one has come.
 LOOK_EVERY = 0.02
 # Seconds in which a result has to come.
-RESULT_TIMEOUT = 30.0
+RESULT_TIMEOUT = 60.0
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from worker.app import app
 OTHER = "divide(1, 0)"
 
 # Seconds in which the last signal of a task has to be heard.
-SIGNAL_TIMEOUT = 30.0
+SIGNAL_TIMEOUT = 60.0
 
 PUBLISHER, MAIN, CHILD = "publisher", "worker's main process", "worker's child process"
 
