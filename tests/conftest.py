@@ -72,12 +72,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Unit tests come last: each of them is short, and fills what several processes have left of the time."""
-    items.sort(key=lambda item: item.get_closest_marker("unit") is not None)
-
-
 def _needs(item: pytest.Item) -> Iterator[str]:
     folder = item.path.relative_to(ROOT).parts[1]
     fixtures: Set[str] = set(getattr(item, "fixturenames", ()))
