@@ -18,7 +18,7 @@ from publishers.one_call import call_one
 from publishers.results import LOOK_EVERY, outcome
 from publishers.stage import Stage, pairs, publisher
 from waybill.cli.running import run
-from waybill.receipts import Receipt
+from waybill.testing.receipts import Receipt
 from worker import tasks
 from worker.app import app
 from worker.calling import told

@@ -17,7 +17,7 @@ from exchanges import default, lanes
 from publishers.results import outcome, require_chords
 from publishers.stage import Stage, publisher
 from waybill.cli.running import run
-from waybill.receipts import Receipt
+from waybill.testing.receipts import Receipt
 from worker import canvas, tasks
 from worker.app import app
 

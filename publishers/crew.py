@@ -17,10 +17,10 @@ from kombu.message import Message as KombuMessage
 
 from publishers import results
 from publishers.stage import COMPOSE, Stage, gather, local_workers
-from waybill import receipts
-from waybill.delivery import Watch
+from waybill.celery_app.fleet import read_fleet
 from waybill.errors import FleetError
-from waybill.fleet import read_fleet
+from waybill.testing import receipts
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers
 from worker.app import app
 from worker.reliability import RAN

@@ -12,9 +12,9 @@ from kombu import Connection
 from exchanges.reliability import parked
 from publishers.dead_letters import DeadLetter, look, put_back, refuse_unknown
 from publishers.stage import broker_options
-from waybill import provision
 from waybill.cli.terminal import out, print_error, print_line
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
+from waybill.testing import brokers
 from worker.app import app
 
 
@@ -25,15 +25,15 @@ def connected(broker: str) -> Iterator[Connection]:
     Raises:
         InputError: it would have to be started first, or it is none with dead-letter exchanges.
     """
-    if broker in (provision.EMBEDDED, provision.DOCKER):
+    if broker in (brokers.EMBEDDED, brokers.DOCKER):
         raise InputError(
             f"broker {broker!r}: it would be a new one, without dead letters; expected the URL of one that runs, "
             "such as --broker amqp://guest:guest@127.0.0.1:5672//"
         )
     with (
-        provision.broker(broker) as address,
-        provision.use_broker(app, address.url),
-        provision.connect(app) as connection,
+        brokers.broker(broker) as address,
+        brokers.use_broker(app, address.url),
+        brokers.connect(app) as connection,
     ):
         driver = connection.transport.driver_type
         if driver != "amqp":

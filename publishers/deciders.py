@@ -15,8 +15,8 @@ from typing import Any
 
 from celery import Celery
 
-from waybill import publication
-from waybill.publication import Publication
+from waybill.celery_app import publication
+from waybill.celery_app.publication import Publication
 
 TASK = "worker.tasks.work"
 

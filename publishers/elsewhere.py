@@ -20,19 +20,19 @@ import exchanges
 from publishers.__main__ import TOUR, play
 from publishers.probes import PROBES, attempt
 from publishers.stage import open_stage
-from waybill import provision
 from waybill.cli.running import run
 from waybill.errors import EXIT_OK, InputError
+from waybill.testing import brokers
 
 MEMORY = "memory://"
 
 # What is named, or the scheme of its URL -> how the table calls it.
 TITLES = {
-    provision.EMBEDDED: "embedded",
-    provision.DOCKER: "RabbitMQ",
+    brokers.EMBEDDED: "embedded",
+    brokers.DOCKER: "RabbitMQ",
     "memory": MEMORY,
-    **dict.fromkeys(provision.PORTS, "RabbitMQ"),
-    **dict.fromkeys(provision.REDIS, "Redis"),
+    **dict.fromkeys(brokers.PORTS, "RabbitMQ"),
+    **dict.fromkeys(brokers.REDIS, "Redis"),
 }
 
 
@@ -41,17 +41,17 @@ TITLES = {
     "--lessons", "is_lessons", is_flag=True, help="Run every lesson on each BROKER instead, with its workers."
 )
 @click.option("--json", "is_json", is_flag=True, help="One object for each row, one on a line.")
-@click.argument("brokers", metavar="[BROKER]...", nargs=-1)
-def main(brokers: Sequence[str], is_lessons: bool, is_json: bool) -> int:
+@click.argument("chosen", metavar="[BROKER]...", nargs=-1)
+def main(chosen: Sequence[str], is_lessons: bool, is_json: bool) -> int:
     """Try what each BROKER does with the same messages, and print a table.
 
     A BROKER is `embedded`, `docker` (RabbitMQ in a container), `memory://`, or the URL of a running one, on which
     nothing is left. Without any: embedded memory://.
     """
-    brokers = brokers or (provision.EMBEDDED, *([] if is_lessons else [MEMORY]))
-    if is_lessons and MEMORY in brokers:
+    chosen = chosen or (brokers.EMBEDDED, *([] if is_lessons else [MEMORY]))
+    if is_lessons and MEMORY in chosen:
         raise InputError(f"--lessons on {MEMORY}: its queues are in one process, and the workers are others")
-    columns = {broker: lessons(broker) if is_lessons else outcomes(broker) for broker in brokers}
+    columns = {broker: lessons(broker) if is_lessons else outcomes(broker) for broker in chosen}
     for line in _lines(columns, is_json):
         click.echo(line)
     return EXIT_OK
@@ -97,7 +97,7 @@ def _url(broker: str) -> Iterator[str]:
     if broker == MEMORY:
         yield MEMORY
         return
-    with provision.broker(broker) as address:
+    with brokers.broker(broker) as address:
         yield address.url
 
 

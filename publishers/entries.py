@@ -15,10 +15,11 @@ from typing import Any
 from exchanges import fanout, lanes
 from publishers.control import ask
 from publishers.stage import COMPOSE, Stage, gather, local_workers, publisher
+from waybill.celery_app.declared import BROADCAST_PREFIX
+from waybill.celery_app.fleet import Worker, read_fleet
 from waybill.cli.running import run
-from waybill.delivery import Delivery, Watch
 from waybill.errors import FleetError
-from waybill.fleet import BROADCAST_PREFIX, Worker, read_fleet
+from waybill.testing.watch import Delivery, Watch
 from worker import tasks
 from worker.app import app
 

@@ -12,8 +12,8 @@ from amqp.exceptions import AMQPError
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 from kombu.message import Message
 
-from waybill import provision
 from waybill.errors import FleetError
+from waybill.testing import brokers
 
 # Seconds in which what was published last has to arrive, and between two messages to a queue that may not listen yet.
 ARRIVAL_TIMEOUT, PACE = 10.0, 0.05
@@ -34,7 +34,7 @@ class Ground:
 
     def __init__(self, url: str) -> None:
         self.connection = Connection(url, transport_options={"confirm_publish": True})
-        provision.open_connection(self.connection, url)
+        brokers.open_connection(self.connection, url)
         self.driver = self.connection.transport.driver_type
         self._prefix = f"probe.{uuid.uuid4().hex[:8]}."
         self._declared: list[Exchange | Queue] = []

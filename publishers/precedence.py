@@ -15,10 +15,10 @@ from exchanges import default, lanes
 from publishers.control import consume
 from publishers.deciders import FUNCTION, QUEUES, SAYS, TASK, ranked
 from publishers.stage import Stage, publisher
-from waybill import publication
+from waybill.celery_app import publication
 from waybill.cli.running import run
-from waybill.delivery import Watch
 from waybill.errors import FleetError
+from waybill.testing.watch import Watch
 from worker import tasks
 from worker.app import app
 

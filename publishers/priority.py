@@ -10,7 +10,7 @@ from exchanges import priority
 from publishers.control import looking_away
 from publishers.stage import Stage, publisher
 from waybill.cli.running import run
-from waybill.delivery import Delivery
+from waybill.testing.watch import Delivery
 from worker import tasks
 
 QUEUE = priority.QUEUES[0]

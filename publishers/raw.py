@@ -17,9 +17,9 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, Unr
 
 import exchanges
 from publishers.stage import Stage, publisher
+from waybill.celery_app.publication import Publication, check_names
 from waybill.cli.running import run
 from waybill.errors import InputError, UnknownName
-from waybill.publication import Publication, check_names
 from worker.app import app
 
 # AMQP's reply code for an exchange that isn't there.

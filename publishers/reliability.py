@@ -20,7 +20,7 @@ from publishers.crew import Crew, crew_of
 from publishers.dead_letters import DeadLetter, look, put_back
 from publishers.stage import Stage, publisher
 from waybill.cli.running import run
-from waybill.receipts import Receipt
+from waybill.testing.receipts import Receipt
 from worker import reliability as tasks
 from worker.app import app
 

@@ -14,7 +14,7 @@ from celery import Celery
 from celery.exceptions import TimeoutError as NoResult
 from celery.result import AsyncResult, ResultBase
 
-from waybill.celery_broker import masked
+from waybill.celery_app.broker_url import masked
 from waybill.cli.ending import ending
 from waybill.errors import FleetError, InputError
 

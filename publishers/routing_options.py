@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from publishers.deciders import DECORATOR, DEFAULT, FUNCTION, QUEUES, SAYS, TASK, Case, between, ranked, undecided
+from waybill.celery_app.declared import from_celery
+from waybill.celery_app.publication import message_of
 from waybill.cli.running import run
 from waybill.errors import EXIT_OK
-from waybill.prediction import message_of
 from waybill.routing import Router
-from waybill.topology.celery_app import from_celery
 
 # What a task is told in several places at once is merged, option by option, and then Celery looks at what there is.
 NEWS = {"exchange": "news", "routing_key": "usa.news"}

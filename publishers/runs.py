@@ -16,7 +16,7 @@ from celery.result import AsyncResult
 
 from publishers.results import outcome
 from publishers.stage import Stage
-from waybill.receipts import Receipt
+from waybill.testing.receipts import Receipt
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from kombu.message import Message as KombuMessage
 
 from exchanges import default, lanes
 from publishers.stage import Stage, publisher
-from waybill import receipts
 from waybill.cli.running import run
 from waybill.errors import FleetError
+from waybill.testing import receipts
 from worker import signalled, tasks
 from worker.app import app
 

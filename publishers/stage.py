@@ -25,25 +25,25 @@ import exchanges
 from exchanges.plugins import PLUGINS
 from publishers import results
 from publishers.summary import Tally
-from waybill import provision
+from waybill.celery_app.declared import BROADCAST_PREFIX, from_celery
+from waybill.celery_app.fleet import Fleet, Worker, read_fleet
+from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.ending import ending
 from waybill.cli.status import status
 from waybill.cli.terminal import echo, err, out, print_error
-from waybill.delivery import Delivery, Watch
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker, read_fleet
-from waybill.prediction import differences, message_of
-from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
+from waybill.testing import brokers
+from waybill.testing.prediction import differences
+from waybill.testing.watch import Delivery, Watch
 from waybill.testing.workers import LocalWorkers, Zygote
-from waybill.topology.celery_app import from_celery
 from worker.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
 
-BROKERS = {provision.EMBEDDED: "the embedded broker", provision.DOCKER: "RabbitMQ in a container"}
+BROKERS = {brokers.EMBEDDED: "the embedded broker", brokers.DOCKER: "RabbitMQ in a container"}
 
 # Seconds in which the stage is left after a signal, before the program ends where it stands. Nothing on the embedded
 # broker outlives us; any other broker gets back what a lesson has changed there, and a container has to be stopped.
@@ -294,15 +294,15 @@ def open_stage(
         needs_results: refuse a broker whose workers keep their results nobody knows where.
         record: where to write what `--json` prints, in any case.
     """
-    is_ours = broker in (provision.EMBEDDED, provision.DOCKER)
+    is_ours = broker in (brokers.EMBEDDED, brokers.DOCKER)
     with ExitStack() as stack:
-        stack.enter_context(ending.time_limit(HASTE if broker == provision.EMBEDDED else PATIENCE))
+        stack.enter_context(ending.time_limit(HASTE if broker == brokers.EMBEDDED else PATIENCE))
         zygote = stack.enter_context(Zygote()) if is_ours else None  # it loads Celery while the broker starts
         with status.working(f"{'starting' if is_ours else 'connecting to'} {title(broker)}"):
-            address = stack.enter_context(provision.broker(broker))
-            stack.enter_context(provision.use_broker(app, address.url))
-            with provision.connect(app) as connection:
-                missing = provision.missing_exchange_types(connection, exchanges.TYPES)
+            address = stack.enter_context(brokers.broker(broker))
+            stack.enter_context(brokers.use_broker(app, address.url))
+            with brokers.connect(app) as connection:
+                missing = brokers.missing_exchange_types(connection, exchanges.TYPES)
                 exchanges.declare(connection, missing)
         fleet = read_fleet(COMPOSE).consuming(names(needs))
         if missing:
@@ -313,7 +313,7 @@ def open_stage(
             results.require(app)
         # A worker that is killed leaves what it keeps there.
         temporary = stack.enter_context(ending.folder("waybill-workers-"))
-        environment = {**provision.environment(address.url), **where, "TMPDIR": str(temporary)}
+        environment = {**brokers.environment(address.url), **where, "TMPDIR": str(temporary)}
         if watch is None:
             zygote = zygote or stack.enter_context(Zygote())
             watch = stack.enter_context(_started(fleet, environment, zygote))
@@ -393,7 +393,7 @@ def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     return click.option(
         "--broker",
-        default=provision.choice,
+        default=brokers.choice,
         show_default="$WAYBILL_BROKER_URL, $BROKER, or embedded",
         help="`embedded`, `docker` (a container), or the URL of a running broker, with its workers.",
     )(function)

@@ -23,8 +23,8 @@ from testcontainers.community.redis import RedisContainer
 from tests.support import report
 from tests.support.programs import ROOT
 from tests.support.shares import SHARE
-from waybill.provision import DOCKER, EMBEDDED, Address
 from waybill.pytest_plugin import a_broker, a_vhost
+from waybill.testing.brokers import DOCKER, EMBEDDED, Address
 from waybill.testing.workers import Zygote
 
 if TYPE_CHECKING:  # it imports the showcase, which must come after what is set below

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.support.diff_support import Site, site
 from tests.support.programs import ROOT, module
-from waybill import provision
+from waybill.testing import brokers
 
 PAGE = ROOT / "docs" / "diff.md"
 APPLICATION = re.compile(r"<!-- shop.py -->\n```python\n(.*?)```\n", re.DOTALL)
@@ -31,7 +31,7 @@ def printed(at: Site, folder: Path) -> str:
     path.write_text(now)
     management = str(at.address.management_url)
     variables = {
-        **provision.environment(at.address.url),
+        **brokers.environment(at.address.url),
         "WAYBILL_MANAGEMENT_URL": management,
         "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
     }
@@ -45,7 +45,7 @@ def main() -> None:
     """Write the page."""
     about = "Write the output in docs/diff.md anew, on the RabbitMQ that BROKER names."
     argparse.ArgumentParser(prog="python -m tools.diff_page", description=about).parse_args()
-    with provision.broker(provision.choice()) as address, site(address) as at, tempfile.TemporaryDirectory() as folder:
+    with brokers.broker(brokers.choice()) as address, site(address) as at, tempfile.TemporaryDirectory() as folder:
         text = printed(at, Path(folder))
         PAGE.write_text(SHOWN.sub(lambda _: text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from waybill.broker import Broker
     from waybill.check import check_app
-    from waybill.delivery import Watch
     from waybill.diff import compare
     from waybill.errors import WaybillError
     from waybill.explain import explain_task
-    from waybill.provision import use_broker
-    from waybill.receipts import enable_receipts
     from waybill.routing import Router
+    from waybill.testing.brokers import use_broker
+    from waybill.testing.receipts import enable_receipts
+    from waybill.testing.watch import Watch
     from waybill.topology import Message, Topology
 
     __version__: str
@@ -61,13 +61,13 @@ _HOMES = {
     "Message": "topology",
     "Router": "routing",
     "Topology": "topology",
-    "Watch": "delivery",
+    "Watch": "testing.watch",
     "WaybillError": "errors",
     "check_app": "check",
     "compare": "diff",
-    "enable_receipts": "receipts",
+    "enable_receipts": "testing.receipts",
     "explain_task": "explain",
-    "use_broker": "provision",
+    "use_broker": "testing.brokers",
 }
 
 

@@ -11,19 +11,18 @@ from typing import Any
 
 from celery import Celery
 
-from waybill import installed, publication
-from waybill.celery_broker import broker_of
+from waybill.celery_app import installed, publication
+from waybill.celery_app.broker_url import broker_of
+from waybill.celery_app.declared import from_celery, is_delayed
+from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.handlers import before_publish_handlers
+from waybill.celery_app.options import Option, no_new_queues, options_of
+from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import UnknownName
-from waybill.fleet import Fleet, read_fleet
-from waybill.handlers import before_publish_handlers
-from waybill.options import Option, no_new_queues, options_of
-from waybill.prediction import is_delayed, message_of
-from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
 from waybill.routing.tracing import Trace, plain
 from waybill.topology import Message, Queue
-from waybill.topology.celery_app import from_celery
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,12 +30,12 @@ import pytest
 from celery import Celery
 from celery.app.utils import find_app
 
-from waybill import provision
-from waybill.delivery import Watch
+from waybill.celery_app.fleet import Fleet, read_fleet
 from waybill.errors import BrokerUnavailable
-from waybill.fleet import Fleet, read_fleet
-from waybill.management import Management
-from waybill.provision import Address
+from waybill.rabbitmq.management import Management
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote, loaded_by
 
 
@@ -60,7 +60,7 @@ def a_broker(which: str) -> Iterator[Address]:
     """A broker for the tests within; they are skipped, or fail, where Docker is needed and missing."""
     with ExitStack() as stack:
         try:
-            address = stack.enter_context(provision.broker(which))
+            address = stack.enter_context(brokers.broker(which))
         except BrokerUnavailable as error:
             if os.environ.get("WAYBILL_REQUIRE_DOCKER") == "1":
                 pytest.fail(str(error))
@@ -71,7 +71,7 @@ def a_broker(which: str) -> Iterator[Address]:
 @pytest.fixture(scope="session")
 def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
     """A broker for the session."""
-    with a_broker(pytestconfig.getoption("--waybill-broker") or provision.choice()) as address:
+    with a_broker(pytestconfig.getoption("--waybill-broker") or brokers.choice()) as address:
         yield address
 
 
@@ -116,7 +116,7 @@ def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator
     if not name:
         pytest.fail("set `waybill_app` in the pytest configuration, or override the fixture `waybill_app`")
     app = find_app(name)
-    with provision.use_broker(app, waybill_vhost.url):
+    with brokers.use_broker(app, waybill_vhost.url):
         yield app
 
 
@@ -145,7 +145,7 @@ def waybill_workers(
 ) -> Iterator[LocalWorkers]:
     """The module's workers, as processes of this machine; after it they are told to stop, and not waited for."""
     waybill_zygote.load(loaded_by([pytestconfig.getini("waybill_app")]))
-    environment = provision.environment(waybill_vhost.url)
+    environment = brokers.environment(waybill_vhost.url)
     with LocalWorkers(waybill_fleet, environment, Path(pytestconfig.rootpath), waybill_zygote) as workers:
         yield workers
         # A database on Redis is the next module's too, so that nobody of this one may be left there.

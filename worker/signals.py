@@ -10,7 +10,7 @@ from celery.utils.log import get_logger
 from celery.worker import WorkController
 
 import exchanges
-from waybill.provision import missing_exchange_types
+from waybill.testing.brokers import missing_exchange_types
 
 logger = get_logger(__name__)
 

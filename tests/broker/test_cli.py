@@ -11,7 +11,7 @@ import pytest
 from publishers import raw
 from tests.support.programs import Result, call
 from waybill.errors import InputError, UnknownName
-from waybill.provision import Address
+from waybill.testing.brokers import Address
 
 
 def waybill(*arguments: str) -> Result:

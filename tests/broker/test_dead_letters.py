@@ -19,8 +19,8 @@ from exchanges.reliability import aside, parked, work
 from publishers.dead_letters import taken
 from tests.support.programs import ROOT, Result, call
 from tools.readme import BLOCK, VARYING
-from waybill import provision
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 
 TASK = "worker.reliability.back_off"
 IDS = ("one", "two", "three")
@@ -28,7 +28,7 @@ IDS = ("one", "two", "three")
 
 @pytest.fixture(scope="module")
 def connection(waybill_app: Celery) -> Iterator[Connection]:
-    with provision.connect(waybill_app) as connection:
+    with brokers.connect(waybill_app) as connection:
         exchanges.declare(connection)
         yield connection
 

@@ -18,9 +18,9 @@ from kombu import Connection, Exchange, Queue, binding
 from tests.support.apps.diffed import NEW, app
 from tests.support.diff_support import Site, site, until
 from tests.support.programs import Result, call, module
-from waybill import provision
-from waybill.management import Management
-from waybill.provision import Address
+from waybill.rabbitmq.management import Management
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 
 NEWS = Exchange("news", "topic")
 AS_DECLARED = (
@@ -33,7 +33,7 @@ AS_DECLARED = (
 @pytest.fixture
 def at(rabbitmq: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it."""
-    with site(rabbitmq) as made, provision.use_broker(app, made.address.url):
+    with site(rabbitmq) as made, brokers.use_broker(app, made.address.url):
         monkeypatch.setenv("WAYBILL_MANAGEMENT_URL", str(made.address.management_url))
         yield made
 

@@ -14,12 +14,12 @@ from kombu.common import Broadcast
 from tests.support.apps.diffed import NEW, app
 from tests.support.diff_support import Site, application, names, site, wire_text
 from tests.support.programs import Result, call
-from waybill import provision
+from waybill.celery_app.installed import HAS_NATIVE_DELAY
 from waybill.diff import declared_by
 from waybill.diff.declaring import Outcome
 from waybill.diff.declaring import declare as declare_on
-from waybill.installed import HAS_NATIVE_DELAY
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 
 NEWS = Exchange("news", "topic")
 QUORUM = {"x-queue-type": "quorum"}
@@ -28,7 +28,7 @@ QUORUM = {"x-queue-type": "quorum"}
 @pytest.fixture
 def at(waybill_broker: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it; nobody knows of a management API."""
-    with site(waybill_broker) as made, provision.use_broker(app, made.address.url):
+    with site(waybill_broker) as made, brokers.use_broker(app, made.address.url):
         monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
         yield made
 
@@ -183,7 +183,7 @@ def test_what_only_the_management_api_knows(rabbitmq: Address, is_asked: bool, m
     """A vhost's default type stands nowhere in AMQP: without the API the first half is declared, and that is said."""
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
     with site(rabbitmq, "quorum") as at:
-        with provision.use_broker(app, at.address.url):
+        with brokers.use_broker(app, at.address.url):
             result = declare("--json", *(["--management", str(at.address.management_url)] if is_asked else []))
         (answer,) = result.objects
         assert result.code == 1
@@ -204,7 +204,7 @@ def test_what_only_the_management_api_knows(rabbitmq: Address, is_asked: bool, m
 )
 def test_no_broker_to_declare_on(url: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
-    with provision.use_broker(app, url):
+    with brokers.use_broker(app, url):
         result = declare()
     assert (result.code, result.out) == (2, "")
     assert said in result.complaint

@@ -10,9 +10,9 @@ import pytest
 
 from tests.support.hostile_api import HOSTILE, PATIENCE, SECRET, Answer, Hostile, raw, standing, whole
 from tests.support.programs import Result, call
-from waybill import management
 from waybill.errors import NotFound
-from waybill.management import LiveConsumer, Management
+from waybill.rabbitmq import management
+from waybill.rabbitmq.management import LiveConsumer, Management
 
 PACKED = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(SECRET)}\r\n\r\n{SECRET}".encode()
 MORE = (

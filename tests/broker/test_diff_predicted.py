@@ -15,7 +15,7 @@ from tests.support.diff_support import Site, site, until, wire_text
 from waybill.diff import Failure, predicted
 from waybill.diff.declared import Declared
 from waybill.diff.predicted import answers
-from waybill.provision import Address
+from waybill.testing.brokers import Address
 from waybill.topology import Exchange as EngineExchange
 from waybill.topology import Queue as EngineQueue
 from waybill.topology.declarations import EXCHANGE_TYPES

@@ -12,11 +12,12 @@ from celery.signals import after_task_publish, before_task_publish
 from kombu import Exchange, Queue
 
 from tests.support.apps.explained import PUBLISHED, app
-from waybill import provision, publication
+from waybill.celery_app import publication
+from waybill.celery_app.declared import from_celery
+from waybill.celery_app.installed import settings_overridden
 from waybill.explain import explain_task
-from waybill.installed import settings_overridden
-from waybill.provision import Address
-from waybill.topology.celery_app import from_celery
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def live(waybill_vhost: Address) -> Iterator[pika.adapters.blocking_connection.B
     """A broker that has all that the application declares."""
     # Confirmed: when apply_async returns, every queue that the message reaches without a delay holds it.
     confirmed = settings_overridden(app, {"broker_transport_options": {"confirm_publish": True}})
-    with confirmed, provision.use_broker(app, waybill_vhost.url):
+    with confirmed, brokers.use_broker(app, waybill_vhost.url):
         yield from declared_on(waybill_vhost)
 
 
@@ -92,7 +93,7 @@ def other_app(broker: str = "amqp://nobody@broker.invalid//", **settings: Any) -
 
 def test_a_live_publication_is_not_eager_and_awaits_no_result(waybill_vhost: Address) -> None:
     eager = other_app(waybill_vhost.url, task_always_eager=True)
-    with provision.connect(eager) as connection:
+    with brokers.connect(eager) as connection:
         sent = publication.publish(eager, connection, "other.plain", queue="videos")
         assert (sent.routing_key, sent.is_returned) == ("videos", False)
 
@@ -111,7 +112,7 @@ def test_a_live_publication_calls_the_handlers(waybill_vhost: Address) -> None:
 
     before_task_publish.connect(before, sender="other.plain")
     after_task_publish.connect(after, sender="other.plain")
-    with provision.connect(app) as connection:
+    with brokers.connect(app) as connection:
         for _ in range(2):
             explain_task(app, "other.plain", {"queue": "videos"})
             assert heard == []

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from waybill import provision
 from waybill.errors import BrokerUnavailable
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.testing import brokers
 
 OTHER, HERE = "amqp://nobody@127.0.0.1:1//", "amqp://guest:guest@127.0.0.1:2//"
 
@@ -27,10 +27,10 @@ def _with(**settings: Any) -> Callable[[], Celery]:
 
 @pytest.mark.parametrize("urls", [OTHER, [OTHER, OTHER], f"{OTHER};{OTHER}"])
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, urls: Any) -> None:
-    for name in provision.BROKER_VARIABLES:
+    for name in brokers.BROKER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BrokerUnavailable, match=f"no broker at {re.escape(OTHER)}"):
-        provision.connect(_with(broker_url=urls)())
+        brokers.connect(_with(broker_url=urls)())
 
 
 def test_no_management_api_answers() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.support.public_names import run_example
-from waybill.provision import Address
+from waybill.testing.brokers import Address
 
 
 @pytest.mark.parametrize("name", ["Broker", "use_broker"])

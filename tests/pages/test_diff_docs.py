@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.diff_support import site
 from tools.diff_page import PAGE, SHOWN, printed
-from waybill.provision import Address
+from waybill.testing.brokers import Address
 
 
 def test_the_page_shows_what_is_printed(rabbitmq: Address, tmp_path: Path) -> None:

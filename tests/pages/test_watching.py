@@ -18,9 +18,9 @@ from celery import Celery
 
 from publishers.stage import COMPOSE
 from tests.support.programs import ROOT
-from waybill import provision
-from waybill.delivery import Watch
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 
 pytestmark = pytest.mark.waybill_workers("videos", "usa")
 
@@ -41,7 +41,7 @@ def flower(waybill_vhost: Address, waybill_watch: Watch) -> Iterator[httpx.Clien
     assert waybill_watch.crew
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {**os.environ, **provision.environment(waybill_vhost.url), "FLOWER_UNAUTHENTICATED_API": "true"}
+    environment = {**os.environ, **brokers.environment(waybill_vhost.url), "FLOWER_UNAUTHENTICATED_API": "true"}
     process = subprocess.Popen(command(port), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:

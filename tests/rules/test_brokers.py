@@ -13,9 +13,9 @@ from testcontainers.community.rabbitmq import RabbitMqContainer
 
 from tests.support import check_example
 from waybill.check import RULES, Facts, check, facts_of
-from waybill.check.live import live_facts
-from waybill.management import Management
-from waybill.provision import AMQP_PORT, IMAGE, MANAGEMENT_PORT, Address
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts
+from waybill.testing.brokers import AMQP_PORT, IMAGE, MANAGEMENT_PORT, Address
 
 STRICT = b"deprecated_features.permit.transient_nonexcl_queues = false\n"
 

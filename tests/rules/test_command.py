@@ -11,9 +11,9 @@ from tests.support import hostile_api
 from tests.support.check_live import own_vhost
 from tests.support.check_project import CLEAN, project_in, run
 from tests.support.hostile_api import HOSTILE, SECRET, Hostile
-from waybill import management
 from waybill.check import RULES
-from waybill.provision import Address
+from waybill.rabbitmq import management
+from waybill.testing.brokers import Address
 
 
 @pytest.fixture

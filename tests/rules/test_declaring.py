@@ -15,9 +15,9 @@ from kombu import Connection
 from tests.support import check_example
 from tests.support.check_live import PATIENCE, Rig
 from waybill.check import RULES, Facts, LiveFacts, check, facts_of
-from waybill.check.live import live_facts
-from waybill.management import Management
-from waybill.provision import Address
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts
+from waybill.testing.brokers import Address
 
 
 @pytest.fixture(autouse=True)

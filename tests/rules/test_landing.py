@@ -14,7 +14,7 @@ from celery.exceptions import QueueNotFound
 from tests.support import check_example
 from tests.support.check_live import Rig
 from waybill.check import RULES
-from waybill.provision import Address
+from waybill.testing.brokers import Address
 
 Act = Callable[[Rig], Any]
 Landing = dict[str, int]

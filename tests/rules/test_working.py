@@ -16,9 +16,9 @@ from kombu import Connection, Exchange, Queue
 
 from tests.support import check_example
 from tests.support.check_live import PATIENCE, Rig
+from waybill.celery_app.fleet import Worker
 from waybill.check import RULES, Facts, check, facts_of
-from waybill.fleet import Worker
-from waybill.provision import Address, environment
+from waybill.testing.brokers import Address, environment
 from waybill.testing.workers import LocalWorkers, Zygote
 
 # Behind an example: its worker tells when it is ready, and what it received and ran, through a queue of the same vhost.

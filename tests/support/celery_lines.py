@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from waybill import installed
+from waybill.celery_app import installed
 
 NO_NATIVE_DELAY = f"Celery {installed.CELERY_VERSION} has no native delayed delivery, which came with 5.5"
 

@@ -21,15 +21,15 @@ from celery.utils.dispatch import Signal
 from kombu import Queue as KombuQueue
 
 from tests.support.check_live import Rig, own_vhost
-from waybill import provision
+from waybill.celery_app.declared import from_kombu
 from waybill.check import Facts, LiveFacts, facts_of
-from waybill.check.live import version_of
 from waybill.check.workers import fleet_facts
-from waybill.management import LiveBinding
-from waybill.provision import Address
+from waybill.rabbitmq.management import LiveBinding
+from waybill.rabbitmq.state import version_of
 from waybill.routing import Router
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 from waybill.topology import PREDECLARED
-from waybill.topology.celery_app import from_kombu
 
 PRELUDE = """\
 from celery import Celery
@@ -58,7 +58,7 @@ def standing(broker: Address, example: str, folder: Path) -> Iterator[Rig]:
     """The example's application at a vhost of its own."""
     with own_vhost(broker) as address:
         module = load(example, folder)
-        with provision.use_broker(module.app, address.url):
+        with brokers.use_broker(module.app, address.url):
             rig = Rig(module, address)
             try:
                 yield rig

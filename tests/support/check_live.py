@@ -10,9 +10,9 @@ from typing import Any
 
 from kombu import Connection, Consumer, Producer, Queue
 
-from waybill import installed
-from waybill.management import Management
-from waybill.provision import Address
+from waybill.celery_app import installed
+from waybill.rabbitmq.management import Management
+from waybill.testing.brokers import Address
 
 PATIENCE = 30.0
 """Seconds for something that must happen."""

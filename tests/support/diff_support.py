@@ -15,12 +15,11 @@ from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from tests.support.check_example import living
-from waybill.check.facts import LiveFacts
-from waybill.check.live import live_facts
 from waybill.diff import Place, Plan, declared_by, difference
 from waybill.errors import ProtocolRefusal
-from waybill.management import Management
-from waybill.provision import Address
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import LiveFacts, live_facts
+from waybill.testing.brokers import Address
 
 PLACE = Place("proj", "http://127.0.0.1:15672")
 PATIENCE = 30.0

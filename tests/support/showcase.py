@@ -14,11 +14,11 @@ from publishers.canvas import publications
 from publishers.control import ask
 from publishers.stage import COMPOSE
 from tests.support.programs import ROOT, Result, call
-from waybill import provision
-from waybill.delivery import Watch
-from waybill.fleet import Fleet, read_fleet
-from waybill.provision import Address
-from waybill.receipts import Receipt
+from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.receipts import Receipt
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote
 from worker.app import app
 
@@ -51,7 +51,7 @@ class Showcase:
 def started(address: Address, zygote: Zygote) -> Iterator[Showcase]:
     """Start every worker that docker-compose.yml describes, and watch them."""
     fleet = read_fleet(COMPOSE)
-    with LocalWorkers(fleet, provision.environment(address.url), ROOT, zygote) as workers, ExitStack() as stack:
+    with LocalWorkers(fleet, brokers.environment(address.url), ROOT, zygote) as workers, ExitStack() as stack:
         with pointed(address):
             watch = stack.enter_context(Watch(app))
             watch.roll_call([worker.name for worker in fleet], workers.check_alive)
@@ -65,7 +65,7 @@ def started(address: Address, zygote: Zygote) -> Iterator[Showcase]:
 @contextmanager
 def pointed(address: Address) -> Iterator[None]:
     """The application is at this vhost for the length of the block, and no longer: other modules need it elsewhere."""
-    with provision.use_broker(app, address.url):
+    with brokers.use_broker(app, address.url):
         yield
 
 

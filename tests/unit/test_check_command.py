@@ -13,8 +13,8 @@ import pytest
 from tests.support.check_project import CLEAN, project_in, run
 from tests.support.hostile_api import SECRET
 from tests.support.programs import TIMEOUT, Result
+from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY
 from waybill.check import NEEDS, RULES
-from waybill.installed import CELERY_VERSION, HAS_NATIVE_DELAY
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import check_example
-from waybill.check.live import live_facts
 from waybill.errors import BrokerUnavailable
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import check_example
-from waybill import installed
+from waybill.celery_app import installed
 from waybill.check import Severity, check
 
 FIRST_STEPS = """

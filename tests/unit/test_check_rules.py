@@ -14,11 +14,11 @@ from tests.support import check_example
 from tests.support.celery_lines import NO_NATIVE_DELAY
 from tests.support.diff_support import PLACE
 from tools import check_page
-from waybill import installed
+from waybill.celery_app import installed
 from waybill.check import RULES, Facts, Finding, Severity, check, facts_of
 from waybill.diff import declared_by, difference
 from waybill.errors import InputError
-from waybill.management import LiveBinding
+from waybill.rabbitmq.management import LiveBinding
 
 # code -> what the finding of the failing example says, or a piece of it
 SAID = {

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.support.programs import ROOT, Result, call, module
+from waybill.celery_app.declared import from_celery
 from waybill.cli.rendering import Node, mermaid, styled_lines, tree
 from waybill.topology import Binding, Exchange, Queue, Topology
-from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import from_definitions
 from waybill.topology.text import binding_label
 from worker.app import app

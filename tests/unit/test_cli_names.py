@@ -20,7 +20,7 @@ from tests.support.programs import Result, call
 from waybill.cli.commands.diff import print_plan
 from waybill.diff import text
 from waybill.diff.plan import Failure, OrphanExchange, OrphanQueue, Plan
-from waybill.management import LiveBinding
+from waybill.rabbitmq.management import LiveBinding
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.text import printable
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from waybill import delivery
-from waybill.delivery import Round, Watch
 from waybill.errors import FleetError
-from waybill.receipts import MARKER, Receipt
+from waybill.testing import watch
+from waybill.testing.receipts import MARKER, Receipt
+from waybill.testing.watch import Round, Watch
 
 
 def answer(worker: str, queue: str) -> Receipt:
@@ -59,9 +59,9 @@ UNMARKABLE = (
 @pytest.mark.parametrize(("queue", "expected"), UNMARKABLE)
 def test_a_queue_that_cannot_be_marked_is_refused(queue: dict[str, Any], expected: str) -> None:
     with pytest.raises(FleetError, match=f"queue 'q' has {expected}"):
-        delivery._refuse_unmarkable("q", delivery._arguments_of(queue))
+        watch._refuse_unmarkable("q", watch._arguments_of(queue))
 
 
 def test_other_queues_are_not_refused() -> None:
     for queue in ({}, {"queue_arguments": {"x-max-priority": 3}}, {"message_ttl": 3600}, {"queue_arguments": None}):
-        delivery._refuse_unmarkable("q", delivery._arguments_of(queue))
+        watch._refuse_unmarkable("q", watch._arguments_of(queue))

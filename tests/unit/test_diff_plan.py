@@ -12,10 +12,10 @@ from kombu.common import Broadcast
 from tests.support.celery_lines import needs_native_delay
 from tests.support.check_example import living
 from tests.support.diff_support import PLACE, application, names
-from waybill.check.facts import LiveFacts
 from waybill.diff import Plan, declared_by, difference, text
 from waybill.diff.ways_out import exchange_code, policy_that_sets, queue_code
-from waybill.management import LiveBinding, LiveConsumer
+from waybill.rabbitmq.management import LiveBinding, LiveConsumer
+from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Exchange as EngineExchange
 from waybill.topology import Queue as EngineQueue
 

@@ -12,10 +12,10 @@ from kombu import Exchange, Queue
 
 from tests.support.apps.explained import PUBLISHED, app
 from tests.support.celery_lines import needs_native_delay
+from waybill.celery_app.fleet import Fleet, Worker
+from waybill.celery_app.installed import HAS_NATIVE_DELAY
 from waybill.errors import InputError, UnknownName
 from waybill.explain import explain_task
-from waybill.fleet import Fleet, Worker
-from waybill.installed import HAS_NATIVE_DELAY
 
 
 @pytest.mark.parametrize(("task", "call", "exchange", "routing_key", "queues"), PUBLISHED)

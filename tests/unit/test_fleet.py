@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.programs import ROOT
+from waybill.celery_app.fleet import read_fleet
 from waybill.errors import InputError, UnknownName
-from waybill.fleet import read_fleet
 
 OURS = read_fleet(ROOT / "docker-compose.yml")
 

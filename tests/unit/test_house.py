@@ -13,17 +13,14 @@ from tests.support.programs import ROOT
 
 # The way of a message, which is the order of the rooms: each imports only from rooms above it, and from its own.
 ROOMS = (
-    ("errors", "installed"),
+    ("errors",),
     ("topology",),
     ("matching",),
     ("routing",),
     ("broker",),
-    ("celery_broker", "handlers"),
-    ("application", "publication", "fleet", "receipts", "management", "options", "policies"),
-    ("provision",),
+    ("celery_app",),
+    ("rabbitmq",),
     ("testing",),
-    ("delivery",),
-    ("prediction",),
     ("explain",),
     ("check",),
     ("diff",),

@@ -7,7 +7,7 @@ import pytest
 from publishers.deciders import Case, between, ranked, undecided
 from tests.support.lessons import RANKS
 from tests.support.programs import ROOT, call
-from waybill import installed
+from waybill.celery_app import installed
 
 
 def test_celery_is_asked_who_is_heard() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from waybill.delivery import Delivery
-from waybill.prediction import differences, message_of
-from waybill.publication import Publication
-from waybill.receipts import Receipt
+from waybill.celery_app.publication import Publication, message_of
 from waybill.routing import Router
+from waybill.testing.prediction import differences
+from waybill.testing.receipts import Receipt
+from waybill.testing.watch import Delivery
 from waybill.topology import Binding, Exchange, Queue, Topology
 
 ROUTER = Router.of(

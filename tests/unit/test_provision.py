@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from waybill import provision
-from waybill.celery_broker import masked
+from waybill.celery_app.broker_url import masked
 from waybill.errors import BrokerUnavailable, InputError
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.testing import brokers
 
 # URL -> what is shown of it
 MASKED: tuple[tuple[str, str], ...] = (
@@ -62,7 +62,7 @@ REFUSED: tuple[tuple[str, str], ...] = (
 
 @pytest.mark.parametrize(("url", "expected"), REFUSED)
 def test_what_is_no_broker_is_one_line(url: str, expected: str) -> None:
-    with pytest.raises(InputError) as caught, provision.broker(url):
+    with pytest.raises(InputError) as caught, brokers.broker(url):
         pass
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -85,8 +85,8 @@ def test_a_broker_that_is_there(
     monkeypatch: pytest.MonkeyPatch, url: str, expected: str, management: str | None
 ) -> None:
     monkeypatch.delenv("WAYBILL_MANAGEMENT_URL", raising=False)
-    with provision.broker(url) as address:
-        assert address == provision.Address(expected, management)
+    with brokers.broker(url) as address:
+        assert address == brokers.Address(expected, management)
         assert address.with_vhost("w").vhost == "w"
 
 
@@ -129,7 +129,7 @@ SETTINGS: tuple[tuple[Callable[[], Celery], dict[str, str]], ...] = (
 def test_use_broker_wins_and_is_undone(
     monkeypatch: pytest.MonkeyPatch, make: Callable[[], Celery], variables: dict[str, str]
 ) -> None:
-    for name in provision.BROKER_VARIABLES:
+    for name in brokers.BROKER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -141,7 +141,7 @@ def test_use_broker_wins_and_is_undone(
         return urls + [connection.as_uri(include_password=True) for connection in connections]
 
     before, environment, set_before = used(), dict(os.environ), dict(app.conf.changes)
-    with suppress(KeyError), provision.use_broker(app, HERE):
+    with suppress(KeyError), brokers.use_broker(app, HERE):
         assert set(used()) == {HERE}
         raise KeyError
     assert used() == before
@@ -180,7 +180,7 @@ def test_a_container_that_does_not_come_up_is_stopped(
             stopped.append(self)
 
     monkeypatch.setattr("testcontainers.community.rabbitmq.RabbitMqContainer", Container)
-    with pytest.raises(expected, match=message) as caught, provision.broker(provision.DOCKER):
+    with pytest.raises(expected, match=message) as caught, brokers.broker(brokers.DOCKER):
         pass
     assert len(stopped) == 1
     assert "\n" not in str(caught.value)
@@ -199,7 +199,7 @@ MANAGEMENT: tuple[tuple[str, str, tuple[str, str]], ...] = (
 @pytest.mark.parametrize(("url", "base", "credentials"), MANAGEMENT)
 def test_a_management_url(monkeypatch: pytest.MonkeyPatch, url: str, base: str, credentials: tuple[str, str]) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr("waybill.management.httpx.Client", lambda **arguments: given.update(arguments))
+    monkeypatch.setattr("waybill.rabbitmq.management.httpx.Client", lambda **arguments: given.update(arguments))
     Management(url)
     assert (given["base_url"], given["auth"]) == (base, credentials)
 

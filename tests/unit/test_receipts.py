@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from waybill import enable_receipts, receipts
+from waybill import enable_receipts
+from waybill.testing import receipts
 
 
 def test_enabling_twice_is_once() -> None:

@@ -15,9 +15,9 @@ from kombu import binding as kombu_binding
 from kombu.common import Broadcast
 
 from tests.support.celery_lines import needs_native_delay
+from waybill.celery_app.declared import from_celery, from_kombu
 from waybill.errors import InputError, TopologyError, UnknownName
 from waybill.topology import Binding, Exchange, Queue, Topology
-from waybill.topology.celery_app import from_celery, from_kombu
 from waybill.topology.definitions import from_definitions, read_definitions, to_definitions
 
 X, Q = Exchange("x", "topic"), Queue("q")

@@ -20,13 +20,14 @@ from celery.utils.dispatch.signal import Signal
 from kombu import Exchange, Queue
 
 from tests.support.programs import call
-from waybill import check, publication
+from waybill import check
+from waybill.celery_app import publication
+from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.handlers import RECEIVERS, before_publish_handlers, silenced
 from waybill.check import Facts, facts_of
 from waybill.diff import declared_by
 from waybill.errors import InputError
 from waybill.explain import Explanation, explain_task
-from waybill.fleet import Fleet
-from waybill.handlers import RECEIVERS, before_publish_handlers, silenced
 
 SIGNALS = (before_task_publish, after_task_publish, task_sent)
 HERE = __name__

@@ -20,11 +20,11 @@ from tests.support.apps.explained import app as explained
 from tests.support.celery_lines import needs_native_delay
 from tests.support.programs import ROOT
 from tools import matrix
-from waybill import installed
+from waybill.celery_app import installed
+from waybill.celery_app.declared import from_celery
 from waybill.check import RULES, check
 from waybill.check.report import text
 from waybill.explain import explain_task
-from waybill.topology.celery_app import from_celery
 
 QUORUM = {"x-queue-type": "quorum"}
 

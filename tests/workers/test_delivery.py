@@ -11,10 +11,10 @@ import pytest
 from celery import Celery
 
 from publishers.control import ask
-from waybill import delivery
-from waybill.delivery import Round, Watch
 from waybill.errors import FleetError
-from waybill.receipts import MARKER
+from waybill.testing import watch as watch_module
+from waybill.testing.receipts import MARKER
+from waybill.testing.watch import Round, Watch
 from waybill.testing.workers import LocalWorkers
 from worker import tasks
 
@@ -38,7 +38,7 @@ def test_what_a_task_causes_is_proven_when_its_receipt_came_first(
     """One round then says only that the task has ended; its dead letter may have come behind the markers."""
     sent = waybill_watch.publish("worker.tasks.fulfil", ("o", False), exchange="orders", routing_key="order")
     while not waybill_watch.received_so_far(sent.task_id):
-        waybill_watch.connection.drain_events(timeout=delivery.SETTLE_TIMEOUT)
+        waybill_watch.connection.drain_events(timeout=watch_module.SETTLE_TIMEOUT)
     rounds: list[Round] = []
     run_round = waybill_watch._run_round
 
@@ -121,7 +121,7 @@ def test_no_marker_waits_for_a_pool_when_a_watch_ends(
 def test_a_worker_that_does_not_answer_is_named(
     waybill_watch: Watch, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "SETTLE_TIMEOUT", 2.0)
+    monkeypatch.setattr(watch_module, "SETTLE_TIMEOUT", 2.0)
     waybill_workers.kill("clerk")
     with pytest.raises(FleetError, match=r"no receipt within 2 s from clerk@\S+ \(") as caught:
         waybill_watch.settle()
@@ -131,10 +131,10 @@ def test_a_worker_that_does_not_answer_is_named(
 def test_a_worker_that_has_ended_is_not_waited_for(
     waybill_app: Celery, waybill_workers: LocalWorkers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "POOL_TIMEOUT", 2 * delivery.SETTLE_TIMEOUT)
+    monkeypatch.setattr(watch_module, "POOL_TIMEOUT", 2 * watch_module.SETTLE_TIMEOUT)
     with Watch(waybill_app) as watch:
         watch.roll_call(["images2"], waybill_workers.check_alive)
         watch.settle()
         waybill_workers.kill("images2")
         left = monotonic()
-    assert monotonic() - left < delivery.SETTLE_TIMEOUT
+    assert monotonic() - left < watch_module.SETTLE_TIMEOUT

@@ -15,10 +15,10 @@ from kombu import Connection, Exchange, Queue
 from tests.support.apps.everything import USA, add, app
 from tests.support.diff_support import PATIENCE, PLACE, Site, application, names, site
 from tests.support.programs import ROOT
-from waybill import provision
+from waybill.celery_app.fleet import Worker
 from waybill.diff import declared_by, difference
-from waybill.fleet import Worker
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 from waybill.testing.workers import LocalWorkers, Zygote
 
 
@@ -39,8 +39,8 @@ WORKER = Worker(
 def test_nothing_of_celerys_own_is_a_difference(at: Site, plain_zygote: Zygote) -> None:
     """Worker events, remote control, `rpc://` replies, native delay, `Broadcast`: all there, and no difference."""
     with (
-        provision.use_broker(app, at.address.url),
-        LocalWorkers([WORKER], provision.environment(at.address.url), ROOT, plain_zygote) as workers,
+        brokers.use_broker(app, at.address.url),
+        LocalWorkers([WORKER], brokers.environment(at.address.url), ROOT, plain_zygote) as workers,
     ):
         # The worker declares native delay before it consumes, so the answer says that all is there.
         assert add.apply_async((2, 2), queue="resize").get(timeout=PATIENCE) == 4
@@ -103,7 +103,7 @@ def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, plain_zygote: Zygote
     celery, *arguments = shlex.split(command)
     assert (celery, arguments) == ("celery", ["-A", "proj", "worker", "-Q", "resize"])
     worker = Worker("drain", "celery@%h", ("resize",), (*arguments, "-c", "1", "-l", "error"))
-    with LocalWorkers([worker], provision.environment(at.address.url), tmp_path, plain_zygote):
+    with LocalWorkers([worker], brokers.environment(at.address.url), tmp_path, plain_zygote):
         assert waiting.get(timeout=PATIENCE) == 4
 
     address = shlex.split(delete)[-1].replace(PLACE.management, str(at.address.management_url))

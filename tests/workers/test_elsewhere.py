@@ -15,7 +15,7 @@ from tests.support.choosing import documented
 from tests.support.programs import PATIENCE, call
 from tools.readme import VARYING
 from waybill.broker import Broker
-from waybill.receipts import listening
+from waybill.testing.receipts import listening
 
 
 @pytest.fixture(params=["RabbitMQ", "embedded", "Redis", "memory://"])

@@ -11,8 +11,8 @@ from celery.canvas import Signature
 from publishers import results
 from publishers.canvas import publications
 from tests.support.programs import call
-from waybill.delivery import Watch
-from waybill.provision import Address
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from worker import tasks
 
 pytestmark = pytest.mark.waybill_workers("default")

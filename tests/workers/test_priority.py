@@ -6,10 +6,10 @@ import pytest
 from celery import Celery
 
 import exchanges
-from waybill import publication
-from waybill.delivery import Watch
-from waybill.fleet import Fleet
-from waybill.provision import connect
+from waybill.celery_app import publication
+from waybill.celery_app.fleet import Fleet
+from waybill.testing.brokers import connect
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers
 
 pytestmark = pytest.mark.waybill_workers("batch")

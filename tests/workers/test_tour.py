@@ -6,9 +6,9 @@ import pytest
 
 from publishers.__main__ import LESSONS
 from tests.support.programs import module, processes_with
-from waybill import provision
-from waybill.provision import Address
 from waybill.pytest_plugin import a_broker
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
 
 # All lessons on the embedded broker; on RabbitMQ, where the lessons' own tests play them too, two.
 SHORT = ("topic", "fanout")
@@ -45,8 +45,8 @@ def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
 
 @pytest.mark.usefixtures("docker_engine")
 def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provision, "PLUGINS", ("rabbitmq_management",))
-    with a_broker(provision.DOCKER) as bare:
+    monkeypatch.setattr(brokers, "PLUGINS", ("rabbitmq_management",))
+    with a_broker(brokers.DOCKER) as bare:
         result = module("publishers", "topic", "history", "shards", environment={"BROKER": bare.url})
         alone = module("publishers.history", environment={"BROKER": bare.url})
     assert "15 workers are ready" in result.err

@@ -19,10 +19,10 @@ from celery import Celery
 from tests.support.programs import PATIENCE, until
 from waybill import enable_receipts
 from waybill.broker import Broker
-from waybill.delivery import Watch
+from waybill.celery_app.fleet import Worker
 from waybill.errors import FleetError
-from waybill.fleet import Worker
-from waybill.provision import environment, use_broker
+from waybill.testing.brokers import environment, use_broker
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote
 from waybill.testing.workers.libraries import Loaded
 from waybill.testing.workers.starter import Process
@@ -395,9 +395,9 @@ STARTER = """
 import json, sys
 from pathlib import Path
 from waybill.broker import Broker
-from waybill.delivery import Watch
-from waybill.fleet import Worker
-from waybill.provision import environment
+from waybill.testing.watch import Watch
+from waybill.celery_app.fleet import Worker
+from waybill.testing.brokers import environment
 from waybill.testing.workers import LocalWorkers, Zygote
 folder, *options = sys.argv[1:]
 one = Worker("one", "one@%h", ("todo",), ("-A", "proj", "worker", "-n", "one@%h", "-c", "2", *options))

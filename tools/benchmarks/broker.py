@@ -28,9 +28,9 @@ from pamqp import commands
 
 from tests.support.wire import Wire
 from tools.benchmarks import pamqp_broker
-from waybill import provision
 from waybill.broker import Broker
 from waybill.errors import BrokerUnavailable
+from waybill.testing import brokers
 
 ROUNDS = 3
 MEMORY_MESSAGES = 100_000
@@ -170,7 +170,7 @@ def rates(live: str | None, count: int) -> dict[str, dict[str, float]]:
 def beside(which: str, count: int) -> dict[str, dict[str, float]]:
     """The rates beside this RabbitMQ; without it, with a line that says why, where it cannot be had."""
     try:
-        with provision.broker(which) as rabbitmq:
+        with brokers.broker(which) as rabbitmq:
             return rates(rabbitmq.url, count)
     except BrokerUnavailable as error:
         print(f"without RabbitMQ: {error}", file=sys.stderr)
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("tools/benchmarks/broker.json"))
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pamqp", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--url", default=provision.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
+    parser.add_argument("--url", default=brokers.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
     options = parser.parse_args()
     if options.serve:
         serve(through_pamqp=options.pamqp)

@@ -21,12 +21,12 @@ from rich.table import Table
 
 from tools.benchmarks.timing import Row
 from tools.benchmarks.workload import binding_keys
-from waybill import provision
-from waybill.check.live import live_facts
+from waybill.celery_app.declared import from_celery
 from waybill.diff import Place, declared_by, difference
 from waybill.errors import BrokerUnavailable
-from waybill.management import Management
-from waybill.topology.celery_app import from_celery
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts
+from waybill.testing import brokers
 from waybill.topology.definitions import to_definitions
 
 BINDINGS = 10_000
@@ -66,8 +66,8 @@ def loaded(app: Celery) -> Iterator[Management]:
     Raises:
         BrokerUnavailable: there is no RabbitMQ, and none can be started.
     """
-    which = provision.choice()
-    with provision.broker(provision.DOCKER if which == provision.EMBEDDED else which) as address:
+    which = brokers.choice()
+    with brokers.broker(brokers.DOCKER if which == brokers.EMBEDDED else which) as address:
         vhost = f"benchmark-{uuid.uuid4().hex[:12]}"
         with Management(address.management_url or "", vhost) as management:
             management.create_vhost()

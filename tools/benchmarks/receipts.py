@@ -21,7 +21,8 @@ from celery import Celery
 from rich.console import Console
 from rich.table import Table
 
-from waybill import enable_receipts, provision
+from waybill import enable_receipts
+from waybill.testing import brokers
 
 TASKS = 3_000
 ROUNDS = 5
@@ -65,7 +66,7 @@ def seconds(url: str, clock: Path, with_receipts: bool) -> tuple[float, float]:
             tick.apply_async((number, str(clock)), producer=producer)
     command = ["celery", "-A", "tools.benchmarks.receipts", "worker", "-Q", QUEUE, "-c", "1"]
     quick = ["--without-mingle", "--without-gossip", "-l", "error"]
-    environment = {**os.environ, **provision.environment(url), URL: url, WITH_RECEIPTS: "1" if with_receipts else ""}
+    environment = {**os.environ, **brokers.environment(url), URL: url, WITH_RECEIPTS: "1" if with_receipts else ""}
     worker = subprocess.Popen([sys.executable, "-m", *command, *quick], env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + DEADLINE
     try:
@@ -91,7 +92,7 @@ def clean() -> Iterator[None]:
     try:
         yield
     finally:
-        with provision.connect(app) as connection:
+        with brokers.connect(app) as connection:
             connection.default_channel.queue_delete(QUEUE)
             connection.default_channel.exchange_delete(QUEUE)
 
@@ -105,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     without, with_receipts = [], []
     with (
         tempfile.TemporaryDirectory() as folder,
-        provision.broker(provision.choice()) as address,
-        provision.use_broker(app, address.url),
+        brokers.broker(brokers.choice()) as address,
+        brokers.use_broker(app, address.url),
     ):
         clock = Path(folder) / "clock"
         with clean():

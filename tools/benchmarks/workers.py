@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from publishers.stage import COMPOSE, ROOT
-from waybill import provision
-from waybill.delivery import Watch
-from waybill.fleet import Fleet, read_fleet
+from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.testing import brokers
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote
 from worker.app import app
 
@@ -42,7 +42,7 @@ class Start:
 
 def start(fleet: Fleet, url: str, variables: Mapping[str, str]) -> Start:
     """Start a fleet on the broker, and stop it again."""
-    environment = {**provision.environment(url), "WAYBILL_RESULT_BACKEND": "rpc://", **variables}
+    environment = {**brokers.environment(url), "WAYBILL_RESULT_BACKEND": "rpc://", **variables}
     began = time.perf_counter()
     with Zygote() as zygote, ExitStack() as stack:
         workers = stack.enter_context(LocalWorkers(fleet, environment, ROOT, zygote))
@@ -77,7 +77,7 @@ def main() -> None:
     )
     rounds = parser.parse_args().rounds
     table = Table("fleet", "started", "ready, s", "memory, MB", "stopped, s", title=f"the median of {rounds} rounds")
-    with provision.broker(provision.choice()) as address, provision.use_broker(app, address.url):
+    with brokers.broker(brokers.choice()) as address, brokers.use_broker(app, address.url):
         for fleet in (read_fleet(COMPOSE), read_fleet(COMPOSE).named(FOUR)):
             ways: dict[str, list[Start]] = {"as programs": [], "forked": []}
             for _ in range(rounds):

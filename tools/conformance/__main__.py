@@ -13,7 +13,7 @@ from tests.support.live import LiveBroker
 from tools.conformance.compare import Comparison
 from tools.conformance.older import OLDER
 from tools.conformance.row import as_row, written
-from waybill import provision
+from waybill.testing import brokers
 
 EVERY = 5000
 """Messages between two lines of progress."""
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, print what was compared, and each disagreement as a row of the table; 1 where there is one."""
     given = _parser().parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
-    with provision.broker(given.url) as address, LiveBroker(address.url) as broker:
+    with brokers.broker(given.url) as address, LiveBroker(address.url) as broker:
         print(f"{broker.version}, seed {seed}, {given.cases} messages", flush=True)
         comparison = Comparison(broker, seed, stop_after=given.stop_after)
         if given.older:
@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.conformance", description=__doc__)
     parser.add_argument(
         "--url",
-        default=provision.DOCKER,
+        default=brokers.DOCKER,
         help="`docker`, or a broker's AMQP URL, whose vhost is used up (%(default)s)",
     )
     parser.add_argument("--cases", type=int, default=5000, help="messages to compare (%(default)s)")

@@ -2,7 +2,7 @@
 
     python -m tools.differential --scripts 2000 --seed 1
 
-RabbitMQ is a container, or the one at `--url`, with the plugins of `provision.PLUGINS`.
+RabbitMQ is a container, or the one at `--url`, with the plugins of `brokers.PLUGINS`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 import time
 
 from tools.differential.play import run
-from waybill import provision
+from waybill.testing import brokers
 
 
 def main() -> int:
@@ -22,12 +22,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the run to repeat; a random one, printed, if left out")
     parser.add_argument("--no-shrink", action="store_true", help="print a disagreement as it was found")
     parser.add_argument("--at-most", type=int, default=10, help="disagreements before it stops")
-    parser.add_argument("--url", default=provision.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
+    parser.add_argument("--url", default=brokers.DOCKER, help="RabbitMQ: `docker` or an AMQP URL (%(default)s)")
     options = parser.parse_args()
     if options.seed is None:
         options.seed = random.SystemRandom().randrange(10**6)
     print(f"scripts of seeds {options.seed} to {options.seed + options.scripts - 1}", flush=True)
-    with provision.broker(options.url) as address:
+    with brokers.broker(options.url) as address:
         return _play(address.url, options)
 
 

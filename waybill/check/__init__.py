@@ -16,7 +16,7 @@ from pathlib import Path
 
 from celery import Celery
 
-from waybill.celery_broker import vhost_of
+from waybill.celery_app.broker_url import vhost_of
 from waybill.check import (  # noqa: F401  (each registers its rules)
     arguments,
     declaring,
@@ -35,14 +35,14 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
     settings,
     testing,
 )
-from waybill.check.facts import AppFacts, Facts, FleetFacts, LiveFacts
+from waybill.check.facts import AppFacts, Facts, FleetFacts
 from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity
 from waybill.check.gather import facts_of
-from waybill.check.live import facts_at
 from waybill.check.report import Report
 from waybill.check.testing import MEMORY, is_rabbitmq
 from waybill.check.workers import fleet_facts
 from waybill.errors import InputError, UnknownName
+from waybill.rabbitmq.state import LiveFacts, facts_at
 
 __all__ = [
     "NEEDS",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import is_delayed
+from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest
-from waybill.prediction import is_delayed, message_of
 from waybill.topology.queue_arguments import ARGUMENTS_OF
 
 KNOWN = frozenset(name for names in ARGUMENTS_OF.values() for name in names)

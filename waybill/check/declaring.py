@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import BROADCAST_PREFIX, is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
-from waybill.fleet import BROADCAST_PREFIX
-from waybill.prediction import is_delayed
 from waybill.topology import Binding, Exchange, Queue
 
 SHORTSTR_CODE = 501

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import is_delayed
+from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIVE_DELAY_FROM
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published
 from waybill.check.workers import option
-from waybill.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIVE_DELAY_FROM
-from waybill.prediction import is_delayed
 
 DENIED_FROM = (4, 3)
 """The version of RabbitMQ that denies global QoS unless it is told otherwise."""

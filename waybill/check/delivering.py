@@ -8,13 +8,13 @@ from typing import Any
 
 from kombu.common import Broadcast
 
+from waybill.celery_app.declared import is_delayed, is_random
+from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
-from waybill.policies import definition_of, policy_for
-from waybill.prediction import is_delayed, message_of
+from waybill.rabbitmq.policies import definition_of, policy_for
 from waybill.topology import Queue
-from waybill.topology.celery_app import is_random
 
 CONSUMER_TIMEOUT = 1800.0
 """Seconds that RabbitMQ waits for an acknowledgement, unless it is told otherwise."""

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from waybill.celery_app.calls import Call
+from waybill.celery_app.declared import BROADCAST_PREFIX, is_delayed
+from waybill.celery_app.fleet import Fleet, Worker
+from waybill.celery_app.options import Option
+from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import TopologyError
-from waybill.fleet import BROADCAST_PREFIX, Fleet, Worker
-from waybill.management import LiveBinding, LiveConsumer
-from waybill.options import Option
-from waybill.prediction import is_delayed, message_of
-from waybill.publication import Publication
+from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
 from waybill.routing.trace import Trace
 from waybill.topology import Binding, Exchange, Queue
-from waybill.topology.declarations import Declarations
 
 BUILTIN = "celery."
 """How the names of Celery's own tasks begin."""
-
-BEAT = "beat_schedule"
-"""The method, as it were, of the calls that `celery beat` makes."""
-
-DELAY = 60
-"""Seconds of the countdown that is tried where code gives one that isn't a literal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +81,6 @@ class Sent:
         """The publication, where there is one."""
         assert self.publication is not None
         return self.publication
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call in the code of the application that publishes a task.
-
-    Attributes:
-        method: `apply_async`, `send_task`, `delay`, or `BEAT`.
-        options: its literal options; a countdown that isn't literal stands as `DELAY`.
-    """
-
-    where: str
-    method: str
-    task: str
-    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,39 +161,6 @@ class FleetFacts:
     def consumers(self, queue: str, alias: str | None = None) -> tuple[Worker, ...]:
         """The workers that consume a queue, by its name or alias; that of a Broadcast is in its name."""
         return Fleet(self.workers).consuming({queue, alias or queue.removeprefix(BROADCAST_PREFIX)}).workers
-
-
-@dataclass(frozen=True, slots=True)
-class LiveFacts:
-    """What lives in a vhost of the broker.
-
-    Attributes:
-        denied: the deprecated features that the broker denies.
-        default_queue_type: what a queue without `x-queue-type` becomes.
-        policies: as the management API tells them.
-        router: of what lives there.
-    """
-
-    vhost: str
-    version: tuple[int, int]
-    exchange_types: frozenset[str]
-    denied: frozenset[str]
-    permitted: frozenset[str]
-    default_queue_type: str
-    policies: Sequence[Mapping[str, Any]]
-    exchanges: Mapping[str, Exchange]
-    queues: Mapping[str, Queue]
-    messages: Mapping[str, int]
-    bindings: tuple[LiveBinding, ...]
-    consumers: tuple[LiveConsumer, ...]
-    router: Router = field(default_factory=Router)
-
-    def declarations(self) -> Declarations:
-        """What lives there, as declarations that others are compared with."""
-        held = Declarations(self.vhost, self.default_queue_type)
-        held.exchanges.update(self.exchanges)
-        held.queues.update(self.queues)
-        return held
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Literal
 
+from waybill.celery_app.installed import since
 from waybill.check.facts import Facts
-from waybill.installed import since
 
 Need = Literal["fleet", "live", "version"]
 

@@ -14,19 +14,18 @@ from celery import Celery
 from celery.app.task import Context
 from kombu.entity import Queue as KombuQueue
 
-from waybill import installed, publication
-from waybill.celery_broker import broker_of
-from waybill.check.calls import read_calls, retry_delay, scheduled_calls
-from waybill.check.facts import BUILTIN, DELAY, AppFacts, Call, Sent, TaskFacts
+from waybill.celery_app import installed, publication
+from waybill.celery_app.broker_url import broker_of
+from waybill.celery_app.calls import DELAY, Call, read_calls, retry_delay, scheduled_calls
+from waybill.celery_app.declared import Recorder, is_delayed, record
+from waybill.celery_app.handlers import before_publish_handlers
+from waybill.celery_app.options import no_new_queues, options_of
+from waybill.celery_app.publication import Publication, message_of
+from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, TopologyError
-from waybill.handlers import before_publish_handlers
-from waybill.options import no_new_queues, options_of
-from waybill.prediction import is_delayed, message_of
-from waybill.publication import Publication
 from waybill.routing import Router
 from waybill.topology import DEFAULT_VHOST
-from waybill.topology.celery_app import Recorder, record
 
 MAX_PRIORITY = 255
 """The highest that AMQP's basic properties carry: a byte."""

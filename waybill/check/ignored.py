@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import is_delayed
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published, said
 from waybill.matching.topic import is_pattern
-from waybill.prediction import is_delayed
 
 
 @rule(

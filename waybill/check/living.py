@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.check.facts import Facts, LiveFacts
+from waybill.celery_app.declared import BROADCAST_PREFIX, stable
+from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.stale import stale_bindings
 from waybill.check.words import all_of
 from waybill.errors import TopologyError
-from waybill.fleet import BROADCAST_PREFIX
+from waybill.rabbitmq.stale import stale_bindings
+from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import PREDECLARED, Queue
-from waybill.topology.celery_app import stable
 from waybill.topology.text import arguments_label, literal
 
 PRIORITY = "x-max-priority"

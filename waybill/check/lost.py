@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.options import Option
+from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest, published, said
-from waybill.options import Option
-from waybill.prediction import message_of
 from waybill.routing.trace import Visit
 
 

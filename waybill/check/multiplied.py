@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import BROADCAST_PREFIX
+from waybill.celery_app.installed import NATIVE_DELAY_FROM
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, exchange, published
-from waybill.fleet import BROADCAST_PREFIX
-from waybill.installed import NATIVE_DELAY_FROM
 from waybill.topology import Binding
 from waybill.topology.declarations import effective_type
 

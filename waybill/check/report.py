@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from waybill.celery_app.installed import CELERY_VERSION
 from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
-from waybill.installed import CELERY_VERSION
 from waybill.topology.text import printable
 
 WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.declared import BROADCAST_PREFIX
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
-from waybill.fleet import BROADCAST_PREFIX
 
 
 @rule(

@@ -7,10 +7,10 @@ from types import ModuleType
 
 from celery.app.defaults import NAMESPACES, flatten
 
+from waybill.celery_app.installed import OLD_SETTINGS
 from waybill.check.facts import AppFacts, Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import nearest
-from waybill.installed import OLD_SETTINGS
 
 # What is written most often for a setting of another name.
 MEANT = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from waybill.celery_app.options import Option
 from waybill.check.facts import Sent
-from waybill.options import Option
 
 CLOSE = 0.75
 """How alike two names must be, of 1, for one to be taken for a misspelling of the other."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from celery import Celery
 
+from waybill.celery_app.fleet import Worker, is_procfile, read_fleet
 from waybill.check.facts import FleetFacts
 from waybill.errors import InputError
-from waybill.fleet import Worker, is_procfile, read_fleet
 
 # Seconds that an application of the fleet may take to load.
 LOAD_SECONDS = 60.0

@@ -8,11 +8,11 @@ from typing import Any
 import click
 from celery import Celery
 
-from waybill.application import load_application
+from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.loading import load_application
 from waybill.cli.configuration import Configuration, find_configuration
 from waybill.cli.group import APPLICATION
 from waybill.errors import InputError
-from waybill.fleet import Fleet, read_fleet
 
 # Where the configuration is kept in a click context's `meta`, once it is read.
 CONFIGURATION = "waybill.configuration"

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 # Where the value of `-A` is kept in a click context's `meta`.
-APPLICATION = "waybill.application"
+APPLICATION = "waybill.celery_app.loading"
 
 HELP_OPTIONS = ("-h", "--help")
 

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, cast
 import click
 from rich import progress
 
+from waybill.celery_app.publication import check_names
 from waybill.cli.terminal import err
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError, TopologyError
-from waybill.publication import check_names
 from waybill.routing import Router
 
 

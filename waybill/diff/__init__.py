@@ -15,17 +15,16 @@ from dataclasses import replace
 
 from celery import Celery
 
-from waybill.celery_broker import broker_of, vhost_of
-from waybill.check.facts import LiveFacts
-from waybill.check.live import live_facts
-from waybill.check.stale import stale_bindings
+from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.diff.declared import Declared, declared_by
 from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import Failure, Plan
 from waybill.diff.predicted import answers, failure
 from waybill.diff.undeclared import orphan_exchanges, orphan_queues
 from waybill.diff.ways_out import Place, ways_out
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.stale import stale_bindings
+from waybill.rabbitmq.state import LiveFacts, live_facts
 
 __all__ = ["Declared", "Failure", "Place", "Plan", "compare", "declared_by", "difference"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from celery import Celery
 
-from waybill.options import no_new_queues
+from waybill.celery_app.declared import record, stable
+from waybill.celery_app.options import no_new_queues
 from waybill.topology import Binding, Exchange, Queue
-from waybill.topology.celery_app import record, stable
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from waybill.check.stale import living
 from waybill.errors import REPLY_NAMES
-from waybill.management import LiveBinding
+from waybill.rabbitmq.management import LiveBinding
+from waybill.rabbitmq.stale import living
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import plain
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from waybill.check.facts import LiveFacts
-from waybill.check.stale import is_told_by_json, likeness, living
 from waybill.diff.declared import Declared
 from waybill.diff.plan import Failure, Item
 from waybill.errors import TopologyError
+from waybill.rabbitmq.stale import is_told_by_json, likeness, living
+from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.declarations import EXCHANGE_TYPES, Declarations
 from waybill.topology.equivalence import LOCKED

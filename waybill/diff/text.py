@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from waybill.check.stale import living
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
-from waybill.management import LiveBinding
+from waybill.rabbitmq.management import LiveBinding
+from waybill.rabbitmq.stale import living
 from waybill.topology import Binding, Exchange
 from waybill.topology.text import arguments_label, printable
 

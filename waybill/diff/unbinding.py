@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Plan
-from waybill.management import LiveBinding
+from waybill.rabbitmq.management import LiveBinding
+from waybill.rabbitmq.state import LiveFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from uuid import UUID
 
-from waybill.check.facts import LiveFacts
+from waybill.celery_app.declared import is_delayed, is_random
 from waybill.diff.declared import CelerysNames, Declared
 from waybill.diff.plan import OrphanExchange, OrphanQueue
-from waybill.management import LiveBinding
-from waybill.prediction import is_delayed
-from waybill.topology.celery_app import is_random
+from waybill.rabbitmq.management import LiveBinding
+from waybill.rabbitmq.state import LiveFacts
 
 SERVERS = "amq."
 """How the names of what RabbitMQ makes begin."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from waybill.check.facts import LiveFacts
 from waybill.diff.plan import Failure
-from waybill.policies import definition_of, policy_for
+from waybill.rabbitmq.policies import definition_of, policy_for
+from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.queue_arguments import with_default_type
 from waybill.topology.text import literal

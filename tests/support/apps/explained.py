@@ -8,7 +8,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
-from waybill.installed import HAS_NATIVE_DELAY
+from waybill.celery_app.installed import HAS_NATIVE_DELAY
 
 pictures = Exchange("pictures", "topic")
 mail = Exchange("mail", "direct")

@@ -8,10 +8,10 @@ import pytest
 from celery import Celery
 
 from tests.support.showcase import Showcase
-from waybill import provision
-from waybill.delivery import Watch
-from waybill.fleet import Fleet
-from waybill.provision import Address
+from waybill.celery_app.fleet import Fleet
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers
 from worker.app import app
 
@@ -34,7 +34,7 @@ def waybill_workers(showcase: Showcase) -> LocalWorkers:
 @pytest.fixture(scope="module")
 def waybill_app(showcase: Showcase) -> Iterator[Celery]:
     """The application, at the showcase's vhost while a module of this folder runs: others need it elsewhere."""
-    with provision.use_broker(app, showcase.address.url):
+    with brokers.use_broker(app, showcase.address.url):
         yield app
 
 

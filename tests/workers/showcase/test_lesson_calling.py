@@ -7,8 +7,8 @@ import pytest
 from publishers.calling import DELAY, EXPIRY
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played
-from waybill.delivery import Watch
-from waybill.provision import Address
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 
 ADD, DIVIDE, TOLD = "worker.tasks.add", "worker.tasks.divide", "worker.calling.told"
 

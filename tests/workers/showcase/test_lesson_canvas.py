@@ -10,8 +10,8 @@ from celery import Celery, chord
 from publishers import results
 from publishers.canvas import UNLOCK, publications
 from tests.support.showcase import Lessons, Played
-from waybill.delivery import Watch
 from waybill.errors import InputError
+from waybill.testing.watch import Watch
 from worker import tasks
 
 DOUBLED = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18]

@@ -6,8 +6,8 @@ import pytest
 from celery import Celery
 
 from tests.support.showcase import Lessons, Played
-from waybill.delivery import Watch
-from waybill.fleet import Fleet
+from waybill.celery_app.fleet import Fleet
+from waybill.testing.watch import Watch
 
 # Entry point -> the worker that it starts
 ENTRIES = {

@@ -8,8 +8,8 @@ from publishers import precedence
 from publishers.stage import Stage
 from tests.support.lessons import RANKS
 from tests.support.showcase import Lessons, Played, Showcase, state_of
-from waybill.delivery import Watch
-from waybill.fleet import Fleet
+from waybill.celery_app.fleet import Fleet
+from waybill.testing.watch import Watch
 
 
 @pytest.fixture

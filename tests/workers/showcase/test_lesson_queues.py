@@ -15,9 +15,9 @@ from publishers.runs import send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played, Showcase, state_of
-from waybill.delivery import Watch
 from waybill.errors import FleetError
-from waybill.provision import Address
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from worker import tasks
 
 WORK = priority.QUEUES[0]

@@ -16,11 +16,11 @@ from publishers.runs import finished, send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import ROOT, call
 from tests.support.showcase import Lessons, Played
-from waybill import provision
-from waybill.delivery import Watch
+from waybill.celery_app.fleet import Worker
 from waybill.errors import FleetError
-from waybill.fleet import Worker
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote
 from worker import tasks
 from worker.metered import RATE, send_text
@@ -177,7 +177,7 @@ def metered(waybill_vhost: Address, waybill_watch: Watch, waybill_zygote: Zygote
     command = f"-A worker worker -n metered@%h -Q {queue} -P solo --without-mingle --without-gossip"
     setting = f"task.default_rate_limit={DEFAULT}"
     worker = Worker("metered", "metered@%h", (queue,), (*command.split(), "--", setting))
-    with LocalWorkers([worker], provision.environment(waybill_vhost.url), ROOT, waybill_zygote):
+    with LocalWorkers([worker], brokers.environment(waybill_vhost.url), ROOT, waybill_zygote):
         yield queue
 
 

@@ -12,9 +12,9 @@ from exchanges.reliability import DELAYS, QUEUES, work
 from tests.support.programs import ROOT, call
 from tests.support.showcase import Lessons, Played
 from tools.readme import BLOCK, VARYING
-from waybill import provision
-from waybill.delivery import Watch
-from waybill.provision import Address
+from waybill.testing import brokers
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 
 PAGE = ROOT / "docs" / "reliability.md"
 
@@ -101,7 +101,7 @@ def test_a_retry_comes_back_by_the_work_exchange(lines: list[dict[str, Any]], pl
 
 def test_nothing_is_left(lines: list[dict[str, Any]], waybill_app: Celery) -> None:
     assert lines
-    with provision.connect(waybill_app) as connection, connection.channel() as channel:
+    with brokers.connect(waybill_app) as connection, connection.channel() as channel:
         found = {queue.name: channel.queue_declare(queue.name, passive=True) for queue in QUEUES}
     assert {(one.message_count, one.consumer_count) for one in found.values()} == {(0, 0)}
 

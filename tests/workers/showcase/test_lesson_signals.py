@@ -11,9 +11,9 @@ from celery import Celery
 from publishers.control import ask
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played
-from waybill import publication
-from waybill.delivery import Watch
-from waybill.provision import Address
+from waybill.celery_app import publication
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 from worker.signalled import clean_up, clean_up_id, deliver
 
 RUN = ["task_received", "task_prerun"]

@@ -9,9 +9,9 @@ import pytest
 from publishers.waiting import SECONDS
 from tests.support.programs import call
 from tests.support.showcase import Lessons
-from waybill.delivery import Watch
-from waybill.provision import Address
-from waybill.receipts import Receipt
+from waybill.testing.brokers import Address
+from waybill.testing.receipts import Receipt
+from waybill.testing.watch import Watch
 
 WAIT, WORK_ON, PASS_ON = "wait: nap.delay(...).get()", "work until ready(), then get()", "pass on: link=add.s(1)"
 REFUSED, INNER = "in a task: add.delay(2, 2).get()", "the sum, published before the refusal"

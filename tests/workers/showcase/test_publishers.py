@@ -12,9 +12,9 @@ from exchanges import topic
 from tests.support.lessons import PROGRAMS
 from tests.support.programs import Result, call, module
 from tests.support.showcase import Lessons
-from waybill.delivery import Watch
-from waybill.fleet import Fleet
-from waybill.provision import Address
+from waybill.celery_app.fleet import Fleet
+from waybill.testing.brokers import Address
+from waybill.testing.watch import Watch
 
 FIELDS = ["exchange", "routing_key", "headers", "priority", "task", "task_id", "received", "returned", "predicted"]
 

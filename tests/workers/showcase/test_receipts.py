@@ -6,9 +6,9 @@ from typing import Any
 
 from celery import Celery
 
-from waybill import receipts
-from waybill.delivery import Watch
-from waybill.receipts import Receipt
+from waybill.testing import receipts
+from waybill.testing.receipts import Receipt
+from waybill.testing.watch import Watch
 
 
 def test_any_event_consumer_sees_them(waybill_app: Celery, waybill_watch: Watch) -> None:

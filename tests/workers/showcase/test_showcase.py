@@ -13,10 +13,10 @@ from celery import Celery
 import exchanges
 from exchanges import fanout, plugins
 from tests.support.programs import module
-from waybill.delivery import Delivery, Watch
-from waybill.fleet import Fleet
-from waybill.management import LiveConsumer, Management
-from waybill.topology.celery_app import from_celery
+from waybill.celery_app.declared import from_celery
+from waybill.celery_app.fleet import Fleet
+from waybill.rabbitmq.management import LiveConsumer, Management
+from waybill.testing.watch import Delivery, Watch
 from waybill.topology.definitions import from_definitions, to_definitions
 
 WORK, ENCODE, REPORT, FULFIL = (f"worker.tasks.{name}" for name in ("work", "encode", "report", "fulfil"))

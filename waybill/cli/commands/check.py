@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from waybill.celery_broker import vhost_of
+from waybill.celery_app.broker_url import vhost_of
 from waybill.check import Facts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
-from waybill.check.live import live_facts, version_of
 from waybill.check.workers import fleet_facts
 from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of, configuration_of, fleet_path
 from waybill.cli.commands.parameters import Command, fleet_options, json_option, management_option, vhost_option
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts, version_of
 
 STYLES = {"error": "red", "warning": "yellow"}
 

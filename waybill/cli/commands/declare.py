@@ -6,9 +6,7 @@ import json
 
 import click
 
-from waybill import provision
-from waybill.celery_broker import vhost_of
-from waybill.check.live import live_facts
+from waybill.celery_app.broker_url import vhost_of
 from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of
 from waybill.cli.commands.diff import print_plan
@@ -17,7 +15,9 @@ from waybill.diff import Declared, Failure, Place, declared_by, difference, text
 from waybill.diff.declaring import Outcome
 from waybill.diff.declaring import declare as declare_on
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
-from waybill.management import Management
+from waybill.rabbitmq.management import Management
+from waybill.rabbitmq.state import live_facts
+from waybill.testing import brokers
 
 
 @click.command()
@@ -36,7 +36,7 @@ def declare(ctx: click.Context, /, management: str | None, is_json: bool) -> int
     if refused:
         outcome = Outcome(refused)
     else:
-        with provision.connect(app) as connection:
+        with brokers.connect(app) as connection:
             outcome = declare_on(connection, declared, vhost)
     if is_json:
         terminal.echo(json.dumps(outcome.to_json() | {"vhost": vhost}))

@@ -7,9 +7,7 @@ import sys
 
 import click
 
-from waybill.celery_broker import broker_of, vhost_of
-from waybill.check.live import live_facts
-from waybill.check.stale import living
+from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of
 from waybill.cli.commands.parameters import json_option, management_option, vhost_option
@@ -18,7 +16,9 @@ from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import described
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
-from waybill.management import LiveBinding, Management
+from waybill.rabbitmq.management import LiveBinding, Management
+from waybill.rabbitmq.stale import living
+from waybill.rabbitmq.state import live_facts
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
 BINDINGS = "bindings"

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from waybill.celery_app.publication import check_names
 from waybill.cli import terminal
 from waybill.cli.commands.parameters import FILE, message_options
 from waybill.cli.rendering import trace_node
 from waybill.cli.route_lines import route_lines
 from waybill.errors import EXIT_OK, UnknownName
-from waybill.publication import check_names
 from waybill.routing import Router
 from waybill.topology import Message
 from waybill.topology.definitions import read_definitions

@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from waybill.celery_broker import vhost_of
+from waybill.celery_app.broker_url import vhost_of
+from waybill.celery_app.declared import from_celery
+from waybill.celery_app.fleet import Fleet
 from waybill.cli import terminal
 from waybill.cli.application import application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options
 from waybill.cli.rendering import mermaid, topology_node
 from waybill.errors import EXIT_OK
-from waybill.fleet import Fleet
 from waybill.topology import Binding, Exchange, Queue, Topology
-from waybill.topology.celery_app import from_celery
 from waybill.topology.definitions import to_definitions
 from waybill.topology.fields import plain
 

@@ -12,8 +12,8 @@ from time import monotonic
 from types import TracebackType
 from typing import IO, Self
 
+from waybill.celery_app.fleet import Worker
 from waybill.errors import FleetError
-from waybill.fleet import Worker
 from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
 
 # Seconds that a worker gets to finish its task after SIGTERM, before it is killed with its children.

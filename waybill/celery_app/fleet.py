@@ -20,11 +20,8 @@ from typing import Any
 import click
 import yaml
 
+from waybill.celery_app.declared import BROADCAST_PREFIX
 from waybill.errors import InputError, UnknownName
-
-# How Kombu names the queue of a Broadcast: `bcast.<uuid>`, one for each worker. A topology has one for all of them,
-# with the alias in place of the uuid.
-BROADCAST_PREFIX = "bcast."
 
 # What ends a command in a shell's script.
 SHELL_OPERATORS = "();<>|&\n"

@@ -13,15 +13,37 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
 from celery.app.task import Task
 
-from waybill.check.facts import BEAT, DELAY, Call
-from waybill.check.scopes import calls_in
+from waybill.celery_app.scopes import calls_in
 from waybill.errors import InputError
+
+BEAT = "beat_schedule"
+"""The method, as it were, of the calls that `celery beat` makes."""
+
+DELAY = 60
+"""Seconds of the countdown that is tried where code gives one that isn't a literal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call in the code of the application that publishes a task.
+
+    Attributes:
+        method: `apply_async`, `send_task`, `delay`, or `BEAT`.
+        options: its literal options; a countdown that isn't literal stands as `DELAY`.
+    """
+
+    where: str
+    method: str
+    task: str
+    options: Mapping[str, Any]
+
 
 OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory")
 DELAYS = ("countdown", "eta")

@@ -39,10 +39,11 @@ from celery import Celery
 from kombu import Connection, Producer
 from kombu.message import Message as KombuMessage
 
-from waybill import provision, publication
+from waybill.celery_app import publication
+from waybill.celery_app.publication import Publication
 from waybill.errors import FleetError
-from waybill.publication import Publication
-from waybill.receipts import EVENT_GROUP, MARKER, Receipt, listening
+from waybill.testing import brokers
+from waybill.testing.receipts import EVENT_GROUP, MARKER, Receipt, listening
 
 # Seconds in which every consumer has to answer its marker; a worker busy with a long task is waited for that long.
 SETTLE_TIMEOUT = 60.0
@@ -200,7 +201,7 @@ class Watch:
                 "call `waybill.enable_receipts(app)` where it is made"
             )
         with ExitStack() as stack:
-            self.connection = stack.enter_context(provision.connect(self.app))
+            self.connection = stack.enter_context(brokers.connect(self.app))
             self._producer = Producer(self.connection)
             stack.enter_context(listening(self.app, self.connection, f"{EVENT_GROUP}.#", self._on_events))
             self._exit = stack.pop_all()
@@ -243,7 +244,7 @@ class Watch:
         """Those of the workers that have ended: the queue of their remote control went with them."""
         if not workers or self.connection.transport.driver_type != "amqp":
             return set()
-        with provision.connect(self.app) as connection:
+        with brokers.connect(self.app) as connection:
             return {
                 worker for worker in workers if not _exists(connection, self.app.control.mailbox.get_queue(worker).name)
             }

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
 
-from waybill.check.facts import LiveFacts
 from waybill.errors import BrokerUnavailable, TopologyError
-from waybill.management import LiveBinding, Management
+from waybill.rabbitmq.management import LiveBinding, LiveConsumer, Management
 from waybill.routing import Router
 from waybill.topology import Binding, DestinationType, Exchange, Queue
+from waybill.topology.declarations import Declarations
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFacts:
+    """What lives in a vhost of the broker.
+
+    Attributes:
+        denied: the deprecated features that the broker denies.
+        default_queue_type: what a queue without `x-queue-type` becomes.
+        policies: as the management API tells them.
+        router: of what lives there.
+    """
+
+    vhost: str
+    version: tuple[int, int]
+    exchange_types: frozenset[str]
+    denied: frozenset[str]
+    permitted: frozenset[str]
+    default_queue_type: str
+    policies: Sequence[Mapping[str, Any]]
+    exchanges: Mapping[str, Exchange]
+    queues: Mapping[str, Queue]
+    messages: Mapping[str, int]
+    bindings: tuple[LiveBinding, ...]
+    consumers: tuple[LiveConsumer, ...]
+    router: Router = field(default_factory=Router)
+
+    def declarations(self) -> Declarations:
+        """What lives there, as declarations that others are compared with."""
+        held = Declarations(self.vhost, self.default_queue_type)
+        held.exchanges.update(self.exchanges)
+        held.queues.update(self.queues)
+        return held
 
 
 def facts_at(url: str, vhost: str) -> LiveFacts:

@@ -10,8 +10,8 @@ from pathlib import Path
 from celery import Celery
 from celery.app.utils import find_app
 
+from waybill.celery_app.declared import queues_of
 from waybill.errors import InputError
-from waybill.topology.celery_app import queues_of
 
 
 def load_application(named: str | Celery, folders: Iterable[Path] = ()) -> Celery:

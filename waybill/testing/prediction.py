@@ -11,28 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from waybill.delivery import Delivery
-from waybill.fleet import BROADCAST_PREFIX
-from waybill.publication import Publication
+from waybill.celery_app.declared import BROADCAST_PREFIX
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
-from waybill.topology import Message
-
-# The exchanges and queues of Celery's native delayed delivery: `celery_delayed_27` down to `celery_delayed_0`, then the
-# exchange `celery_delayed_delivery`.
-DELAYED_PREFIX = "celery_delayed_"
-
-
-def is_delayed(name: str) -> bool:
-    """Whether an exchange or queue is one of those of Celery's native delayed delivery."""
-    return name.startswith(DELAYED_PREFIX)
-
-
-def message_of(sent: Publication) -> Message:
-    """What of a publication decides where it goes."""
-    # Celery gives seconds; on the wire it's milliseconds as text.
-    expiration = None if sent.expiration is None else str(int(sent.expiration * 1000))
-    return Message(sent.exchange, sent.routing_key, sent.headers, sent.priority, expiration)
+from waybill.testing.watch import Delivery
 
 
 def differences(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from waybill.installed import DELAYED_DELIVERY_EXCHANGE
-from waybill.management import LiveBinding
-from waybill.prediction import is_delayed
+from waybill.celery_app.declared import is_delayed
+from waybill.celery_app.installed import DELAYED_DELIVERY_EXCHANGE
+from waybill.rabbitmq.management import LiveBinding
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import is_plain
 

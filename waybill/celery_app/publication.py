@@ -29,10 +29,11 @@ from celery.signals import before_task_publish
 from kombu import Connection, Exchange, Producer, Queue, pools
 from kombu.transport import virtual
 
-from waybill.celery_broker import broker_of
+from waybill.celery_app.broker_url import broker_of
+from waybill.celery_app.handlers import PUBLISHED, name_of, silenced
+from waybill.celery_app.installed import settings_overridden
 from waybill.errors import InputError, UnknownName, WaybillError
-from waybill.handlers import PUBLISHED, name_of, silenced
-from waybill.installed import settings_overridden
+from waybill.topology import Message
 from waybill.topology.declarations import MAX_SHORTSTR
 
 
@@ -58,6 +59,13 @@ class Publication:
     task_id: str
     is_returned: bool = False
     declares: tuple[Any, ...] = ()
+
+
+def message_of(sent: Publication) -> Message:
+    """What of a publication decides where it goes."""
+    # Celery gives seconds; on the wire it's milliseconds as text.
+    expiration = None if sent.expiration is None else str(int(sent.expiration * 1000))
+    return Message(sent.exchange, sent.routing_key, sent.headers, sent.priority, expiration)
 
 
 def check_names(exchange: str, routing_key: str, headers: Mapping[str, Any]) -> None:

@@ -19,9 +19,9 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from waybill.broker import Broker
-from waybill.celery_broker import broker_of, masked, unusable, url_of
+from waybill.celery_app.broker_url import broker_of, masked, unusable, url_of
+from waybill.celery_app.installed import settings_overridden
 from waybill.errors import BrokerUnavailable, InputError
-from waybill.installed import settings_overridden
 
 IMAGE = "rabbitmq:4-management"
 AMQP_PORT = 5672

@@ -21,7 +21,7 @@ from kombu.entity import Queue as KombuQueue
 from kombu.entity import binding
 from kombu.transport.base import to_rabbitmq_queue_arguments
 
-from waybill import installed
+from waybill.celery_app import installed
 from waybill.errors import InputError
 from waybill.topology import (
     DEFAULT_EXCHANGE,
@@ -32,6 +32,18 @@ from waybill.topology import (
     Queue,
     Topology,
 )
+
+BROADCAST_PREFIX = "bcast."
+"""How Kombu names the queue of a Broadcast: `bcast.<uuid>`; in a topology the alias stands in place of the uuid."""
+
+DELAYED_PREFIX = "celery_delayed_"
+"""The names of Celery's native delayed delivery: the exchanges and queues `celery_delayed_27` down to
+`celery_delayed_0`, and the exchange `celery_delayed_delivery`."""
+
+
+def is_delayed(name: str) -> bool:
+    """Whether an exchange or queue is one of those of Celery's native delayed delivery."""
+    return name.startswith(DELAYED_PREFIX)
 
 
 class CeleryApp(Protocol):
