@@ -1,6 +1,6 @@
 """The same calls on several brokers, side by side: python -m publishers.elsewhere embedded memory://
 
-With a RabbitMQ and a Redis it makes the tables of docs/choosing.md:
+With a RabbitMQ and a Redis it makes the tables of docs/explanation/choosing.md:
 
     python -m publishers.elsewhere docker embedded redis://127.0.0.1:6379/0 memory://
     python -m publishers.elsewhere --lessons docker embedded redis://127.0.0.1:6379/0

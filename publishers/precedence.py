@@ -1,6 +1,6 @@
 """Routing from both ends, and who is heard when several name a queue: python -m publishers.precedence
 
-The whole of it, made by asking Celery, is docs/routing-options.md.
+The whole of it, made by asking Celery, is docs/reference/routing-options.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A killed worker, retries that wait in queues, and poison that is parked: python -m publishers.reliability
 
-The lesson starts two workers of its own, kills one, and goes on with the other. More of it: docs/reliability.md.
+The lesson starts two workers of its own, kills one, and goes on with the other. See docs/lessons/reliability.md.
 """
 
 from __future__ import annotations

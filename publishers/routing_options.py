@@ -1,4 +1,4 @@
-"""The document about who decides where a task goes: python -m publishers.routing_options > docs/routing-options.md"""
+"""Who decides where a task goes: python -m publishers.routing_options > docs/reference/routing-options.md"""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ROUTES = (
 
 
 def document() -> Iterator[str]:
-    """The lines of docs/routing-options.md."""
+    """The lines of docs/reference/routing-options.md."""
     yield from INTRODUCTION.splitlines()
     yield from ("", *ranks())
     yield from ("", *deprecations())
@@ -171,7 +171,7 @@ error."""
 
 @click.command()
 def main() -> int:
-    """Print docs/routing-options.md."""
+    """Print docs/reference/routing-options.md."""
     for line in document():
         click.echo(line)
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""docs/check.md, which is made of the rules: `python -m tools.check_page` writes it anew, the test only compares."""
+"""docs/reference/rules.md, made of the rules: `python -m tools.check_page` writes it, a test compares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.programs import ROOT
 from waybill.check import NEEDS, RULES, Rule
 from waybill.check.report import since
 
-PAGE = ROOT / "docs" / "check.md"
+PAGE = ROOT / "docs" / "reference" / "rules.md"
 
 FAMILIES = {
     "WB1": "To the wrong place, or nowhere",
@@ -113,7 +113,7 @@ def _anchor(title: str) -> str:
 def main() -> None:
     """Write the page."""
     argparse.ArgumentParser(
-        prog="python -m tools.check_page", description="Write docs/check.md from the rules."
+        prog="python -m tools.check_page", description="Write docs/reference/rules.md from the rules."
     ).parse_args()
     PAGE.write_text(page(), encoding="utf-8")
 

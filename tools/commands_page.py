@@ -1,4 +1,4 @@
-"""docs/commands.md, made of the commands' own help: `python -m tools.commands_page` writes it, a test compares."""
+"""docs/reference/commands.md, made of the commands' help: `python -m tools.commands_page` writes it, a test compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from tests.support.programs import ROOT
 from waybill.cli.group import COMMANDS, waybill
 
-PAGE = ROOT / "docs" / "commands.md"
+PAGE = ROOT / "docs" / "reference" / "commands.md"
 
 HEAD = """\
 # The commands
@@ -100,7 +100,9 @@ def _notes(option: click.Option) -> str:
 
 def main() -> None:
     """Write the page."""
-    argparse.ArgumentParser(prog="python -m tools.commands_page", description="write docs/commands.md").parse_args()
+    argparse.ArgumentParser(
+        prog="python -m tools.commands_page", description="write docs/reference/commands.md"
+    ).parse_args()
     PAGE.write_text(page(), encoding="utf-8")
 
 

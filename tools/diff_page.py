@@ -1,4 +1,4 @@
-"""The output in docs/diff.md, which its two applications give, one after the other.
+"""The output in docs/reference/diff.md, which its two applications give, one after the other.
 
 `python -m tools.diff_page` writes it anew, on the RabbitMQ that `BROKER` names; the test only compares.
 """
@@ -16,7 +16,7 @@ from tests.support.diff_support import Site, site
 from tests.support.programs import ROOT, module
 from waybill.testing import brokers
 
-PAGE = ROOT / "docs" / "diff.md"
+PAGE = ROOT / "docs" / "reference" / "diff.md"
 APPLICATION = re.compile(r"<!-- shop.py -->\n```python\n(.*?)```\n", re.DOTALL)
 SHOWN = re.compile(r"(?<=```console\n\$ waybill -A shop diff\n).*?(?=```\n)", re.DOTALL)
 
@@ -43,7 +43,7 @@ def printed(at: Site, folder: Path) -> str:
 
 def main() -> None:
     """Write the page."""
-    about = "Write the output in docs/diff.md anew, on the RabbitMQ that BROKER names."
+    about = "Write the output in docs/reference/diff.md anew, on the RabbitMQ that BROKER names."
     argparse.ArgumentParser(prog="python -m tools.diff_page", description=about).parse_args()
     with brokers.broker(brokers.choice()) as address, site(address) as at, tempfile.TemporaryDirectory() as folder:
         text = printed(at, Path(folder))

@@ -1,4 +1,4 @@
-"""The pictures of docs/watching.md, from the running stack after a tour:
+"""The pictures of docs/lessons/watching.md, from the running stack after a tour:
 
 docker compose --profile watching up --detach --build --wait
 python -m publishers --broker amqp://guest:guest@127.0.0.1:5672//
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from selenium import webdriver
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 DRIVER = "/usr/bin/chromedriver"
 MANAGEMENT = "http://127.0.0.1:15672"
 FLOWER = "http://127.0.0.1:5555"
@@ -56,7 +56,7 @@ def main() -> None:
         log_in(driver)
         for name, (url, sections, text) in PAGES.items():
             show(driver, url, sections, text)
-            (DOCS / f"{name}.png").write_bytes(picture(driver))
+            (PICTURES / f"{name}.png").write_bytes(picture(driver))
     finally:
         driver.quit()
 

@@ -1,4 +1,4 @@
-"""docs/reference.md, made of the docstrings of the public names: `python -m tools.reference_page` writes it anew."""
+"""docs/reference/api.md, made of the docstrings of the public names: `python -m tools.reference_page` writes it anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import waybill
 from tests.support.programs import ROOT
 
-PAGE = ROOT / "docs" / "reference.md"
+PAGE = ROOT / "docs" / "reference" / "api.md"
 
 INTRODUCTION = """\
 # Public API
@@ -134,7 +134,7 @@ def _python(code: str) -> str:
 def main() -> None:
     """Write the page."""
     argparse.ArgumentParser(
-        prog="python -m tools.reference_page", description="Write docs/reference.md from the docstrings."
+        prog="python -m tools.reference_page", description="Write docs/reference/api.md from the docstrings."
     ).parse_args()
     PAGE.write_text(page(), encoding="utf-8")
 

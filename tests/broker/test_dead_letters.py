@@ -106,7 +106,7 @@ def test_a_line_says_where_and_why_it_died(dead: tuple[str, ...], waybill_vhost:
 
 
 def test_the_page_shows_it(channel: Channel, waybill_vhost: Address) -> None:
-    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "lessons" / "reliability.md").read_text(encoding="utf-8")
     examples = [(found["command"].split()[3:], found["shown"]) for found in BLOCK.finditer(text)]
     (id_,) = {word for arguments, _ in examples for word in arguments if len(word) == 36}
     publish(channel, work.name, id_)

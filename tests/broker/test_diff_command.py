@@ -344,7 +344,7 @@ def test_a_user_without_a_tag(user: str) -> None:
 
 @pytest.mark.parametrize(("user", "seen"), [("management", False), ("monitoring", True)], indirect=["user"])
 def test_who_sees_consumers(at: Site, channel: Channel, user: str, seen: bool) -> None:
-    """A rule of RabbitMQ's on which docs/diff.md relies: the tag `management` shows its own connections only."""
+    """docs/reference/diff.md relies on this: the tag `management` shows its own connections only."""
     channel.queue_declare("watched")
     channel.basic_consume("watched")
     until(lambda: at.api("GET", f"consumers/{at.address.vhost}"), time.monotonic)

@@ -1,6 +1,6 @@
 """A few scripts on both brokers in every run; `python -m tools.differential` plays thousands.
 
-What differs on purpose is not in the scripts: it stands in docs/embedded-broker.md.
+What differs on purpose is not in the scripts: it stands in docs/explanation/embedded-broker.md.
 """
 
 from __future__ import annotations

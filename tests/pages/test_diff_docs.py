@@ -1,4 +1,4 @@
-"""docs/diff.md shows what its two applications give."""
+"""docs/reference/diff.md shows what its two applications give."""
 
 from __future__ import annotations
 

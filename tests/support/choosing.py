@@ -1,4 +1,4 @@
-"""docs/choosing.md, read for what it says of each broker."""
+"""docs/explanation/choosing.md, read for what it says of each broker."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from tests.support.programs import ROOT
 
-CHOOSING = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+CHOOSING = (ROOT / "docs" / "explanation" / "choosing.md").read_text(encoding="utf-8")
 
 
 def documented(table: str = "elsewhere") -> dict[str, dict[str, str]]:

@@ -150,7 +150,7 @@ def test_the_password_stands_in_no_text() -> None:
 
 
 def test_the_documents_name_every_limit_and_its_default() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "embedded-broker.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "explanation" / "embedded-broker.md").read_text()
     for field in fields(Limits):
         assert f"`{field.name}`" in text
     for shown in ("131,072 bytes", "2,047", "1,000", "512 MiB", "64 deep"):

@@ -41,4 +41,4 @@ def test_a_function_that_returns_none_leaves_the_task_to_the_next() -> None:
 def test_the_document_is_what_celery_answers() -> None:
     result = call("publishers.routing_options")
     assert (result.code, result.err) == (0, "")
-    assert result.out == (ROOT / "docs" / "routing-options.md").read_text(encoding="utf-8")
+    assert result.out == (ROOT / "docs" / "reference" / "routing-options.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The public names: which they are, that they cost nothing until they are used, and that docs/reference.md has them."""
+"""The public names: which they are, what importing them costs, and that docs/reference/api.md describes them."""
 
 from __future__ import annotations
 

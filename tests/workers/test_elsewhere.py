@@ -1,4 +1,4 @@
-"""docs/choosing.md says what each broker does; here each of them does it."""
+"""docs/explanation/choosing.md says what each broker does; here each of them does it."""
 
 from __future__ import annotations
 

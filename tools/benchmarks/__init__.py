@@ -1,1 +1,1 @@
-"""Speed, measured beside a reference in the same run: see docs/performance.md."""
+"""Speed, measured beside a reference in the same run: see docs/explanation/performance.md."""

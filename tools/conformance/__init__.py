@@ -1,2 +1,2 @@
 """Generated topologies and messages, asked of waybill's router and of a live broker; see
-docs/conformance.md."""
+docs/explanation/router.md."""

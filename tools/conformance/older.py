@@ -1,6 +1,6 @@
 """Leave out of a case what older RabbitMQs are known to do otherwise, to find what else they do otherwise.
 
-What is left out is the list of differences in docs/conformance.md, as far as it concerns generated cases.
+What is left out is the list of differences in docs/explanation/router.md, as far as it concerns generated cases.
 """
 
 from __future__ import annotations

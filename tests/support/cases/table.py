@@ -5,7 +5,7 @@
           the row
 
 The rows stand by subject in the files beside this one. A row says what the newest measured RabbitMQ does, 4.3.6; what
-older ones do otherwise stands in docs/conformance.md. The generated comparison in tools/conformance
+older ones do otherwise stands in docs/explanation/router.md. The generated comparison in tools/conformance
 prints what it finds as a row of this form.
 """
 

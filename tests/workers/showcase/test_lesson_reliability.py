@@ -16,7 +16,7 @@ from waybill.testing import brokers
 from waybill.testing.brokers import Address
 from waybill.testing.watch import Watch
 
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "lessons" / "reliability.md"
 
 ONE, OTHER = r"(fragile[12]) \(fragile\)", r"(?!\1)fragile[12] \(fragile\)"
 
