@@ -41,7 +41,7 @@ app = "proj"                      # as for `waybill -A`
 fleet = "docker-compose.yml"      # as for `--fleet`; relative to this file's folder
 ```
 
-Both hold for every command, and `[tool.waybill.ignore]` for `check` ([check.md](check.md)). The file is the first
+Both hold for every command, and `[tool.waybill.ignore]` for `check` ([rules.md](rules.md)). The file is the first
 pyproject.toml with this table, in the current folder or in a folder above it; the application is imported from that
 folder too. Options override the file, and `--no-fleet` ignores its fleet.
 
@@ -100,9 +100,7 @@ def _notes(option: click.Option) -> str:
 
 def main() -> None:
     """Write the page."""
-    argparse.ArgumentParser(
-        prog="python -m tools.commands_page", description="write docs/reference/commands.md"
-    ).parse_args()
+    argparse.ArgumentParser(prog="python -m tools.commands_page", description=f"write {PAGE.name}").parse_args()
     PAGE.write_text(page(), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""docs/reference/api.md, made of the docstrings of the public names: `python -m tools.reference_page` writes it anew."""
+"""docs/reference/api.md, made of the public names' docstrings: `python -m tools.reference_page` writes it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Know where every Celery task goes on RabbitMQ: before you publish it, while it flows, and in your tests.
 
-The names in `__all__` are the public API, described in docs/reference/api.md. Everything else is internal and may change
-with any version. Each name is imported when it is first used: `import waybill` itself loads nothing.
+The names in `__all__` are the public API, described in docs/reference/api.md. Everything else is internal and may
+change with any version. Each name is imported when it is first used: `import waybill` itself loads nothing.
 
 Example:
     >>> import waybill

@@ -101,7 +101,7 @@ def _needs_wait(step: Step) -> bool:
 
 
 def _step(chance: Chance, flavour: str) -> Step:
-    # A transaction on a quorum queue: in which order it is carried out is chance on RabbitMQ (docs/explanation/embedded-broker.md).
+    # RabbitMQ carries out a transaction on a quorum queue in any order (docs/explanation/embedded-broker.md).
     makers = {name: maker for name, maker in MAKERS.items() if name != "tx_select" or flavour == "classic"}
     name = chance.choices(list(makers), [weight for weight, _ in makers.values()])[0]
     arguments = _declare_queue(chance, flavour) if name == "declare_queue" else MAKERS[name][1](chance)

@@ -3,7 +3,8 @@
     with Broker() as broker:
         app.conf.broker_url = broker.url
 
-It keeps everything in memory. For anything that must survive, there is RabbitMQ. See docs/explanation/embedded-broker.md.
+It keeps everything in memory. For anything that must survive, there is RabbitMQ.
+See docs/explanation/embedded-broker.md.
 """
 
 from waybill.broker.limits import Limits
