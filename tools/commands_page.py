@@ -1,4 +1,4 @@
-"""docs/reference/commands.md, made of the commands' help: `python -m tools.commands_page` writes it, a test compares."""
+"""docs/reference/commands.md, made of the commands' help: `python -m tools.commands_page` writes it."""
 
 from __future__ import annotations
 

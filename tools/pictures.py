@@ -1,17 +1,21 @@
-"""The pictures of docs/lessons/watching.md, from the running stack after a tour:
+"""The pictures of docs/lessons: those of watching.md from the running stack after a tour, and the topology.
 
 docker compose --profile watching up --detach --build --wait
 python -m publishers --broker amqp://guest:guest@127.0.0.1:5672//
 pip install '.[screenshots]'    # and a Chromium with its driver, such as Debian's chromium-driver
 python -m tools.pictures
+python -m tools.pictures --mermaid node_modules/mermaid/dist/mermaid.min.js    # after npm install mermaid
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
-from collections.abc import Mapping
+import html
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,13 +42,37 @@ PAGES: dict[str, tuple[str, Mapping[str, bool], str]] = {
     "flower": (f"{FLOWER}/workers", {}, "videos@"),
 }
 
+MERMAID = """\
+<script src="{source}"></script>
+<body style="width: 1400px"><pre class="mermaid">{text}</pre>
+<script>
+  mermaid.initialize({{startOnLoad: false}});
+  mermaid.run().then(() => document.title = "drawn");
+</script>
+"""
+
 IS_FOLDED = "return arguments[0].parentElement.classList.contains('section-invisible')"
 
 
 def main() -> None:
-    """Take every picture anew."""
+    """Take every picture anew; with `--mermaid` only the one of the topology."""
     form = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__, formatter_class=form).parse_args()
+    parser = argparse.ArgumentParser(prog="python -m tools.pictures", description=__doc__, formatter_class=form)
+    parser.add_argument("--mermaid", type=Path, metavar="FILE", help="Mermaid's mermaid.min.js")
+    mermaid: Path | None = parser.parse_args().mermaid
+    with browser() as driver:
+        if mermaid is not None:
+            (PICTURES / "topology.png").write_bytes(drawn(driver, mermaid))
+            return
+        log_in(driver)
+        for name, (url, sections, text) in PAGES.items():
+            show(driver, url, sections, text)
+            (PICTURES / f"{name}.png").write_bytes(picture(driver))
+
+
+@contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    """A Chromium without a window."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -53,12 +81,25 @@ def main() -> None:
         options.add_argument(option)
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     try:
-        log_in(driver)
-        for name, (url, sections, text) in PAGES.items():
-            show(driver, url, sections, text)
-            (PICTURES / f"{name}.png").write_bytes(picture(driver))
+        yield driver
     finally:
         driver.quit()
+
+
+def drawn(driver: webdriver.Chrome, mermaid: Path) -> bytes:
+    """The showcase's topology, as Mermaid draws it."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    text = html.escape((PICTURES / "topology.mmd").read_text(encoding="utf-8"))
+    with TemporaryDirectory() as folder:
+        page = Path(folder, "topology.html")
+        page.write_text(MERMAID.format(source=mermaid.resolve().as_uri(), text=text), encoding="utf-8")
+        driver.get(page.as_uri())
+        WebDriverWait(driver, PAGE_TIMEOUT).until(lambda at: at.title == "drawn")
+        size = driver.find_element("css selector", ".mermaid svg").rect
+    clip = {**{name: size[name] for name in ("x", "y", "width", "height")}, "scale": 1}
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"clip": clip, "captureBeyondViewport": True})
+    return base64.b64decode(taken["data"])
 
 
 def log_in(driver: webdriver.Chrome) -> None:

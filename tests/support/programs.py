@@ -87,12 +87,15 @@ def call(name: str, *arguments: str) -> Result:
     return Result(int(exit_.value.code or 0), out.getvalue(), without_progress(err.getvalue()))
 
 
-def module(name: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Result:
-    """`python -m name arguments`; the environment is ours without the choice of a broker, and with these variables."""
+def module(name: str, *arguments: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> Result:
+    """`python -m name arguments` in that folder.
+
+    The environment is ours without the choice of a broker, and with these variables.
+    """
     kept = {key: value for key, value in os.environ.items() if key not in ("BROKER", "WAYBILL_BROKER_URL")}
     done = subprocess.run(
         [sys.executable, "-m", name, *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env={**kept, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,

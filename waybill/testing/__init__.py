@@ -1,1 +1,1 @@
-"""WHO RECEIVED WHAT: real workers, started fast and never left behind."""
+"""Who received what: brokers, real workers, their receipts, and the comparison with the prediction."""
