@@ -17,7 +17,7 @@ from kombu.message import Message as KombuMessage
 
 from publishers import results
 from publishers.stage import COMPOSE, Stage, gather, local_workers
-from waybill.celery_app.fleet import read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
 from waybill.errors import FleetError
 from waybill.testing import receipts
 from waybill.testing.watch import Watch

@@ -30,7 +30,8 @@ import pytest
 from celery import Celery
 from celery.app.utils import find_app
 
-from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.errors import BrokerUnavailable
 from waybill.rabbitmq.management import Management
 from waybill.testing import brokers

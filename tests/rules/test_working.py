@@ -16,7 +16,7 @@ from kombu import Connection, Exchange, Queue
 
 from tests.support import check_example
 from tests.support.check_live import PATIENCE, Rig
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.check import RULES, Facts, check, facts_of
 from waybill.testing.brokers import Address, environment
 from waybill.testing.workers import LocalWorkers, Zygote

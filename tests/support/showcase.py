@@ -14,7 +14,8 @@ from publishers.canvas import publications
 from publishers.control import ask
 from publishers.stage import COMPOSE
 from tests.support.programs import ROOT, Result, call
-from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 from waybill.testing.receipts import Receipt

@@ -12,7 +12,7 @@ from kombu import Exchange, Queue
 
 from tests.support.apps.explained import PUBLISHED, app
 from tests.support.celery_lines import needs_native_delay
-from waybill.celery_app.fleet import Fleet, Worker
+from waybill.celery_app.fleet.workers import Fleet, Worker
 from waybill.celery_app.installed import HAS_NATIVE_DELAY
 from waybill.errors import InputError, UnknownName
 from waybill.explain import explain_task

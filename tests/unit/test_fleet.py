@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.programs import ROOT
-from waybill.celery_app.fleet import read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
 from waybill.errors import InputError, UnknownName
 
 OURS = read_fleet(ROOT / "docker-compose.yml")

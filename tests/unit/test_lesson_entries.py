@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.programs import ROOT
-from waybill.celery_app.fleet import read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
 from worker import celeryconfig
 
 # In a process of its own: here the fixtures have pointed one of the two to another broker.

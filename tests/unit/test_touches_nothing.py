@@ -22,7 +22,7 @@ from kombu import Exchange, Queue
 from tests.support.programs import call
 from waybill import check
 from waybill.celery_app import publication
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.handlers import RECEIVERS, before_publish_handlers, silenced
 from waybill.check import Facts, facts_of
 from waybill.diff import declared_by

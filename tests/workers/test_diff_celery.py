@@ -15,7 +15,7 @@ from kombu import Connection, Exchange, Queue
 from tests.support.apps.everything import USA, add, app
 from tests.support.diff_support import PATIENCE, PLACE, Site, application, names, site
 from tests.support.programs import ROOT
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.diff import declared_by, difference
 from waybill.testing import brokers
 from waybill.testing.brokers import Address

@@ -7,7 +7,7 @@ from celery import Celery
 
 import exchanges
 from waybill.celery_app import publication
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing.brokers import connect
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers

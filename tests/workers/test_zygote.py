@@ -19,7 +19,7 @@ from celery import Celery
 from tests.support.programs import PATIENCE, until
 from waybill import enable_receipts
 from waybill.broker import Broker
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.errors import FleetError
 from waybill.testing.brokers import environment, use_broker
 from waybill.testing.watch import Watch
@@ -396,7 +396,7 @@ import json, sys
 from pathlib import Path
 from waybill.broker import Broker
 from waybill.testing.watch import Watch
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.testing.brokers import environment
 from waybill.testing.workers import LocalWorkers, Zygote
 folder, *options = sys.argv[1:]

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from publishers.stage import COMPOSE, ROOT
-from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing import brokers
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote

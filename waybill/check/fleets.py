@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest

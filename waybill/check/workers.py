@@ -10,7 +10,8 @@ from pathlib import Path
 
 from celery import Celery
 
-from waybill.celery_app.fleet import Worker, is_procfile, read_fleet
+from waybill.celery_app.fleet.reading import is_procfile, read_fleet
+from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import FleetFacts
 from waybill.errors import InputError
 

@@ -8,7 +8,8 @@ from typing import Any
 import click
 from celery import Celery
 
-from waybill.celery_app.fleet import Fleet, read_fleet
+from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.loading import load_application
 from waybill.cli.configuration import Configuration, find_configuration
 from waybill.cli.group import APPLICATION

@@ -8,7 +8,7 @@ import pytest
 from celery import Celery
 
 from tests.support.showcase import Showcase
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 from waybill.testing.watch import Watch

@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 
 from tests.support.showcase import Lessons, Played
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing.watch import Watch
 
 # Entry point -> the worker that it starts

@@ -8,7 +8,7 @@ from publishers import precedence
 from publishers.stage import Stage
 from tests.support.lessons import RANKS
 from tests.support.showcase import Lessons, Played, Showcase, state_of
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing.watch import Watch
 
 

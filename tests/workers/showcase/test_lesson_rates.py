@@ -16,7 +16,7 @@ from publishers.runs import finished, send, wait_for
 from publishers.stage import Stage
 from tests.support.programs import ROOT, call
 from tests.support.showcase import Lessons, Played
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.errors import FleetError
 from waybill.testing import brokers
 from waybill.testing.brokers import Address

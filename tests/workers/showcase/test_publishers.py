@@ -12,7 +12,7 @@ from exchanges import topic
 from tests.support.lessons import PROGRAMS
 from tests.support.programs import Result, call, module
 from tests.support.showcase import Lessons
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing.brokers import Address
 from waybill.testing.watch import Watch
 

@@ -14,7 +14,7 @@ import exchanges
 from exchanges import fanout, plugins
 from tests.support.programs import module
 from waybill.celery_app.declared import from_celery
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.rabbitmq.management import LiveConsumer, Management
 from waybill.testing.watch import Delivery, Watch
 from waybill.topology.definitions import from_definitions, to_definitions

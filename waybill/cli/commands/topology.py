@@ -11,7 +11,7 @@ import click
 
 from waybill.celery_app.broker_url import vhost_of
 from waybill.celery_app.declared import from_celery
-from waybill.celery_app.fleet import Fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.cli import terminal
 from waybill.cli.application import application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options

@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import IO, Self
 
-from waybill.celery_app.fleet import Worker
+from waybill.celery_app.fleet.workers import Worker
 from waybill.errors import FleetError
 from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
 
