@@ -22,7 +22,9 @@ from testcontainers.community.redis import RedisContainer
 
 from tests.support import report
 from tests.support.programs import ROOT
+from tests.support.shared_rabbitmq import FOLDER, SharedRabbitMQ, shared_rabbitmq
 from tests.support.shares import SHARE
+from waybill.errors import BrokerUnavailable
 from waybill.pytest_plugin import a_broker, a_vhost
 from waybill.testing.brokers import DOCKER, EMBEDDED, Address
 from waybill.testing.workers import Zygote
@@ -55,8 +57,10 @@ settings.load_profile("share")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Short reports."""
+    """Short reports, and one RabbitMQ for all processes."""
     config.pluginmanager.register(report)
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SharedRabbitMQ())
 
 
 def pytest_report_header() -> str:
@@ -125,11 +129,20 @@ def skip_or_fail(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def rabbitmq(request: pytest.FixtureRequest) -> Iterator[Address]:
-    """A RabbitMQ for the session: the one that is named, or a container."""
+    """A RabbitMQ for the session: the one that is named, or a container, which the processes of a run share."""
     which = NAMED if NAMED and NAMED != EMBEDDED else DOCKER
     if which == DOCKER:
         request.getfixturevalue("docker_engine")
-    with a_broker(which) as address:
+    folder = getattr(request.config, "workerinput", {}).get(FOLDER)
+    if which != DOCKER or folder is None:
+        with a_broker(which) as address:
+            yield address
+        return
+    try:
+        shared = shared_rabbitmq(folder)
+    except BrokerUnavailable as error:
+        skip_or_fail(str(error))
+    with a_vhost(shared) as address:
         yield address
 
 
