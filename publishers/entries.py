@@ -15,8 +15,8 @@ from typing import Any
 from exchanges import fanout, lanes
 from publishers.control import ask
 from publishers.stage import COMPOSE, Stage, gather, local_workers, publisher
-from waybill.celery_app.declared import BROADCAST_PREFIX
 from waybill.celery_app.fleet import Worker, read_fleet
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from waybill.testing.watch import Delivery, Watch

@@ -25,8 +25,9 @@ import exchanges
 from exchanges.plugins import PLUGINS
 from publishers import results
 from publishers.summary import Tally
-from waybill.celery_app.declared import BROADCAST_PREFIX, from_celery
+from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet import Fleet, Worker, read_fleet
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.ending import ending
 from waybill.cli.status import status

@@ -13,9 +13,10 @@ from celery import Celery
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
-from waybill.celery_app.declared import from_celery, is_delayed
+from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet import Fleet, read_fleet
 from waybill.celery_app.handlers import before_publish_handlers
+from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import Option, no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import UnknownName

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import yaml
 
-from waybill.celery_app.declared import BROADCAST_PREFIX
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.errors import InputError, UnknownName
 
 # What ends a command in a shell's script.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.celery_app.declared import is_delayed
 from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIVE_DELAY_FROM
+from waybill.celery_app.names import is_delayed
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published

@@ -8,7 +8,8 @@ from typing import Any
 
 from kombu.common import Broadcast
 
-from waybill.celery_app.declared import is_delayed, is_random
+from waybill.celery_app.declared import is_random
+from waybill.celery_app.names import is_delayed
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule

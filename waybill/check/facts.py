@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.celery_app.calls import Call
-from waybill.celery_app.declared import BROADCAST_PREFIX, is_delayed
 from waybill.celery_app.fleet import Fleet, Worker
+from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import TopologyError

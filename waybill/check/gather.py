@@ -17,8 +17,9 @@ from kombu.entity import Queue as KombuQueue
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
 from waybill.celery_app.calls import DELAY, Call, read_calls, retry_delay, scheduled_calls
-from waybill.celery_app.declared import Recorder, is_delayed, record
+from waybill.celery_app.declared import Recorder, record
 from waybill.celery_app.handlers import before_publish_handlers
+from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
 from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts

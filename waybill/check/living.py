@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from waybill.celery_app.declared import BROADCAST_PREFIX, stable
+from waybill.celery_app.declared import stable
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from waybill.celery_app.declared import BROADCAST_PREFIX
 from waybill.celery_app.installed import NATIVE_DELAY_FROM
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, exchange, published

@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from uuid import UUID
 
-from waybill.celery_app.declared import is_delayed, is_random
+from waybill.celery_app.declared import is_random
+from waybill.celery_app.names import is_delayed
 from waybill.diff.declared import CelerysNames, Declared
 from waybill.diff.plan import OrphanExchange, OrphanQueue
 from waybill.rabbitmq.management import LiveBinding

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from waybill.celery_app.declared import is_delayed
 from waybill.celery_app.installed import DELAYED_DELIVERY_EXCHANGE
+from waybill.celery_app.names import is_delayed
 from waybill.rabbitmq.management import LiveBinding
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import is_plain

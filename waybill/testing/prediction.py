@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 
-from waybill.celery_app.declared import BROADCAST_PREFIX
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.routing import Router
 from waybill.routing.tracing import Trace
 from waybill.testing.watch import Delivery

@@ -1,0 +1,15 @@
+"""How Celery and Kombu name the queues and exchanges that they make themselves. Nothing is imported here."""
+
+from __future__ import annotations
+
+BROADCAST_PREFIX = "bcast."
+"""How Kombu names the queue of a Broadcast: `bcast.<uuid>`; in a topology the alias stands in place of the uuid."""
+
+DELAYED_PREFIX = "celery_delayed_"
+"""The names of Celery's native delayed delivery: the exchanges and queues `celery_delayed_27` down to
+`celery_delayed_0`, and the exchange `celery_delayed_delivery`."""
+
+
+def is_delayed(name: str) -> bool:
+    """Whether an exchange or queue is one of those of Celery's native delayed delivery."""
+    return name.startswith(DELAYED_PREFIX)
