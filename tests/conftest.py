@@ -21,6 +21,7 @@ from hypothesis import settings
 from testcontainers.community.redis import RedisContainer
 
 from tests.support import report
+from tests.support.groups import GroupedTests
 from tests.support.programs import ROOT
 from tests.support.shared_rabbitmq import FOLDER, SharedRabbitMQ, shared_rabbitmq
 from tests.support.shares import SHARE
@@ -57,8 +58,9 @@ settings.load_profile("share")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Short reports, and one RabbitMQ for all processes."""
+    """Short reports; whole groups of tests, and one RabbitMQ, for several processes."""
     config.pluginmanager.register(report)
+    config.pluginmanager.register(GroupedTests())
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(SharedRabbitMQ())
 
@@ -69,11 +71,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by what it needs, and by what it shares with others."""
+    """Mark a test by what it needs."""
     for marker in _needs(item):
         item.add_marker(marker)
-    if (group := _group(item)) is not None:
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _needs(item: pytest.Item) -> Iterator[str]:
@@ -89,18 +89,6 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield "rabbitmq"
     if WITH_A_BROWSER & fixtures:
         yield "browser"
-
-
-def _group(item: pytest.Item) -> str | None:
-    """The xdist group: tests that share a fleet or a module's setup run in one process.
-
-    Unit tests share nothing.
-    """
-    folder = item.path.relative_to(ROOT).parts[1]
-    callspec: Any = getattr(item, "callspec", None)
-    if {"showcase", "lessons"} & set(getattr(item, "fixturenames", ())):
-        return f"showcase {callspec.params['waybill_broker']}"
-    return None if folder == "unit" else str(item.path)
 
 
 @pytest.fixture(scope="session")
