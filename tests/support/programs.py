@@ -81,7 +81,8 @@ def call(name: str, *arguments: str) -> Result:
     """What `python -m name arguments` does, in this process."""
     out, err = io.StringIO(), io.StringIO()
     loaded = importlib.import_module(name)
-    command = loaded.main if hasattr(loaded, "main") else loaded.waybill
+    lesson = getattr(loaded, "publish", None)
+    command = getattr(loaded, "main", None) or (lesson.command if lesson else loaded.waybill)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
         run(command, arguments, name=f"python -m {name}")
     return Result(int(exit_.value.code or 0), out.getvalue(), without_progress(err.getvalue()))

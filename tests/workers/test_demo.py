@@ -187,9 +187,9 @@ MOMENTS: tuple[tuple[str, float, tuple[signal.Signals, ...], tuple[str, ...]], .
     ("topic ·", 0.0, (SIGINT, SIGINT), ("publishers", "demo")),
     ("served in this one", 0.0, (SIGINT,), ("publishers", "demo")),
     ("raw ·", 0.0, (SIGTERM,), ("publishers", "demo")),
-    ("default 5/s", 0.5, (SIGINT,), ("publishers.rates",)),
+    ("default 5/s", 0.5, (SIGINT,), ("publishers.celery.rates",)),
     ("reliability ·", 0.3, (SIGINT,), ("publishers", "reliability")),
-    ("is killed", 0.0, (SIGTERM,), ("publishers.reliability",)),
+    ("is killed", 0.0, (SIGTERM,), ("publishers.celery.reliability",)),
 )
 
 

@@ -1,4 +1,4 @@
-"""The ways to call a task, and what becomes of it: python -m publishers.calling worker.tasks.add 2 2 --queue cleanup
+"""Ways to call a task, and what becomes of it: python -m publishers.celery.calling worker.tasks.add 2 2 --queue cleanup
 
 A call with parentheses runs here; `delay` and `apply_async` publish, and return an `AsyncResult`.
 """
@@ -14,9 +14,9 @@ from celery.exceptions import TimeoutError as NotYet
 from celery.result import AsyncResult
 
 from exchanges import default, direct, lanes, priority
-from publishers.one_call import call_one
-from publishers.results import LOOK_EVERY, outcome
-from publishers.stage import Stage, pairs, publisher
+from publishers.support.one_call import call_one
+from publishers.support.results import LOOK_EVERY, outcome
+from publishers.support.stage import Stage, pairs, publisher
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import tasks
@@ -232,4 +232,4 @@ def _given(header: Sequence[str] = (), **options: Any) -> dict[str, Any]:
 main = publisher(NEEDS, needs_results=True)(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.calling")
+    run(main, name="python -m publishers.celery.calling")

@@ -11,7 +11,7 @@ from typing import Any
 from amqp.exceptions import AMQPError, MessageNacked
 from kombu import Exchange
 
-from publishers.ground import Ground, Observation
+from tools.probe_broker import Ground, Observation
 
 TAKEN, MISSED, LOST, RETURNED = "taken", "missed", "lost without a word", "returned"
 

@@ -1,4 +1,4 @@
-"""The signals of one task, in their order and by process: python -m publishers.signals late fragile"""
+"""The signals of one task, in their order and by process: python -m publishers.celery.signals late fragile"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from celery.signals import before_task_publish
 from kombu.message import Message as KombuMessage
 
 from exchanges import default, lanes
-from publishers.stage import Stage, publisher
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from waybill.testing import receipts
@@ -197,4 +197,4 @@ main = publisher((*default.QUEUES, lanes.cleanup))(
 )
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.signals")
+    run(main, name="python -m publishers.celery.signals")

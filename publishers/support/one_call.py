@@ -9,8 +9,8 @@ from typing import Any
 from celery import Task
 
 import exchanges
-from publishers.results import outcome
-from publishers.stage import Stage
+from publishers.support.results import outcome
+from publishers.support.stage import Stage
 from waybill.errors import InputError
 from waybill.explain import explain_task
 from worker.app import app
@@ -29,11 +29,13 @@ def call_one(stage: Stage, name: str, arguments: Sequence[str], options: Mapping
     explain_task(app, name, options)
     task, args = app.tasks[name], [_value(text) for text in arguments]
     refuse_arguments(task, args)
-    declared = {exchange.name: exchange for exchange in exchanges.EXCHANGES}
-    through = declared.get(options.get("exchange", ""))
-    rest = {option: value for option, value in options.items() if option != "exchange"}
-    sent = stage.publish(task, *args, exchange=through, **rest)
+    types = {exchange.name: exchange.type for exchange in exchanges.EXCHANGES}
+    if "exchange" in options:
+        options = {**options, "exchange_type": types[options["exchange"]]}
+    with stage.recording():
+        task.apply_async(args, **options, mandatory=True)
     (delivery,) = stage.show()
+    sent = delivery.publication
     if any(not receipt.is_discarded for receipt in delivery.received) and not task.ignore_result:
         returned = outcome(app.AsyncResult(sent.task_id), propagate=False)
         is_error = isinstance(returned, Exception)

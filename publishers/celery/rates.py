@@ -1,4 +1,4 @@
-"""Rate limits, measured: python -m publishers.rates 20/s
+"""Rate limits, measured: python -m publishers.celery.rates 20/s
 
 A limit is kept by each worker for itself, for all its processes together. A task that is held back keeps its place in
 the prefetch: others wait behind it for a worker that has nothing to do.
@@ -17,10 +17,10 @@ from celery.utils.time import rate as in_seconds
 from kombu import Queue
 
 from exchanges import direct, lanes
-from publishers.charts import bar
-from publishers.control import ask, looking_away, prefetching
-from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
-from publishers.stage import Stage, publisher
+from publishers.support.charts import bar
+from publishers.support.control import ask, paused_consumers, prefetching
+from publishers.support.runs import Run, Sent, facts, finished, name, send, wait_for
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import metered, tasks
@@ -123,7 +123,7 @@ def texts(stage: Stage, queue: Queue, workers: Sequence[str]) -> list[Sent]:
 
 def only(stage: Stage, queue: Queue, workers: Sequence[str]) -> AbstractContextManager[None]:
     """The other workers of the queue look away for the length of the block."""
-    return looking_away(stage, queue, [one for one in stage.workers_of(queue) if one not in workers])
+    return paused_consumers(stage, queue, [one for one in stage.workers_of(queue) if one not in workers])
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def tell_rate(stage: Stage, what: str, runs: Sequence[Run], limit: float, most: 
 def texts_and_neighbour(stage: Stage, worker: str, prefetch: int) -> list[Sent]:
     """Limited tasks and, behind them in the queue, one without a limit; all done by this worker."""
     with only(stage, direct.images, [worker]), prefetching(stage, direct.images, [worker], prefetch):
-        with looking_away(stage, direct.images, [worker]):
+        with paused_consumers(stage, direct.images, [worker]):
             held = [send(send_text, queue=direct.images.name) for _ in range(HELD)]
             neighbour = send(tasks.work, NEIGHBOUR, queue=direct.images.name)
         wait_for([*held, neighbour])
@@ -180,4 +180,4 @@ main = publisher((direct.images, lanes.quick), needs_results=True)(
 )
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.rates")
+    run(main, name="python -m publishers.celery.rates")

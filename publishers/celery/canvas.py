@@ -1,4 +1,4 @@
-"""Tasks made of tasks, and where each part of them ran: python -m publishers.canvas"""
+"""Tasks made of tasks, and where each part of them ran: python -m publishers.celery.canvas"""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from celery.result import GroupResult, ResultBase
 from celery.signals import before_task_publish
 
 from exchanges import default, lanes
-from publishers.results import outcome, require_chords
-from publishers.stage import Stage, publisher
+from publishers.support.results import outcome, require_chords
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import canvas, tasks
@@ -178,4 +178,4 @@ def where(receipts: Sequence[Receipt]) -> str:
 main = publisher((*default.QUEUES, lanes.slow, lanes.quick, lanes.cleanup), needs_results=True)(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.canvas")
+    run(main, name="python -m publishers.celery.canvas")

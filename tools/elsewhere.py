@@ -1,28 +1,30 @@
-"""The same calls on several brokers, side by side: python -m publishers.elsewhere embedded memory://
+"""The same calls on several brokers, side by side: python -m tools.elsewhere embedded memory://
 
 With a RabbitMQ and a Redis it makes the tables of docs/explanation/choosing.md:
 
-    python -m publishers.elsewhere docker embedded redis://127.0.0.1:6379/0 memory://
-    python -m publishers.elsewhere --lessons docker embedded redis://127.0.0.1:6379/0
+    python -m tools.elsewhere docker embedded redis://127.0.0.1:6379/0 memory://
+    python -m tools.elsewhere --lessons docker embedded redis://127.0.0.1:6379/0
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from urllib.parse import urlsplit
 
 import click
 
 import exchanges
+from publishers import deadletter, priority
 from publishers.__main__ import TOUR, play
-from publishers.probes import PROBES, attempt
-from publishers.stage import open_stage
+from publishers.support.stage import open_stage
+from tools.probes import PROBES, attempt
 from waybill.cli.running import run
 from waybill.errors import EXIT_OK, InputError
 from waybill.testing import brokers
+from waybill.testing.watch import Delivery
 
 MEMORY = "memory://"
 
@@ -75,9 +77,31 @@ def lessons(broker: str) -> dict[str, str]:
         for what, lesson in TOUR:
             stage.surprises.clear()
             stage.skipped.clear()
-            play(lesson, stage)
-            found[what.partition(" · ")[0]] = _in_short([*stage.surprises, *stage.skipped])
+            delivered = play(lesson, stage)
+            check = CHECKS.get(lesson.__module__)
+            wrong = check(delivered) if check and delivered else ()
+            found[what.partition(" · ")[0]] = _in_short([*stage.surprises, *wrong, *stage.skipped])
     return found
+
+
+def served_by_priority(delivered: Sequence[Delivery]) -> Iterator[str]:
+    """What the priority lesson promises beside who received what: the highest comes first."""
+    served = [one.publication.priority or 0 for one in sorted(delivered, key=priority.when_received) if one.received]
+    if served != sorted(served, reverse=True):
+        yield f"priorities in the order of service: {served}, expected {sorted(served, reverse=True)}"
+
+
+def dead_lettered(delivered: Sequence[Delivery]) -> Iterator[str]:
+    """What the dead-letter lesson promises beside it: what was sold out is received twice."""
+    queues = [receipt.queue for receipt in delivered[-1].received]
+    if queues and queues != ["orders", "orders_dead"]:
+        yield f"sold-out: {queues}, expected ['orders', 'orders_dead']"
+
+
+CHECKS: dict[str, Callable[[Sequence[Delivery]], Iterable[str]]] = {
+    priority.__name__: served_by_priority,
+    deadletter.__name__: dead_lettered,
+}
 
 
 def _in_short(wrong: Sequence[str]) -> str:
@@ -117,4 +141,4 @@ def _row(*cells: str) -> str:
 
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.elsewhere")
+    run(main, name="python -m tools.elsewhere")

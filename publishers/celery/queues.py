@@ -1,4 +1,4 @@
-"""What queues are for, measured: python -m publishers.queues isolation
+"""What queues are for, measured: python -m publishers.celery.queues isolation
 
 Four parts. *balancing*: the workers of one queue share its messages. *isolation*: slow work delays quick work as long
 as both wait for the same worker. *concurrency*: a worker runs as many tasks at once as it has processes. *priority*:
@@ -13,10 +13,10 @@ from typing import Any
 import click
 
 from exchanges import direct, lanes, priority
-from publishers.charts import bar, profile
-from publishers.control import ask, looking_away, prefetching
-from publishers.runs import Run, Sent, facts, finished, name, send, wait_for
-from publishers.stage import Stage, publisher
+from publishers.support.charts import bar, profile
+from publishers.support.control import ask, paused_consumers, prefetching
+from publishers.support.runs import Run, Sent, facts, finished, name, send, wait_for
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import tasks
@@ -110,7 +110,7 @@ def isolation(stage: Stage) -> None:
 
 def slow_and_quick(stage: Stage, away: Sequence[str]) -> list[Sent]:
     """Slow tasks and then quick ones, done while these workers didn't consume `quick`."""
-    with looking_away(stage, lanes.quick, away):
+    with paused_consumers(stage, lanes.quick, away):
         slow = [send(tasks.nap, SLOW, queue=lanes.slow.name) for _ in range(SLOW_TASKS)]
         quick = [send(tasks.work, queue=lanes.quick.name) for _ in range(QUICK_TASKS)]
         wait_for([*slow, *quick])
@@ -139,7 +139,7 @@ def concurrency(stage: Stage) -> None:
 
 def naps(stage: Stage, away: Sequence[str]) -> list[Sent]:
     """Equal tasks that were done while these workers didn't consume `quick`."""
-    with looking_away(stage, lanes.quick, away):
+    with paused_consumers(stage, lanes.quick, away):
         sent = [send(tasks.nap, NAP, queue=lanes.quick.name) for _ in range(NAPS)]
         wait_for(sent)
     return sent
@@ -159,7 +159,7 @@ def tell_seconds(stage: Stage, what: str, seconds: float, most: float, note: str
 def order_of_service(stage: Stage) -> None:
     """A filled queue is served by priority; what a worker has prefetched is served as it came."""
     first, *others = stage.workers_of(WORK)
-    with looking_away(stage, WORK, others):
+    with paused_consumers(stage, WORK, others):
         groups = [fill(stage, first) for fill in (filled, behind, prefetched)]
     whats = ("a filled queue", "filled behind a busy worker", f"the same, prefetch {ROOM}")
     for what, runs, expected in zip(whats, finished(stage, *groups), (FALLING, FALLING, RISING), strict=True):
@@ -173,7 +173,7 @@ def rising() -> list[Sent]:
 
 def filled(stage: Stage, worker: str) -> list[Sent]:
     """The queue is filled while the worker looks away."""
-    with looking_away(stage, WORK, [worker]):
+    with paused_consumers(stage, WORK, [worker]):
         sent = rising()
     wait_for(sent)
     return sent
@@ -213,4 +213,4 @@ main = publisher((direct.images, lanes.slow, lanes.quick, WORK), needs_results=T
 )
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.queues")
+    run(main, name="python -m publishers.celery.queues")

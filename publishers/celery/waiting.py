@@ -1,4 +1,4 @@
-"""Wait for a result, or don't, with the time that the caller was blocked: python -m publishers.waiting --seconds 0.3
+"""Wait for a result, or not, and how long the caller was blocked: python -m publishers.celery.waiting --seconds 0.3
 
 And why a task must not wait for another one, and what it does instead.
 """
@@ -17,8 +17,8 @@ from celery import chain
 from celery.result import AsyncResult
 
 from exchanges import default, lanes
-from publishers.results import RESULT_TIMEOUT, outcome
-from publishers.stage import Stage, publisher
+from publishers.support.results import RESULT_TIMEOUT, outcome
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import tasks, waiting
@@ -158,4 +158,4 @@ def tell_blocked(stage: Stage, what: str, instead: str, is_right: bool, blocked:
 main = publisher((*default.QUEUES, lanes.cleanup), needs_results=True)(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.waiting")
+    run(main, name="python -m publishers.celery.waiting")

@@ -1,8 +1,8 @@
 """Who may decide where a task goes, and Celery's answer to who does.
 
 Each answer is what the installed Celery would publish for an application in which these have their say. Nothing is
-sent, and no broker is needed. publishers/precedence.py sends some of it; publishers/routing_options.py makes of it a
-document.
+sent, and no broker is needed. publishers/celery/precedence.py sends some of it; tools/routing_options_page.py
+makes a page of it.
 """
 
 from __future__ import annotations

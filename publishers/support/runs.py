@@ -14,8 +14,8 @@ from typing import Any
 from celery import Task
 from celery.result import AsyncResult
 
-from publishers.results import outcome
-from publishers.stage import Stage
+from publishers.support.results import outcome
+from publishers.support.stage import Stage
 from waybill.testing.receipts import Receipt
 
 

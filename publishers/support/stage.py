@@ -16,15 +16,15 @@ from types import MappingProxyType
 from typing import IO, Any
 
 import click
-from celery import Task
 from celery.result import AsyncResult
 from kombu import Exchange, Queue
 from rich.markup import escape
 
 import exchanges
 from exchanges.plugins import PLUGINS
-from publishers import results
-from publishers.summary import Tally
+from publishers.support import results
+from publishers.support.recorder import published
+from publishers.support.summary import Tally
 from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet import Fleet, Worker, read_fleet
 from waybill.celery_app.names import BROADCAST_PREFIX
@@ -41,7 +41,7 @@ from waybill.testing.watch import Delivery, Watch
 from waybill.testing.workers import LocalWorkers, Zygote
 from worker.app import app
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 
 BROKERS = {brokers.EMBEDDED: "the embedded broker", brokers.DOCKER: "RabbitMQ in a container"}
@@ -92,42 +92,30 @@ class Stage:
         self._labels: dict[str, str] = {}
         self._predicted: dict[str, Trace] = {}
         self._late: dict[str, set[str]] = defaultdict(set)
+        self._last = ""
 
-    def publish(
-        self,
-        task: Task[Any, Any],
-        *args: Any,
-        exchange: Exchange | None = None,
-        label: str = "",
-        **options: Any,
-    ) -> Publication:
-        """Publish a task; `show` prints it.
+    @contextmanager
+    def recording(self, label: str = "") -> Iterator[None]:
+        """Note what Celery publishes within the block, for `show`, and whether the broker returns it.
 
         Args:
-            exchange: where to; without it Celery's routing decides.
             label: what to show for the message instead of its routing key.
-            options: as for `apply_async`.
         """
-        if exchange is not None:
-            # With the type Celery leaves exchange and key as they are; without it an empty key means the default queue.
-            options |= {"exchange": exchange.name, "exchange_type": exchange.type}
-        sent = self.watch.publish(task.name, args, **options)
-        self._predict(sent)
-        self._labels[sent.task_id] = label
-        return sent
+        with published() as sent:
+            yield
+        for one in sent:
+            self.follow(one, label)
 
     def follow(self, sent: Publication, label: str = "") -> None:
-        """Show a message that was published without us; `label` as for `publish`."""
+        """Show a message that was published while nothing recorded; `label` as for `recording`."""
         self.watch.follow(sent)
-        self._predict(sent)
-        self._labels[sent.task_id] = label
-
-    def expect_late(self, sent: Publication, queue: Queue) -> None:
-        """A queue that is bound after the publication, and gets a copy from the exchange's history."""
-        self._late[sent.task_id].add(queue.name)
-
-    def _predict(self, sent: Publication) -> None:
         self._predicted[sent.task_id] = self.router.trace(message_of(sent))
+        self._labels[sent.task_id] = label
+        self._last = sent.task_id
+
+    def expect_late(self, queue: Queue) -> None:
+        """A queue is bound after the last publication, and gets a copy of it from the exchange's history."""
+        self._late[self._last].add(queue.name)
 
     def say(self, text: str) -> None:
         """A line for people; nothing with --json."""

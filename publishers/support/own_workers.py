@@ -15,8 +15,8 @@ from celery import Task
 from kombu import Queue
 from kombu.message import Message as KombuMessage
 
-from publishers import results
-from publishers.stage import COMPOSE, Stage, gather, local_workers
+from publishers.support import results
+from publishers.support.stage import COMPOSE, Stage, gather, local_workers
 from waybill.celery_app.fleet import read_fleet
 from waybill.errors import FleetError
 from waybill.testing import receipts

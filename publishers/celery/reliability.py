@@ -1,4 +1,4 @@
-"""A killed worker, retries that wait in queues, and poison that is parked: python -m publishers.reliability
+"""A killed worker, retries that wait in queues, and poison that is parked: python -m publishers.celery.reliability
 
 The lesson starts two workers of its own, kills one, and goes on with the other. See docs/lessons/reliability.md.
 """
@@ -14,11 +14,11 @@ from typing import Any
 from celery.result import AsyncResult
 
 from exchanges.reliability import DELAY_QUEUES, DELAYS, QUEUES, parked, work
-from publishers import results
-from publishers.control import ask
-from publishers.crew import Crew, crew_of
-from publishers.dead_letters import DeadLetter, look, put_back
-from publishers.stage import Stage, publisher
+from publishers.support import results
+from publishers.support.control import ask
+from publishers.support.dead_letters import DeadLetter, look, put_back
+from publishers.support.own_workers import Crew, crew_of
+from publishers.support.stage import Stage, publisher
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import reliability as tasks
@@ -178,4 +178,4 @@ def facts(task_id: str, received: Sequence[Receipt]) -> dict[str, Any]:
 main = publisher(QUEUES)(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.reliability")
+    run(main, name="python -m publishers.celery.reliability")

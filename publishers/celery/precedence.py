@@ -1,4 +1,4 @@
-"""Routing from both ends, and who is heard when several name a queue: python -m publishers.precedence
+"""Routing from both ends, and who is heard when several name a queue: python -m publishers.celery.precedence
 
 The whole of it, made by asking Celery, is docs/reference/routing-options.md.
 """
@@ -12,9 +12,9 @@ from kombu import Queue
 
 import exchanges
 from exchanges import default, lanes
-from publishers.control import consume
-from publishers.deciders import FUNCTION, QUEUES, SAYS, TASK, ranked
-from publishers.stage import Stage, publisher
+from publishers.support.control import consume
+from publishers.support.routing_sources import FUNCTION, QUEUES, SAYS, TASK, ranked
+from publishers.support.stage import Stage, publisher
 from waybill.celery_app import publication
 from waybill.cli.running import run
 from waybill.errors import FleetError
@@ -90,4 +90,4 @@ def tell_consumer(stage: Stage, watch: Watch, queue: Queue, worker: str) -> None
 main = publisher([queue for queue in exchanges.QUEUES if queue.name in SAYS.values()])(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.precedence")
+    run(main, name="python -m publishers.celery.precedence")

@@ -9,7 +9,7 @@ from typing import Any
 
 from kombu import Queue
 
-from publishers.stage import Stage
+from publishers.support.stage import Stage
 from waybill.errors import FleetError
 from worker.app import app
 
@@ -55,7 +55,7 @@ def ask(command: str, workers: Sequence[str], **arguments: Any) -> dict[str, Any
 
 
 @contextmanager
-def looking_away(stage: Stage, queue: Queue, workers: Sequence[str] | None = None) -> Iterator[None]:
+def paused_consumers(stage: Stage, queue: Queue, workers: Sequence[str] | None = None) -> Iterator[None]:
     """These workers, or all of the queue's, stop consuming it for the length of the block.
 
     An idle worker takes each message as it comes: without this no queue fills, and no priority can be seen. `settle`
@@ -75,12 +75,12 @@ def prefetching(stage: Stage, queue: Queue, workers: Sequence[str], count: int) 
 
     A prefetch counts for the consumers that are added after it.
     """
-    with looking_away(stage, queue, workers):
+    with paused_consumers(stage, queue, workers):
         before = {worker: answer["before"] for worker, answer in ask("prefetch", workers, count=count).items()}
     try:
         yield
     finally:
-        with looking_away(stage, queue, workers):
+        with paused_consumers(stage, queue, workers):
             for worker, own in before.items():
                 ask("prefetch", [worker], count=own)
 

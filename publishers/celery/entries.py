@@ -1,4 +1,4 @@
-"""The ways to make the application and to start its worker, which all come to the same: python -m publishers.entries
+"""Ways to make the application and to start its worker, all with one result: python -m publishers.celery.entries
 
 worker/app.py         `Celery(include=[...])`, then `config_from_object("worker.celeryconfig")`
 worker/standalone.py  the constructor alone, with `include=[...]` and the settings as arguments
@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from exchanges import fanout, lanes
-from publishers.control import ask
-from publishers.stage import COMPOSE, Stage, gather, local_workers, publisher
+from publishers.support.control import ask
+from publishers.support.stage import COMPOSE, Stage, gather, local_workers, publisher
 from waybill.celery_app.fleet import Worker, read_fleet
 from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.cli.running import run
@@ -58,7 +58,8 @@ def lesson(stage: Stage) -> None:
     for worker in entries:
         tell_entry(stage, worker, announced)
     tell_settings(stage, settings)
-    stage.publish(tasks.work, queue=lanes.standalone.name)
+    with stage.recording():
+        tasks.work.apply_async(queue=lanes.standalone.name, mandatory=True)
     stage.show()
 
 
@@ -128,4 +129,4 @@ def comparable(value: Any) -> str:
 main = publisher((lanes.standalone,))(lesson)
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.entries")
+    run(main, name="python -m publishers.celery.entries")
