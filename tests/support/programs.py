@@ -41,10 +41,11 @@ def without_progress(err: str) -> str:
 
 def until(happens: Callable[[], Found | None], what: object = "", seconds: float = PATIENCE) -> Found:
     """Look until something is so, and return it; `what` is shown when it doesn't happen in time."""
-    deadline = monotonic() + seconds
+    deadline, pace = monotonic() + seconds, 0.005
     while not (found := happens()):
         assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        sleep(0.005)
+        sleep(pace)
+        pace = min(2 * pace, 0.1)  # looking may cost more than what is waited for
     return found
 
 

@@ -16,11 +16,8 @@ import pytest
 from celery import Celery
 
 from tests.support.apps.quorum import QUORUM_VARIABLE, URL_VARIABLE, make_app
-from tests.support.programs import until
+from tests.support.programs import PATIENCE, until
 from waybill.broker import Broker
-
-PATIENCE = 30.0
-"""Seconds for a worker to start, or to do a task."""
 
 
 @dataclass

@@ -116,7 +116,9 @@ def test_the_example_does_what_its_readme_says(example: Example, waybill_vhost: 
 
 def test_the_pytest_example_passes(waybill_vhost: Address) -> None:
     arguments = ("-q", "-p", "no:cacheprovider", "--waybill-broker", waybill_vhost.url)
-    done = module("pytest", *arguments, folder=EXAMPLES / "routing_test")
+    api = waybill_vhost.management_url
+    environment = {"WAYBILL_MANAGEMENT_URL": api} if api else {}
+    done = module("pytest", *arguments, environment=environment, folder=EXAMPLES / "routing_test")
     assert (done.code, done.out.splitlines()[-1][:8]) == (0, "1 passed"), done.out + done.err
 
 
