@@ -29,14 +29,14 @@ demo tour: $(SHOWCASE)
 check: lint
 	@$(BIN)/python -m pytest --quiet -n 2 -m unit tests/unit
 
-# In three processes, since tests with workers and brokers wait more than they compute.
+# In four processes, since tests with workers and brokers wait more than they compute.
 test: $(VENV)/installed
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+	@$(BIN)/python -m pytest -n 4
 
 # Which branches the tests run, module by module, in this and in the workers' processes; the floor is in pyproject.toml.
 coverage: $(VENV)/installed
 	@rm -rf build/coverage
-	@$(BIN)/python -m coverage run -m pytest --quiet -n 3 --dist loadgroup
+	@$(BIN)/python -m coverage run -m pytest --quiet -n 4
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 

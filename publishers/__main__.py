@@ -4,53 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import IO
+from typing import IO, Any
 
 import click
 
 import exchanges
 from publishers import (
     alternate,
-    calling,
-    canvas,
     deadletter,
     default,
     direct,
-    entries,
     fanout,
     forward,
     headers,
     history,
-    precedence,
     priority,
-    queues,
-    rates,
     raw,
-    reliability,
     shards,
-    signals,
     topic,
-    waiting,
 )
-from publishers.stage import Stage, lesson_options, open_stage, title
-from publishers.summary import show_next_steps, show_summary
+from publishers.celery import calling, canvas, entries, precedence, queues, rates, reliability, signals, waiting
+from publishers.support.stage import Stage, lesson_options, open_stage, title
+from publishers.support.summary import show_next_steps, show_summary
 from waybill.cli.running import run
 from waybill.cli.status import status
 from waybill.cli.terminal import err, out, print_error
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 
 EXCHANGE_LESSONS = (
-    ("default · no routing options: the default queue", default.lesson),
-    ("direct · the key equals the binding key", direct.lesson),
-    ("topic · `*` is one word, `#` is any number of words", topic.lesson),
-    ("fanout · every queue gets a copy; a Broadcast has a queue for each worker", fanout.lesson),
-    ("headers · what the message carries, not its key; the rest to the alternate exchange", headers.lesson),
-    ("priority · the highest first, among those that wait", priority.lesson),
-    ("alternate exchange · what no binding took", alternate.lesson),
-    ("dead-letter exchange · what the task rejected", deadletter.lesson),
-    ("exchange to exchange · one exchange feeds another", forward.lesson),
-    ("recent history · who comes late gets the last value", history.lesson),
-    ("consistent hash · one key, always one queue", shards.lesson),
+    ("default · no routing options: the default queue", default.publish),
+    ("direct · the key equals the binding key", direct.publish),
+    ("topic · `*` is one word, `#` is any number of words", topic.publish),
+    ("fanout · every queue gets a copy; a Broadcast has a queue for each worker", fanout.publish),
+    ("headers · what the message carries, not its key; the rest to the alternate exchange", headers.publish),
+    ("priority · the highest first, among those that wait", priority.publish),
+    ("alternate exchange · what no binding took", alternate.publish),
+    ("dead-letter exchange · what the task rejected", deadletter.publish),
+    ("exchange to exchange · one exchange feeds another", forward.publish),
+    ("recent history · who comes late gets the last value", history.publish),
+    ("consistent hash · one key, always one queue", shards.publish),
     ("raw · a task from plain pika, without Celery", raw.lesson),
 )
 TOUR = (
@@ -117,7 +109,8 @@ def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str
     began = monotonic()
     chosen = list(dict.fromkeys(lesson for name in names or ["tour"] for lesson in GROUPS.get(name, (name,))))
     err.print(f"starting {len(chosen)} lesson{'s' * (len(chosen) > 1)} on {title(broker)} ...", style="dim")
-    with open_stage(broker, exchanges.QUEUES, is_json, is_tour=True, record=record) as stage:
+    needs = {queue for name in chosen for queue in getattr(LESSONS[name][1], "queues", exchanges.QUEUES)}
+    with open_stage(broker, needs, is_json, is_tour=True, record=record) as stage:
         err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
         for name in chosen:
             heading, lesson = LESSONS[name]
@@ -135,10 +128,9 @@ def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str
     return EXIT_FINDINGS if surprises else EXIT_OK
 
 
-def play(lesson: Callable[[Stage], None], stage: Stage) -> None:
+def play(lesson: Callable[[Stage], Any], stage: Stage) -> Any:
     """A lesson as a part of the tour: left out where it reads results that nobody keeps."""
-    if lesson not in READ_RESULTS or stage.knows_results():
-        lesson(stage)
+    return lesson(stage) if lesson not in READ_RESULTS or stage.knows_results() else None
 
 
 if __name__ == "__main__":

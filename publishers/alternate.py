@@ -1,34 +1,37 @@
-"""To an exchange with an alternate exchange: python -m publishers.alternate card bitcoin"""
+"""An exchange with an alternate exchange: python -m publishers.alternate card bitcoin"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import click
 
 from exchanges import alternate
-from publishers.stage import Stage, publisher
-from waybill.cli.running import run
+from publishers.support.lesson import lesson
 from worker import tasks
 
 
-def lesson(stage: Stage, keys: Sequence[str] = ()) -> None:
-    """Publish a payment with each routing KEY: card has a queue, everything else goes to the alternate exchange.
-
-    Without a KEY: card bitcoin.
-    """
-    for key in keys or ("card", "bitcoin"):
-        stage.publish(tasks.work, key, exchange=alternate.payments, routing_key=key)
-    stage.show()
-
-
-def _keys(_ctx: click.Context, _argument: click.Parameter, keys: tuple[str, ...]) -> tuple[str, ...]:
+def not_empty(_ctx: click.Context, _argument: click.Parameter, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Celery takes an empty key at a direct exchange for the default queue's."""
     if "" in keys:
         raise click.BadParameter("an empty KEY: at a direct exchange Celery takes it for the default queue")
     return keys
 
 
-main = publisher(alternate.QUEUES)(click.argument("keys", metavar="[KEY]...", nargs=-1, callback=_keys)(lesson))
+@lesson(
+    alternate.QUEUES,
+    "KEY",
+    default=("card", "bitcoin"),
+    argument=click.argument("values", metavar="[KEY]...", nargs=-1, callback=not_empty),
+)
+def publish(key: str) -> None:
+    """Publish a payment with each routing KEY: card has a queue, everything else goes to the alternate exchange."""
+    tasks.work.apply_async(
+        (key,),
+        exchange="payments",
+        exchange_type="direct",
+        routing_key=key,
+        mandatory=True,
+    )
+
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.alternate")
+    publish.run()

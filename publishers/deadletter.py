@@ -1,4 +1,4 @@
-"""To a queue with a dead-letter exchange: python -m publishers.deadletter in-stock sold-out
+"""A queue with a dead-letter exchange: python -m publishers.deadletter in-stock sold-out
 
 And the dead letters that nobody consumes: python -m publishers.deadletter list|inspect|requeue, which is
 dead_letter_commands.py.
@@ -6,43 +6,27 @@ dead_letter_commands.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
 from exchanges import deadletter
-from publishers.dead_letter_commands import inspect, list_, requeue
-from publishers.stage import Stage, publisher
+from publishers.support.dead_letter_commands import inspect, list_, requeue
+from publishers.support.lesson import lesson
 from waybill.cli.running import run
 from worker import tasks
 
 ORDERS = ("in-stock", "sold-out")
 
 
-def lesson(stage: Stage, orders: Sequence[str] = ()) -> None:
-    """Publish an ORDER, in-stock or sold-out; the task rejects the latter, and the queue `orders_dead` gets it.
-
-    Without an ORDER: one of each.
-    """
-    orders = orders or ORDERS
-    for order in orders:
-        stage.publish(
-            tasks.fulfil,
-            order,
-            order == "in-stock",
-            exchange=deadletter.orders,
-            routing_key="order",
-            label=order,
-        )
-    for order, delivery in zip(orders, stage.show(), strict=True):
-        queues = [receipt.queue for receipt in delivery.received]
-        if queues:  # without workers both wait in the first queue
-            stage.expect(order, queues, ["orders", "orders_dead"] if order == "sold-out" else ["orders"])
-
-
-orders_command = publisher(deadletter.QUEUES)(
-    click.argument("orders", metavar="[ORDER]...", nargs=-1, type=click.Choice(ORDERS))(lesson)
-)
+@lesson(deadletter.QUEUES, "ORDER", default=ORDERS, kind=click.Choice(ORDERS), shows_value=True)
+def publish(order: str) -> None:
+    """Publish an ORDER, in-stock or sold-out. The task rejects the latter, and the queue `orders_dead` gets it."""
+    tasks.fulfil.apply_async(
+        (order, order == "in-stock"),
+        exchange="orders",
+        exchange_type="direct",
+        routing_key="order",
+        mandatory=True,
+    )
 
 
 class Commands(click.Group):
@@ -65,7 +49,7 @@ def main() -> None:
     """
 
 
-for name, command in {"lesson": orders_command, "list": list_, "inspect": inspect, "requeue": requeue}.items():
+for name, command in {"lesson": publish.command, "list": list_, "inspect": inspect, "requeue": requeue}.items():
     main.add_command(command, name)
 
 if __name__ == "__main__":

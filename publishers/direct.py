@@ -1,28 +1,23 @@
-"""Through the direct exchange `media`: python -m publishers.direct video image"""
+"""The direct exchange `media`: python -m publishers.direct video image"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import click
-
 from exchanges import direct
-from publishers.stage import Stage, publisher
-from waybill.cli.running import run
+from publishers.support.lesson import lesson
 from worker import tasks
 
 
-def lesson(stage: Stage, kinds: Sequence[str] = ()) -> None:
-    """Publish a file of each KIND with the key media.KIND: video and image have a queue.
+@lesson(direct.QUEUES, "KIND", default=("video", "image", "image"))
+def publish(kind: str) -> None:
+    """Publish a file of each KIND with the routing key media.KIND: video and image have a queue."""
+    tasks.encode.apply_async(
+        (f"a-{kind}",),
+        exchange="media",
+        exchange_type="direct",
+        routing_key=f"media.{kind}",
+        mandatory=True,  # with confirm_publish: raises here if no queue takes it
+    )
 
-    Without a KIND: a video and two images.
-    """
-    for kind in kinds or ("video", "image", "image"):
-        stage.publish(tasks.encode, f"a-{kind}", exchange=direct.media, routing_key=f"media.{kind}")
-    stage.show()
-
-
-main = publisher(direct.QUEUES)(click.argument("kinds", metavar="[KIND]...", nargs=-1)(lesson))
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.direct")
+    publish.run()

@@ -1,41 +1,48 @@
-"""Through the headers exchanges: python -m publishers.headers format=pdf type=report"""
+"""The headers exchanges: python -m publishers.headers format=pdf type=report"""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import click
 
 from exchanges import headers
-from publishers.stage import Stage, pairs, publisher
-from waybill.cli.running import run
+from publishers.support.lesson import lesson
+from publishers.support.stage import pairs
 from worker import tasks
 
-DOCUMENTS = (
-    ("format=pdf", "type=report"),
-    ("format=zip",),
-    ("format=txt", "priority=high"),
-    ("format=pdf", "type=invoice"),
+DOCUMENTS = ("format=pdf type=report", "format=zip", "format=txt priority=high", "format=pdf type=invoice")
+BY_TASK = f"task={tasks.encode.name}"
+
+
+def one_document(_ctx: click.Context, _argument: click.Parameter, headers: tuple[str, ...]) -> tuple[str, ...]:
+    """All arguments are the headers of one document."""
+    pairs(headers)
+    return (" ".join(headers),) if headers else ()
+
+
+@lesson(
+    headers.QUEUES,
+    "NAME=VALUE",
+    default=(*DOCUMENTS, BY_TASK),
+    argument=click.argument("values", metavar="[NAME=VALUE]...", nargs=-1, callback=one_document),
+    needs=[headers.documents],
+    shows_value=True,
 )
-
-
-def lesson(stage: Stage, values: Sequence[str] = ()) -> None:
+def publish(document: str) -> None:
     """Publish one document with these headers, each NAME=VALUE.
 
-    Without any: four documents, and two tasks through `by_task`, whose binding looks at the header `task` that Celery
-    sets itself.
+    Without any: four documents, and a task through `by_task`, whose binding matches the header `task` that Celery sets.
     """
-    if stage.lacks(headers.documents):
+    if document == BY_TASK:
+        tasks.encode.apply_async(("a-film",), exchange="by_task", exchange_type="headers", mandatory=True)
         return
-    for document in (values,) if values else DOCUMENTS:
-        label = " ".join(document)
-        stage.publish(tasks.work, label, exchange=headers.documents, label=label, headers=dict(pairs(document)))
-    if not values:
-        stage.publish(tasks.encode, "a-film", exchange=headers.by_task, label=f"task={tasks.encode.name}")
-    stage.show()
+    tasks.work.apply_async(
+        (document,),
+        exchange="documents",
+        exchange_type="headers",
+        headers=dict(pairs(document.split())),
+        mandatory=True,
+    )
 
-
-main = publisher(headers.QUEUES)(click.argument("values", metavar="[NAME=VALUE]...", nargs=-1)(lesson))
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.headers")
+    publish.run()

@@ -1,37 +1,21 @@
-"""To an exchange that keeps its last message: python -m publishers.history 99 101 100"""
+"""An exchange that keeps its last message: python -m publishers.history 99 101 100"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import click
-
 from exchanges import plugins
-from publishers.stage import Stage, publisher
-from waybill.cli.running import run
+from publishers.support.lesson import lesson
+from publishers.support.stage import Stage
 from waybill.topology import Binding
 from worker import tasks
 
 
-def lesson(stage: Stage, values: Sequence[str] = ()) -> None:
-    """Publish each PRICE while `price_board` is not bound, then bind it: it gets the last one at once.
-
-    Without a PRICE: 99 101 100. The queue `price_log` was bound all the time and gets all of them.
-    """
-    if stage.lacks(plugins.prices):
-        return
-    stage.say("price_board is bound only after the last price:")
-    with coming_late(stage):
-        for value in values or ("99", "101", "100"):
-            last = stage.publish(tasks.work, value, exchange=plugins.prices, label=value)
-    stage.expect_late(last, plugins.price_board)
-    stage.show()
-
-
 @contextmanager
-def coming_late(stage: Stage) -> Iterator[None]:
-    """The queue `price_board` is not bound for the length of the block."""
+def bound_late(stage: Stage, _values: Sequence[str]) -> Iterator[None]:
+    """The queue `price_board` is not bound while prices are published, and bound after the last one."""
+    stage.say("price_board is bound only after the last price:")
     declared = Binding(plugins.prices.name, plugins.price_board.name, plugins.price_board.routing_key)
     with stage.watch.connection.channel() as channel:
         board = plugins.price_board(channel)
@@ -42,11 +26,26 @@ def coming_late(stage: Stage) -> Iterator[None]:
         finally:
             board.bind_to(plugins.prices, routing_key=board.routing_key)
             stage.router.bind(declared)
+    stage.expect_late(plugins.price_board)
 
 
-main = publisher((plugins.price_log, plugins.price_board))(
-    click.argument("values", metavar="[PRICE]...", nargs=-1)(lesson)
+@lesson(
+    (plugins.price_log, plugins.price_board),
+    "PRICE",
+    default=("99", "101", "100"),
+    needs=[plugins.prices],
+    shows_value=True,
+    around=bound_late,
 )
+def publish(price: str) -> None:
+    """Publish each PRICE. The queue `price_log` gets all of them; `price_board` comes later and gets the last one."""
+    tasks.work.apply_async(
+        (price,),
+        exchange="prices",
+        exchange_type="x-recent-history",
+        mandatory=True,
+    )
+
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.history")
+    publish.run()

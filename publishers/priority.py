@@ -1,44 +1,52 @@
-"""Into the queue with priorities: python -m publishers.priority 1 9 5"""
+"""The queue with priorities: python -m publishers.priority 1 9 5"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
 from exchanges import priority
-from publishers.control import looking_away
-from publishers.stage import Stage, publisher
-from waybill.cli.running import run
+from publishers.support.control import paused_consumers
+from publishers.support.lesson import lesson
+from publishers.support.stage import Stage
 from waybill.testing.watch import Delivery
 from worker import tasks
 
-QUEUE = priority.QUEUES[0]
+
+@contextmanager
+def paused(stage: Stage, values: Sequence[int]) -> Iterator[None]:
+    """Nobody consumes the queue while it is filled: priority orders waiting messages, not prefetched ones."""
+    stage.say(f"published in the order {' '.join(map(str, values))}, served in this one:")
+    with paused_consumers(stage, priority.QUEUES[0]):
+        yield
 
 
-def lesson(stage: Stage, priorities: Sequence[int] = ()) -> None:
-    """Fill the queue `tasks` with a task of each PRIORITY while its worker looks away, and show the order of service.
-
-    Without a PRIORITY: 1 9 5.
-    """
-    stage.say(f"published in the order {' '.join(map(str, priorities or (1, 9, 5)))}, served in this one:")
-    with looking_away(stage, QUEUE):
-        for value in priorities or (1, 9, 5):
-            stage.publish(tasks.work, str(value), exchange=priority.tasks, routing_key="tasks", priority=value)
-    served = sorted(stage.show(order=_when_received), key=_when_received)
-    order = [delivery.publication.priority for delivery in served if delivery.received]
-    stage.expect("priorities in the order of service", order, sorted(order, key=lambda value: -(value or 0)))
-
-
-def _when_received(delivery: Delivery) -> float:
+def when_received(delivery: Delivery) -> float:
+    """When the first worker received the message, in seconds since the epoch."""
     return min((receipt.time for receipt in delivery.received), default=0.0)
 
 
-main = publisher(priority.QUEUES)(
-    click.argument("priorities", metavar="[PRIORITY]...", nargs=-1, type=click.IntRange(0, priority.MAX_PRIORITY))(
-        lesson
-    )
+@lesson(
+    priority.QUEUES,
+    "PRIORITY",
+    default=(1, 9, 5),
+    kind=click.IntRange(0, priority.MAX_PRIORITY),
+    around=paused,
+    order=when_received,
 )
+def publish(value: int) -> None:
+    """Fill the queue `tasks` with a task of each PRIORITY, and show the order in which they are served."""
+    tasks.work.apply_async(
+        (str(value),),
+        exchange="tasks",
+        exchange_type="direct",
+        routing_key="tasks",
+        priority=value,
+        mandatory=True,
+    )
+
 
 if __name__ == "__main__":
-    run(main, name="python -m publishers.priority")
+    publish.run()

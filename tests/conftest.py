@@ -21,8 +21,11 @@ from hypothesis import settings
 from testcontainers.community.redis import RedisContainer
 
 from tests.support import report
+from tests.support.groups import GroupedTests
 from tests.support.programs import ROOT
+from tests.support.shared_rabbitmq import FOLDER, SharedRabbitMQ, shared_rabbitmq
 from tests.support.shares import SHARE
+from waybill.errors import BrokerUnavailable
 from waybill.pytest_plugin import a_broker, a_vhost
 from waybill.testing.brokers import DOCKER, EMBEDDED, Address
 from waybill.testing.workers import Zygote
@@ -55,8 +58,11 @@ settings.load_profile("share")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Short reports."""
+    """Short reports; whole groups of tests, and one RabbitMQ, for several processes."""
     config.pluginmanager.register(report)
+    config.pluginmanager.register(GroupedTests())
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SharedRabbitMQ())
 
 
 def pytest_report_header() -> str:
@@ -65,11 +71,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by what it needs, and by what it shares with others."""
+    """Mark a test by what it needs."""
     for marker in _needs(item):
         item.add_marker(marker)
-    if (group := _group(item)) is not None:
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def _needs(item: pytest.Item) -> Iterator[str]:
@@ -85,18 +89,6 @@ def _needs(item: pytest.Item) -> Iterator[str]:
         yield "rabbitmq"
     if WITH_A_BROWSER & fixtures:
         yield "browser"
-
-
-def _group(item: pytest.Item) -> str | None:
-    """The xdist group: tests that share a fleet or a module's setup run in one process.
-
-    Unit tests share nothing.
-    """
-    folder = item.path.relative_to(ROOT).parts[1]
-    callspec: Any = getattr(item, "callspec", None)
-    if {"showcase", "lessons"} & set(getattr(item, "fixturenames", ())):
-        return f"showcase {callspec.params['waybill_broker']}"
-    return None if folder == "unit" else str(item.path)
 
 
 @pytest.fixture(scope="session")
@@ -125,11 +117,20 @@ def skip_or_fail(reason: str) -> NoReturn:
 
 @pytest.fixture(scope="session")
 def rabbitmq(request: pytest.FixtureRequest) -> Iterator[Address]:
-    """A RabbitMQ for the session: the one that is named, or a container."""
+    """A RabbitMQ for the session: the one that is named, or a container, which the processes of a run share."""
     which = NAMED if NAMED and NAMED != EMBEDDED else DOCKER
     if which == DOCKER:
         request.getfixturevalue("docker_engine")
-    with a_broker(which) as address:
+    folder = getattr(request.config, "workerinput", {}).get(FOLDER)
+    if which != DOCKER or folder is None:
+        with a_broker(which) as address:
+            yield address
+        return
+    try:
+        shared = shared_rabbitmq(folder)
+    except BrokerUnavailable as error:
+        skip_or_fail(str(error))
+    with a_vhost(shared) as address:
         yield address
 
 

@@ -62,7 +62,7 @@ class Example:
     @property
     def lesson(self) -> str | None:
         """The lesson that the command plays with its default arguments, if it is one."""
-        found = re.fullmatch(r"python -m publishers\.(\w+)", self.command)
+        found = re.fullmatch(r"python -m publishers\.(?:celery\.)?(\w+)", self.command)
         return found and found[1]
 
     def now(self) -> str:

@@ -27,8 +27,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from amqp.exceptions import AccessRefused, NotAllowed
 from celery import Celery
 from celery.app.utils import find_app
+from kombu import Connection
 
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
@@ -83,7 +85,7 @@ def a_vhost(broker: Address) -> Iterator[Address]:
         yield broker
         return
     address = broker.with_vhost(f"waybill-{uuid.uuid4().hex[:12]}")
-    if address.management_url is None:  # the embedded broker makes a vhost when somebody connects to it
+    if address.management_url is None or _is_made_on_connect(address):
         yield address
         return
     with Management(address.management_url, address.vhost) as management:
@@ -92,6 +94,16 @@ def a_vhost(broker: Address) -> Iterator[Address]:
             yield address
         finally:
             management.delete_vhost()
+
+
+def _is_made_on_connect(address: Address) -> bool:
+    """Whether this is the embedded broker, which makes a vhost when somebody connects to it; RabbitMQ answers 530."""
+    try:
+        with Connection(address.url) as connection:
+            connection.connect()
+    except (NotAllowed, AccessRefused):
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

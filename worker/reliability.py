@@ -1,4 +1,4 @@
-"""Tasks that get their worker killed, that fail and try again, and that never succeed: see publishers/reliability.py.
+"""Tasks that kill their worker, that fail and try again, and that never succeed: publishers/celery/reliability.py.
 
 Each says that it runs, and what it knows of itself, by a Celery event `lesson-ran`: whoever waits for one doesn't
 have to guess how long a worker needs.
@@ -23,7 +23,7 @@ RAN = "lesson-ran"
 # Seconds that a task runs unless its worker is killed; longer than anybody waits for the kill.
 LONG = 120.0
 
-# The header that counts how often somebody has put a dead letter back: publishers/dead_letters.py.
+# The header that counts how often somebody has put a dead letter back: publishers/support/dead_letters.py.
 REQUEUED = "x-requeued"
 
 

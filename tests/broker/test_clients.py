@@ -18,8 +18,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from tests.support.brokers import BROKERS, broker_url, embedded_url, fresh
-
-PATIENCE = 20.0
+from tests.support.programs import PATIENCE
 
 
 @pytest.fixture(params=BROKERS)

@@ -16,7 +16,7 @@ from kombu import Connection, Queue
 
 import exchanges
 from exchanges.reliability import aside, parked, work
-from publishers.dead_letters import taken
+from publishers.support.dead_letters import taken
 from tests.support.programs import ROOT, Result, call
 from tools.readme import BLOCK, VARYING
 from waybill.testing import brokers

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -16,8 +15,8 @@ from celery.signals import after_task_publish, before_task_publish
 from kombu import Connection, Exchange, Queue, binding
 
 from tests.support.apps.diffed import NEW, app
-from tests.support.diff_support import Site, site, until
-from tests.support.programs import Result, call, module
+from tests.support.diff_support import Site, site
+from tests.support.programs import Result, call, module, until
 from waybill.rabbitmq.management import Management
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
@@ -146,7 +145,7 @@ def test_what_is_not_declared(at: Site, channel: Any) -> None:
     channel.queue_bind("usa", "amq.topic", "u")
     channel.exchange_declare("gone", "fanout", durable=True, auto_delete=False)
     channel.basic_consume("old")
-    until(lambda: len(at.api("GET", f"consumers/{at.address.vhost}")) == 1, time.monotonic)
+    until(lambda: len(at.api("GET", f"consumers/{at.address.vhost}")) == 1)
     result = diff()
     assert result.code == 1
     assert result.out.splitlines() == [
@@ -347,6 +346,6 @@ def test_who_sees_consumers(at: Site, channel: Channel, user: str, seen: bool) -
     """docs/reference/diff.md relies on this: the tag `management` shows its own connections only."""
     channel.queue_declare("watched")
     channel.basic_consume("watched")
-    until(lambda: at.api("GET", f"consumers/{at.address.vhost}"), time.monotonic)
+    until(lambda: at.api("GET", f"consumers/{at.address.vhost}"))
     with Management(user, at.address.vhost) as asked:
         assert bool(asked.consumers()) == seen

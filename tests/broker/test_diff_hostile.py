@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hostile_api import HOSTILE, PATIENCE, SECRET, Answer, Hostile, raw, standing, whole
-from tests.support.programs import Result, call
+from tests.support.hostile_api import HOSTILE, SECRET, Answer, Hostile, raw, standing, whole
+from tests.support.programs import PATIENCE, Result, call
 from waybill.errors import NotFound
 from waybill.rabbitmq import management
 from waybill.rabbitmq.management import LiveConsumer, Management

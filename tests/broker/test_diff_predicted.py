@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,8 @@ import pytest
 from amqp.exceptions import AMQPError
 from kombu import Connection, Exchange, Queue, binding
 
-from tests.support.diff_support import Site, site, until, wire_text
+from tests.support.diff_support import Site, site, wire_text
+from tests.support.programs import until
 from waybill.diff import Failure, predicted
 from waybill.diff.declared import Declared
 from waybill.diff.predicted import answers
@@ -226,7 +226,7 @@ def test_a_policy_changes_no_answer(there: Site, argument: str, is_reversed: boo
     pair = queue(), queue({argument: value})
     first, second = pair[::-1] if is_reversed else pair
     assert there.declare(made(name, first)) is None
-    until(lambda: _policy(there, name) == f"{argument}{is_reversed}", time.monotonic)
+    until(lambda: _policy(there, name) == f"{argument}{is_reversed}")
     foreseen = there.predicted(made(name, second))
     assert foreseen == there.declare(made(name, second))
     assert foreseen is not None

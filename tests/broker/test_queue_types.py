@@ -15,9 +15,9 @@ from pamqp import commands
 from pamqp.common import FieldTable
 
 from tests.support.brokers import BROKERS, broker_wire, embedded_url, fresh
+from tests.support.programs import PATIENCE
 from tests.support.wire import Arrived, Wire
 
-PATIENCE = 10.0
 Basic, Queue = commands.Basic, commands.Queue
 
 

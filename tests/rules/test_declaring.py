@@ -13,7 +13,8 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 
 from tests.support import check_example
-from tests.support.check_live import PATIENCE, Rig
+from tests.support.check_live import Rig
+from tests.support.programs import PATIENCE
 from waybill.check import RULES, Facts, LiveFacts, check, facts_of
 from waybill.rabbitmq.management import Management
 from waybill.rabbitmq.state import live_facts

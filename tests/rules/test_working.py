@@ -15,7 +15,8 @@ from celery import chord
 from kombu import Connection, Exchange, Queue
 
 from tests.support import check_example
-from tests.support.check_live import PATIENCE, Rig
+from tests.support.check_live import Rig
+from tests.support.programs import PATIENCE
 from waybill.celery_app.fleet.workers import Worker
 from waybill.check import RULES, Facts, check, facts_of
 from waybill.testing.brokers import Address, environment

@@ -10,12 +10,10 @@ from typing import Any
 
 from kombu import Connection, Consumer, Producer, Queue
 
+from tests.support.programs import PATIENCE
 from waybill.celery_app import installed
 from waybill.rabbitmq.management import Management
 from waybill.testing.brokers import Address
-
-PATIENCE = 30.0
-"""Seconds for something that must happen."""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from kombu import Connection
 from kombu import Queue as KombuQueue
 
 from tests.support.check_example import living
+from tests.support.programs import PATIENCE
 from waybill.diff import Place, Plan, declared_by, difference
 from waybill.errors import ProtocolRefusal
 from waybill.rabbitmq.management import Management
@@ -22,8 +23,6 @@ from waybill.rabbitmq.state import LiveFacts, live_facts
 from waybill.testing.brokers import Address
 
 PLACE = Place("proj", "http://127.0.0.1:15672")
-PATIENCE = 30.0
-"""Seconds for what must happen."""
 
 
 def application(*queues: KombuQueue, url: str = "amqp://", **settings: Any) -> Celery:
@@ -96,18 +95,6 @@ def site(broker: Address, default_type: str = "classic") -> Iterator[Site]:
         yield made
     finally:
         made.api("DELETE", f"vhosts/{made.address.vhost}")
-
-
-def until(happened: Callable[[], Any], clock: Callable[[], float]) -> Any:
-    """Ask until the answer is yes: the management API has no events.
-
-    Raises:
-        AssertionError: it isn't after `PATIENCE` seconds.
-    """
-    deadline = clock() + PATIENCE
-    while not (answer := happened()):
-        assert clock() < deadline, "it has not happened"
-    return answer
 
 
 def names(items: Sequence[Any]) -> list[str]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-SECRET = "hunter2-s3cret"
-PATIENCE = 30.0
+from tests.support.programs import PATIENCE
 
+SECRET = "hunter2-s3cret"
 Answer = Callable[[socket.socket], None]
 
 

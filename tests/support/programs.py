@@ -41,10 +41,11 @@ def without_progress(err: str) -> str:
 
 def until(happens: Callable[[], Found | None], what: object = "", seconds: float = PATIENCE) -> Found:
     """Look until something is so, and return it; `what` is shown when it doesn't happen in time."""
-    deadline = monotonic() + seconds
+    deadline, pace = monotonic() + seconds, 0.005
     while not (found := happens()):
         assert monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        sleep(0.005)
+        sleep(pace)
+        pace = min(2 * pace, 0.1)  # looking may cost more than what is waited for
     return found
 
 
@@ -81,7 +82,8 @@ def call(name: str, *arguments: str) -> Result:
     """What `python -m name arguments` does, in this process."""
     out, err = io.StringIO(), io.StringIO()
     loaded = importlib.import_module(name)
-    command = loaded.main if hasattr(loaded, "main") else loaded.waybill
+    lesson = getattr(loaded, "publish", None)
+    command = getattr(loaded, "main", None) or (lesson.command if lesson else loaded.waybill)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exit_:
         run(command, arguments, name=f"python -m {name}")
     return Result(int(exit_.value.code or 0), out.getvalue(), without_progress(err.getvalue()))

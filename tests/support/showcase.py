@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from publishers.canvas import publications
-from publishers.control import ask
-from publishers.stage import COMPOSE
+from publishers.__main__ import LESSONS
+from publishers.celery.canvas import publications
+from publishers.support.control import ask
+from publishers.support.stage import COMPOSE
 from tests.support.programs import ROOT, Result, call
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
@@ -131,6 +132,6 @@ class Lessons:
         watch = self._showcase.watch
         watch.settle()
         with tempfile.NamedTemporaryFile(suffix=".json") as record, publications() as published:
-            result = call(f"publishers.{name}", "--broker", self._showcase.address.url, "--record", record.name)
+            result = call(LESSONS[name][1].__module__, "--broker", self._showcase.address.url, "--record", record.name)
             objects = [json.loads(line) for line in Path(record.name).read_text(encoding="utf-8").splitlines()]
         return Played(result, objects, published, watch.everything())

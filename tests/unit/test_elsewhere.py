@@ -18,6 +18,6 @@ def test_every_lesson_holds_on_the_others() -> None:
 
 
 def test_the_memory_transport_has_no_workers() -> None:
-    result = call("publishers.elsewhere", "--lessons", "memory://")
+    result = call("tools.elsewhere", "--lessons", "memory://")
     assert "its queues are in one process" in result.complaint
     assert (result.code, result.out) == (2, "")

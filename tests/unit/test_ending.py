@@ -131,3 +131,20 @@ except Interrupted as interrupted:
     sys.exit(interrupted.exit_code)
 """)
     assert (code, out) == (130, "left\n")
+
+
+def test_an_error_at_the_end_of_what_was_interrupted_is_the_interruption() -> None:
+    code, out, err = run("""
+from waybill.cli.running import run_to_exit
+
+def work():
+    try:
+        send(SIGTERM)
+        time.sleep(60)
+    finally:
+        raise AssertionError("a library that was interrupted between two states")
+
+ending.exit_while_loading()
+run_to_exit(work)
+""")
+    assert (code, out, err) == (143, "", "error: terminated; everything that was started is stopped\n")

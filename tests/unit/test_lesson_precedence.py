@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from publishers.deciders import Case, between, ranked, undecided
+from publishers.support.routing_sources import Case, between, ranked, undecided
 from tests.support.lessons import RANKS
 from tests.support.programs import ROOT, call
 from waybill.celery_app import installed
@@ -39,6 +39,6 @@ def test_a_function_that_returns_none_leaves_the_task_to_the_next() -> None:
     reason=f"the document tells Celery 5.7's answers; {installed.CELERY_VERSION} is installed",
 )
 def test_the_document_is_what_celery_answers() -> None:
-    result = call("publishers.routing_options")
+    result = call("tools.routing_options_page")
     assert (result.code, result.err) == (0, "")
     assert result.out == (ROOT / "docs" / "reference" / "routing-options.md").read_text(encoding="utf-8")

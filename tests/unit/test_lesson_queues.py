@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from publishers.charts import bar, profile
-from publishers.queues import at_once
-from publishers.runs import Run
+from publishers.celery.queues import at_once
+from publishers.support.charts import bar, profile
+from publishers.support.runs import Run
 
 # Value, the most, width -> the bar
 BARS = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from publishers.rates import per_second
-from publishers.runs import Run
+from publishers.celery.rates import per_second
+from publishers.support.runs import Run
 
 
 def test_tasks_a_second_are_those_after_the_first_of_each_worker() -> None:

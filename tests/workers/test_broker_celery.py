@@ -16,10 +16,8 @@ import pytest
 from celery import Celery
 
 from tests.support.apps.quorum import QUORUM_VARIABLE, URL_VARIABLE, make_app
+from tests.support.programs import PATIENCE, until
 from waybill.broker import Broker
-
-PATIENCE = 30.0
-"""Seconds for a worker to start, or to do a task."""
 
 
 @dataclass
@@ -49,6 +47,7 @@ def fleet(pool: str, *, is_quorum: bool = False) -> Iterator[Fleet]:
             wait_for_worker(app, worker)
             yield Fleet(app, broker, name)
         finally:
+            wait_until_idle(app)
             app.close()
             worker.send_signal(signal.SIGTERM)
             output, _ = worker.communicate(timeout=PATIENCE)
@@ -61,6 +60,12 @@ def wait_for_worker(app: Celery, worker: subprocess.Popen[bytes]) -> None:
     while not app.control.ping(timeout=0.5):
         assert worker.poll() is None, (worker.stdout.read() if worker.stdout else b"").decode()
         assert time.monotonic() < deadline, "the worker never answered"
+
+
+def wait_until_idle(app: Celery) -> None:
+    """Return when no task waits for the worker's pool: told to stop before, its processes wait for half a minute."""
+    inspect = app.control.inspect(timeout=PATIENCE, limit=1)
+    until(lambda: not any((inspect.reserved() or {}).values()), "the worker's pool has everything")
 
 
 @pytest.fixture(scope="module", params=["threads", "prefork"])

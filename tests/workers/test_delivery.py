@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from publishers.control import ask
+from publishers.support.control import ask
 from waybill.errors import FleetError
 from waybill.testing import watch as watch_module
 from waybill.testing.receipts import MARKER

@@ -13,8 +13,8 @@ from celery import Celery
 from kombu import Connection, Exchange, Queue
 
 from tests.support.apps.everything import USA, add, app
-from tests.support.diff_support import PATIENCE, PLACE, Site, application, names, site
-from tests.support.programs import ROOT
+from tests.support.diff_support import PLACE, Site, application, names, site
+from tests.support.programs import PATIENCE, ROOT
 from waybill.celery_app.fleet.workers import Worker
 from waybill.diff import declared_by, difference
 from waybill.testing import brokers

@@ -10,9 +10,9 @@ import redis
 from celery import Celery
 from kombu import Connection
 
-from publishers import elsewhere, probes
 from tests.support.choosing import documented
 from tests.support.programs import PATIENCE, call
+from tools import elsewhere, probes
 from tools.readme import VARYING
 from waybill.broker import Broker
 from waybill.testing.receipts import listening
@@ -94,7 +94,7 @@ def test_another_separator_on_a_database_in_use_breaks_every_publication(redis_u
 
 
 def test_without_a_server_it_compares_two_brokers() -> None:
-    result = call("publishers.elsewhere", "--json")
+    result = call("tools.elsewhere", "--json")
     rows = [json.loads(line) for line in result.out.splitlines()]
     assert result.code == 0
     assert {row["what"]: row["embedded"] for row in rows} == documented()["embedded"]
@@ -111,6 +111,6 @@ REFUSED = (
 
 @pytest.mark.parametrize(("argument", "expected"), REFUSED)
 def test_a_broker_that_is_none_is_one_line(argument: str, expected: str) -> None:
-    result = call("publishers.elsewhere", argument)
+    result = call("tools.elsewhere", argument)
     assert expected in result.complaint
     assert (result.code, result.out) == (2, "")

@@ -29,7 +29,7 @@ PYTEST = ("pytest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")
 # the program -> how many processes it has when its workers run: the zygote, the workers, a process in the pool of each
 STARTERS: tuple[tuple[str, tuple[str, ...], int], ...] = (
     ("the tour", ("publishers", "tour"), 1 + 17 + 18),
-    ("a publisher", ("publishers.queues",), 1 + 5 + 6),
+    ("a publisher", ("publishers.celery.queues",), 1 + 5 + 6),
     ("pytest", PYTEST, 1 + 2 + 2),
 )
 

@@ -8,8 +8,8 @@ import pytest
 from celery import Celery, chain, chord, group
 from celery.canvas import Signature
 
-from publishers import results
-from publishers.canvas import publications
+from publishers.celery.canvas import publications
+from publishers.support import results
 from tests.support.programs import call
 from waybill.testing.brokers import Address
 from waybill.testing.watch import Watch
@@ -74,6 +74,6 @@ def test_only_who_asked_is_answered_and_once(waybill_app: Celery) -> None:
 def test_the_lesson_says_it_in_one_line(waybill_vhost: Address, waybill_watch: Watch) -> None:
     assert waybill_watch.crew
     with publications() as published:
-        result = call("publishers.canvas", "--broker", waybill_vhost.url)
+        result = call("publishers.celery.canvas", "--broker", waybill_vhost.url)
     assert "the result backend rpc:// can't do chords: name another one in WAYBILL_RESULT_BACKEND" in result.complaint
     assert (result.code, result.out, published) == (2, "", [])

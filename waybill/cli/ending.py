@@ -137,6 +137,15 @@ class Ending:
             watchdog.cancel()
             self.number = self._watchdog = None
 
+    def call(self, work: Callable[[], object]) -> object:
+        """Do the work. An error after a signal is the signal's: a library that was interrupted may fail at its end."""
+        try:
+            return work()
+        except Exception as error:
+            if self.number is not None:
+                raise Interrupted(self.number) from error
+            raise
+
     @contextmanager
     def time_limit(self, seconds: float, last_resort: Callable[[], object] = lambda: None) -> Iterator[None]:
         """A block that must be left within this time after a signal; otherwise the program exits.

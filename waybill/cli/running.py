@@ -54,7 +54,7 @@ def exit_code(work: Callable[[], object]) -> int:
         Interrupted: a question was answered with Ctrl-D, or Ctrl-C came.
     """
     try:
-        code = work()
+        code = ending.call(work)
     except click.ClickException as error:
         return _failed(error.format_message())
     except WaybillError as error:

@@ -169,7 +169,8 @@ class Management:
         """
         rows: list[dict[str, Any]] = self._get("vhosts?disable_stats=true")
         name = unquote(self._vhost)
-        vhost = next((row for row in rows if row["name"] == name), None)
+        # The row of a vhost that is being deleted has no name any more.
+        vhost = next((row for row in rows if row.get("name") == name), None)
         if vhost is None:
             raise NotFound(f"the management API at {self._shown} shows this user no vhost {name!r}")
         return vhost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from publishers.calling import DELAY, EXPIRY
+from publishers.celery.calling import DELAY, EXPIRY
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played
 from waybill.testing.brokers import Address
@@ -97,7 +97,7 @@ def test_one_call(
 ) -> None:
     assert waybill_watch.crew
     task, *rest = arguments
-    result = call("publishers.calling", f"worker.tasks.{task}", *rest, "--broker", waybill_vhost.url, "--json")
+    result = call("publishers.celery.calling", f"worker.tasks.{task}", *rest, "--broker", waybill_vhost.url, "--json")
     sent, *told = result.objects
     assert [f"{one['worker'].partition('@')[0]} ({one['queue']})" for one in sent["received"]] == places
     assert [line["happened"][: len(one)] for line, one in zip(told, returned, strict=True)] == returned
@@ -124,6 +124,6 @@ def test_bad_input_is_one_line_and_nothing_is_published(
     waybill_vhost: Address, waybill_watch: Watch, arguments: tuple[str, ...], expected: str
 ) -> None:
     waybill_watch.settle()
-    result = call("publishers.calling", *arguments, "--broker", waybill_vhost.url)
+    result = call("publishers.celery.calling", *arguments, "--broker", waybill_vhost.url)
     assert expected in result.complaint
     assert (result.code, result.out, waybill_watch.everything()) == (2, "", ())

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from celery import Celery, chord
 
-from publishers import results
-from publishers.canvas import UNLOCK, publications
+from publishers.celery.canvas import UNLOCK, publications
+from publishers.support import results
 from tests.support.showcase import Lessons, Played
 from waybill.errors import InputError
 from waybill.testing.watch import Watch

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from publishers import precedence
-from publishers.stage import Stage
+from publishers.celery import precedence
+from publishers.support.stage import Stage
 from tests.support.lessons import RANKS
 from tests.support.showcase import Lessons, Played, Showcase, state_of
 from waybill.celery_app.fleet.workers import Fleet

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from exchanges import lanes, priority
-from publishers.control import ask, looking_away, prefetching
-from publishers.queues import FALLING, NAP, NAPS, RISING, ROOM, require_workers
-from publishers.runs import send, wait_for
-from publishers.stage import Stage
+from publishers.celery.queues import FALLING, NAP, NAPS, RISING, ROOM, require_workers
+from publishers.support.control import ask, paused_consumers, prefetching
+from publishers.support.runs import send, wait_for
+from publishers.support.stage import Stage
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played, Showcase, state_of
 from waybill.errors import FleetError
@@ -148,7 +148,7 @@ def test_a_queue_that_was_filled_first_is_served_by_priority_with_any_prefetch(s
     """What hides priority is not the prefetch as such: it's what had been prefetched when the higher one came."""
     workers_ = stage.workers_of(WORK)
     with prefetching(stage, WORK, workers_, ROOM):
-        with looking_away(stage, WORK):
+        with paused_consumers(stage, WORK):
             sent = [send(tasks.work, queue=WORK.name, priority=value) for value in RISING]
         wait_for(sent)
     received = stage.watch.receipts_of(one.result.id for one in sent)
@@ -170,7 +170,7 @@ def test_the_prefetch_is_set_for_a_while(stage: Stage) -> None:
 
 def test_whoever_looks_away_gets_nothing(stage: Stage) -> None:
     shared = [one for one in stage.workers_of(lanes.quick) if one.startswith("both@")]
-    with looking_away(stage, lanes.quick, shared):
+    with paused_consumers(stage, lanes.quick, shared):
         sent = [send(tasks.work, queue=lanes.quick.name) for _ in range(6)]
         wait_for(sent)
     received = stage.watch.receipts_of(one.result.id for one in sent)
@@ -199,14 +199,14 @@ def test_too_few_workers_are_one_line(stage: Stage, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
-    result = call("publishers.queues", "--broker", rabbitmq_url)
+    result = call("publishers.celery.queues", "--broker", rabbitmq_url)
     assert "this lesson needs two workers of the queue 'images'; found: none" in result.complaint
     assert (result.code, result.out) == (2, "")
 
 
 def test_only_the_part_that_is_asked_for(waybill_vhost: Address, waybill_watch: Watch) -> None:
     assert waybill_watch.crew
-    result = call("publishers.queues", "concurrency", "--broker", waybill_vhost.url)
+    result = call("publishers.celery.queues", "concurrency", "--broker", waybill_vhost.url)
     assert result.code == 0, result.err
     first, second = result.out.splitlines()
     assert first.startswith("  concurrency · both, processes: 1            → █")
@@ -214,6 +214,6 @@ def test_only_the_part_that_is_asked_for(waybill_vhost: Address, waybill_watch: 
 
 
 def test_a_part_that_is_none_is_one_line(waybill_vhost: Address) -> None:
-    result = call("publishers.queues", "speed", "--broker", waybill_vhost.url)
+    result = call("publishers.celery.queues", "speed", "--broker", waybill_vhost.url)
     assert "'speed' is not one of 'balancing', 'isolation', 'concurrency', 'priority'" in result.complaint
     assert (result.code, result.out) == (2, "")

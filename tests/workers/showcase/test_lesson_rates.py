@@ -10,10 +10,10 @@ import pytest
 from celery.utils.time import rate
 
 from exchanges import direct, lanes, reliability
-from publishers.control import ask
-from publishers.rates import DEFAULT, HELD, TEXTS, limited, per_second, texts
-from publishers.runs import finished, send, wait_for
-from publishers.stage import Stage
+from publishers.celery.rates import DEFAULT, HELD, TEXTS, limited, per_second, texts
+from publishers.support.control import ask
+from publishers.support.runs import finished, send, wait_for
+from publishers.support.stage import Stage
 from tests.support.programs import ROOT, call
 from tests.support.showcase import Lessons, Played
 from waybill.celery_app.fleet.workers import Worker
@@ -156,13 +156,13 @@ BAD_INPUT = (
 
 @pytest.mark.parametrize(("wrong", "expected"), BAD_INPUT)
 def test_bad_input_is_one_line(waybill_vhost: Address, wrong: str, expected: str) -> None:
-    result = call("publishers.rates", wrong, "--broker", waybill_vhost.url)
+    result = call("publishers.celery.rates", wrong, "--broker", waybill_vhost.url)
     assert expected in result.complaint
     assert (result.code, result.out) == (2, "")
 
 
 def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
-    result = call("publishers.rates", "--broker", rabbitmq_url)
+    result = call("publishers.celery.rates", "--broker", rabbitmq_url)
     assert "needs two workers of the queue 'images' and one of the queue 'quick'; found: none and none" in (
         result.complaint
     )

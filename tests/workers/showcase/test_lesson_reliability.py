@@ -112,7 +112,7 @@ def test_who_consumes_already_is_in_the_way(waybill_vhost: Address, waybill_app:
     asked: dict[str, Any] = {"destination": [worker], "reply": True, "limit": 1}
     waybill_app.control.add_consumer(work.name, **asked)
     try:
-        result = call("publishers.reliability", "--broker", waybill_vhost.url)
+        result = call("publishers.celery.reliability", "--broker", waybill_vhost.url)
     finally:
         waybill_app.control.cancel_consumer(work.name, **asked)
     assert f"queue 'fragile' is consumed by {worker}: expected nobody" in result.complaint

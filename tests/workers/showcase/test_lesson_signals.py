@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from publishers.control import ask
+from publishers.support.control import ask
 from tests.support.programs import call
 from tests.support.showcase import Lessons, Played
 from waybill.celery_app import publication
@@ -85,7 +85,7 @@ def test_another_sender_that_fails_is_not_heard(lines: list[dict[str, Any]], pla
 
 def test_only_what_is_asked_for(waybill_vhost: Address, waybill_watch: Watch) -> None:
     assert waybill_watch.crew
-    result = call("publishers.signals", "fragile", "--broker", waybill_vhost.url, "--json")
+    result = call("publishers.celery.signals", "fragile", "--broker", waybill_vhost.url, "--json")
     assert result.code == 0
     assert [line["signal"] for line in result.objects if "signal" in line] == PARCELS[2][1]
 
@@ -96,6 +96,6 @@ def test_asking_where_the_task_would_go_sends_no_signal_on(waybill_app: Celery) 
 
 
 def test_a_parcel_that_is_none_is_one_line(waybill_vhost: Address) -> None:
-    result = call("publishers.signals", "heavy", "--broker", waybill_vhost.url)
+    result = call("publishers.celery.signals", "heavy", "--broker", waybill_vhost.url)
     assert "'heavy' is not one of 'plain', 'late', 'fragile'" in result.complaint
     assert (result.code, result.out) == (2, "")

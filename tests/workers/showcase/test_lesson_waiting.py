@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from publishers.waiting import SECONDS
+from publishers.celery.waiting import SECONDS
 from tests.support.programs import call
 from tests.support.showcase import Lessons
 from waybill.testing.brokers import Address
@@ -90,6 +90,6 @@ def test_bad_input_is_one_line_and_nothing_is_published(
     waybill_vhost: Address, waybill_watch: Watch, seconds: str, expected: str
 ) -> None:
     waybill_watch.settle()
-    result = call("publishers.waiting", "--seconds", seconds, "--broker", waybill_vhost.url)
+    result = call("publishers.celery.waiting", "--seconds", seconds, "--broker", waybill_vhost.url)
     assert expected in result.complaint
     assert (result.code, result.out, waybill_watch.everything()) == (2, "", ())

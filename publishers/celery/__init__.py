@@ -1,0 +1,1 @@
+"""The rest of Celery: calling, entry points, precedence, waiting, queues, rates, canvas, signals, reliability."""

@@ -1,0 +1,1 @@
+"""What the lessons share: the stage, the program around a lesson, printing."""
