@@ -127,7 +127,7 @@ def explain_task(
         True
     """
     call = call or {}
-    fleet = read_fleet(Path(fleet), all_queues=app.amqp.queues) if isinstance(fleet, str | Path) else fleet
+    fleet = read_fleet(Path(fleet), app=app, allow_twins=True) if isinstance(fleet, str | Path) else fleet
     if task not in app.tasks:
         raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
     with no_new_queues(app):

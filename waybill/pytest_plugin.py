@@ -134,9 +134,9 @@ def waybill_app(pytestconfig: pytest.Config, waybill_vhost: Address) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def waybill_fleet(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> Fleet:
+def waybill_fleet(pytestconfig: pytest.Config, request: pytest.FixtureRequest, waybill_app: Celery) -> Fleet:
     """The workers that the module's mark `waybill_workers` names, as described; without a mark all of them."""
-    fleet = read_fleet(pytestconfig.rootpath / pytestconfig.getini("waybill_fleet"))
+    fleet = read_fleet(pytestconfig.rootpath / pytestconfig.getini("waybill_fleet"), app=waybill_app)
     marker = request.node.get_closest_marker("waybill_workers")
     return fleet.named(marker.args) if marker else fleet
 

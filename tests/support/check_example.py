@@ -97,7 +97,7 @@ def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Fa
     if hasattr(module, "fleet"):
         procfile = folder / "Procfile"
         procfile.write_text(module.fleet)
-        fleet = fleet_facts(procfile, app.declared, "proj")
+        fleet = fleet_facts(procfile, module.app, "proj")
     if live is None and hasattr(module, "lives"):
         live = living(module.lives, getattr(module, "waiting", {}))
     version = version_of(module.rabbitmq) if hasattr(module, "rabbitmq") else live.version if live else None

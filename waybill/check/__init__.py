@@ -66,7 +66,7 @@ __all__ = [
 def check_app(
     app: Celery,
     *,
-    fleet: str | Path | None = None,
+    fleet: str | Path | Sequence[str | Path] | None = None,
     management: str | None = None,
     vhost: str | None = None,
     rabbitmq: tuple[int, int] | None = None,
@@ -80,7 +80,8 @@ def check_app(
     Nothing is published and nothing is changed. Nobody is connected to without `management`, and then by GET only.
 
     Args:
-        fleet: the `docker-compose.yml` or `Procfile` of the workers.
+        fleet: where the workers are described: a compose file, a Procfile, Kubernetes manifests, supervisor or systemd
+            files, a folder of them, or several of these.
         management: the URL of the broker's management API, `http://user:password@host:15672`.
         vhost: the vhost to look at there; that of the application's broker by default.
         rabbitmq: RabbitMQ's version, such as `(4, 3)`; by default what the management API says.
@@ -110,7 +111,8 @@ def check_app(
     app.loader.import_default_modules()
     app.finalize()
     known = facts_of(app)
-    workers = None if fleet is None else fleet_facts(Path(fleet), known.declared, name)
+    paths = [fleet] if isinstance(fleet, str | Path) else fleet
+    workers = None if paths is None else fleet_facts([Path(path) for path in paths], app, name)
     live = None if management is None else facts_at(management, vhost or vhost_of(app))
     facts = Facts(known, workers, live, rabbitmq or (live.version if live else None))
     return check(facts, select=select, ignore=ignore, accepted=accepted)
@@ -137,6 +139,9 @@ def check(
     holds = is_rabbitmq(facts.app.transport) or facts.app.transport == MEMORY
     chosen = [rule for rule in _chosen(select, ignore) if holds or rule.any_broker]
     accepted = _reasoned(accepted or {})
+    fleet = facts.fleet
+    if not facts.has("fleet"):  # of one in which no worker could be read, nothing is known but that
+        facts = replace(facts, fleet=None)
     findings: list[Finding] = []
     left_out: list[tuple[Finding, str]] = []
     unchecked: dict[Need, tuple[str, ...]] = {}
@@ -157,7 +162,8 @@ def check(
     later = tuple(rule for rule in chosen if not rule.is_of_this_celery)
     unused = _unused(accepted, left_out, ran)
     handlers = facts.app.handlers
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers)
+    unread = () if fleet is None else (*map(str, fleet.unread), *fleet.unloaded.values())
+    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers, unread)
 
 
 def find_rule(code: str) -> Rule:

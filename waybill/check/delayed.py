@@ -9,7 +9,6 @@ from waybill.celery_app.names import is_delayed
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, published
-from waybill.check.workers import option
 
 DENIED_FROM = (4, 3)
 """The version of RabbitMQ that denies global QoS unless it is told otherwise."""
@@ -86,12 +85,7 @@ def _processes(facts: Facts, sent: Sent) -> int | None:
     configured = facts.app.concurrency
     if facts.fleet is None:
         return configured
-    found = [
-        int(given) if given and given.isdigit() else configured
-        for queue in sent.queues or ()
-        for worker in facts.fleet.consumers(queue)
-        for given in (option(worker, "-c", "--concurrency"),)
-    ]
+    found = [worker.concurrency or configured for queue in sent.queues or () for worker in facts.fleet.consumers(queue)]
     return min((count for count in found if count), default=configured)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from waybill.celery_app.calls import Call
-from waybill.celery_app.fleet.workers import Fleet, Worker
+from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import Publication, message_of
@@ -150,13 +150,20 @@ class FleetFacts:
     """The workers as they are described.
 
     Attributes:
-        is_one_host: they all run on one host, as the processes of a Procfile do.
         tasks: application as `-A` names it -> the tasks that its workers know; only for those that were asked.
+        unread: the services that may run a worker too.
+        unloaded: application of other workers that can't be loaded -> the reason.
     """
 
     workers: tuple[Worker, ...]
-    is_one_host: bool
     tasks: Mapping[str, frozenset[str]]
+    unread: tuple[Unread, ...] = ()
+    unloaded: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def not_read(self) -> str:
+        """What of the fleet isn't known, for a sentence; empty where all of it is."""
+        return ", ".join(map(str, self.unread))
 
     def consumers(self, queue: str, alias: str | None = None) -> tuple[Worker, ...]:
         """The workers that consume a queue, by its name or alias; that of a Broadcast is in its name."""
@@ -178,4 +185,6 @@ class Facts:
 
     def has(self, need: str) -> bool:
         """Whether what a rule needs is known."""
+        if need == "fleet":
+            return self.fleet is not None and bool(self.fleet.workers)
         return getattr(self, need) is not None

@@ -20,7 +20,7 @@ from waybill.check.facts import Facts
 Need = Literal["fleet", "live", "version"]
 
 NEEDS: dict[Need, str] = {
-    "fleet": "the workers' commands: --fleet docker-compose.yml",
+    "fleet": "the workers' commands: --fleet docker-compose.yml, or a Procfile with them",
     "live": "the broker's management API: --management http://user:password@host:15672",
     "version": "RabbitMQ's version: --rabbitmq 4.3, or --management",
 }

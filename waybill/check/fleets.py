@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest
-from waybill.check.workers import option
+from waybill.check.words import all_of, nearest, unread
 
 
 @rule(
@@ -17,6 +16,7 @@ from waybill.check.workers import option
     "A worker discards a task that it doesn't know",
     Severity.ERROR,
     needs=("fleet",),
+    any_broker=True,
     symptom="`Received unregistered task of type ...` in a worker's log, and the task is gone.",
     cause="A worker acknowledges and drops a task that none of its modules registers. Workers of different "
     "applications share a queue.",
@@ -41,7 +41,7 @@ def unregistered(facts: Facts) -> Iterator[Found]:
     for sent in facts.app.publications():
         for queue in sent.queues or ():
             for worker in facts.fleet.consumers(queue):
-                app = option(worker, "-A", "--app") or ""
+                app = worker.app or ""
                 known = facts.fleet.tasks.get(app)
                 if known is None or sent.task in known or (sent.task, worker.name) in seen:
                     continue
@@ -60,6 +60,7 @@ def unregistered(facts: Facts) -> Iterator[Found]:
     "A worker's `-Q` names a queue that nobody declares",
     Severity.WARNING,
     needs=("fleet",),
+    any_broker=True,
     symptom="A worker is up and idle, or doesn't start at all.",
     cause="With `task_create_missing_queues` the worker creates the queue that it misspells, and nobody publishes "
     "there. Without, it ends with `ImproperlyConfigured`.",
@@ -98,6 +99,7 @@ def unknown_queue(facts: Facts) -> Iterator[Found]:
     "Tasks go to a queue that no worker consumes",
     Severity.ERROR,
     needs=("fleet",),
+    any_broker=True,
     symptom="The task is queued, and never runs.",
     cause="A queue is declared by whoever publishes to it; nothing makes a worker consume it.",
     failing="""
@@ -128,8 +130,9 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
         yield Found(
             (queue, *names),
             f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker of "
-            f"{len(facts.fleet.workers)} consumes it" + (f"; one consumes `{near}`" if near else ""),
+            f"{len(facts.fleet.workers)} consumes it" + (f"; one consumes `{near}`" if near else "") + unread(facts),
             f"celery -A proj worker -Q ...,{queue}",
+            severity=Severity.NOTE if facts.fleet.unread else None,
         )
 
 
@@ -159,7 +162,7 @@ def twins(facts: Facts) -> Iterator[Found]:
     named: dict[str, list[Worker]] = defaultdict(list)
     for worker in facts.fleet.workers:
         # In a container `%h` and `%d` are those of the container.
-        if facts.fleet.is_one_host or "%" not in worker.node_name.partition("@")[2]:
+        if not worker.has_own_host or "%" not in worker.node_name.partition("@")[2]:
             named[worker.node_name].append(worker)
     for node_name, workers in named.items():
         if len(workers) > 1:

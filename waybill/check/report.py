@@ -28,6 +28,7 @@ class Report:
         unused: what is ignored and wasn't found, by its name in the configuration.
         later: the rules about something that the installed Celery doesn't have yet.
         handlers: the application's handlers of `before_task_publish`: not called, so what they change isn't known.
+        unread: services of the fleet, and applications of its workers, that couldn't be read, each with the reason.
     """
 
     findings: tuple[Finding, ...]
@@ -37,6 +38,7 @@ class Report:
     unused: tuple[str, ...] = ()
     later: tuple[Rule, ...] = ()
     handlers: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -50,6 +52,7 @@ class Report:
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
             "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
             "handlers_not_called": list(self.handlers),
+            "not_read": list(self.unread),
         }
 
 
@@ -83,6 +86,8 @@ def _summary(report: Report) -> Iterator[str]:
             for need, codes in report.unchecked.items()
         )
         yield f"not checked: {needs}"
+    for one in report.unread:
+        yield printable(f"not read: {one}")
     if count := len(report.handlers):
         yield printable(
             f"not called: {count} before_task_publish handler{'s' if count != 1 else ''}, which may change headers and "

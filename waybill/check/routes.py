@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest, said
+from waybill.check.words import all_of, nearest, said, unread
 
 
 @rule(
@@ -51,6 +51,7 @@ def created_by_typo(facts: Facts) -> Iterator[Found]:
     "WB112",
     "The default queue is served by nobody",
     Severity.WARNING,
+    any_broker=True,
     symptom="Tasks without a route wait for ever; chords never end, since Celery's own chord_unlock goes there too.",
     cause="`task_default_queue` is `celery` unless it is set. Workers consume `task_queues`, or what `-Q` names.",
     failing="""
@@ -75,14 +76,15 @@ def unserved_default(facts: Facts) -> Iterator[Found]:
     if not there:
         return
     if fleet is not None and not fleet.consumers(name):
-        why = f"no worker of the fleet consumes `{name}`"
+        why = f"no worker of the fleet consumes `{name}`{unread(facts)}"
         fix = f"celery -A proj worker -Q ...,{name}"
     elif fleet is None and app.listed and name not in app.declared:
         why = f"`{name}` is not in task_queues, so a worker without `-Q` doesn't consume it"
         fix = f'app.conf.task_default_queue = "{app.listed[0].name}", or Queue("{name}") in task_queues'
     else:
         return
-    yield Found((name,), f"{why}, and {all_of(there[:5])} {'go' if len(there) > 1 else 'goes'} there", fix)
+    what = f"{why}, and {all_of(there[:5])} {'go' if len(there) > 1 else 'goes'} there"
+    yield Found((name,), what, fix, severity=Severity.NOTE if fleet and fleet.unread else None)
 
 
 def _to_default(facts: Facts) -> list[str]:

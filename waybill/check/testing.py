@@ -113,6 +113,6 @@ def other_broker(facts: Facts) -> Iterator[Found]:
     if not is_rabbitmq(facts.app.transport) and facts.app.transport != MEMORY:
         yield Found(
             ("broker_url",),
-            f"the broker is {facts.app.transport}: only the rules about names and settings are checked",
+            f"the broker is {facts.app.transport}: only the rules about names, settings and workers are checked",
             'app.conf.broker_url = "amqp://..."',
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from waybill.celery_app.options import Option
-from waybill.check.facts import Sent
+from waybill.check.facts import Facts, Sent
 
 CLOSE = 0.75
 """How alike two names must be, of 1, for one to be taken for a misspelling of the other."""
@@ -37,3 +37,9 @@ def published(sent: Sent) -> str:
 def said(option: Option) -> str:
     """An option with who set it."""
     return f"{option.name}={option.value!r} from {option.source}"
+
+
+def unread(facts: Facts) -> str:
+    """Who may consume a queue of which no consumer is known, as the end of a sentence; empty for nobody."""
+    not_read = facts.fleet.not_read if facts.fleet else ""
+    return f"; perhaps one that couldn't be read does: {not_read}" if not_read else ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from celery import Celery
 
-from waybill.celery_app.fleet.reading import is_procfile, read_fleet
-from waybill.celery_app.fleet.workers import Worker
+from waybill.celery_app.fleet.reading import read_fleet
 from waybill.check.facts import FleetFacts
 from waybill.errors import InputError
 
@@ -31,37 +30,29 @@ print(json.dumps(sorted(app.tasks)))
 """
 
 
-def fleet_facts(path: Path, all_queues: Iterable[str], app: str | None) -> FleetFacts:
-    """The fleet that a file describes.
+def fleet_facts(
+    paths: Path | Sequence[Path], app: Celery, name: str | None, ignored: Collection[str] = ()
+) -> FleetFacts:
+    """The fleet that these files describe.
 
     Args:
-        all_queues: what a worker without `-Q` consumes.
-        app: the name of the application that is checked; the workers of others are asked which tasks they know.
+        app: the application that is checked; it knows what a worker without `-Q` consumes.
+        name: as `-A` names it; the workers of others are asked which tasks they know. Without it nobody is.
+        ignored: services that are left out.
 
     Raises:
-        InputError: the file can't be read, or an application can't be loaded.
+        InputError: a file can't be read.
     """
-    fleet = read_fleet(path, all_queues=all_queues, allow_twins=True)
-    others = {name for worker in fleet if (name := option(worker, "-A", "--app")) and name != app}
-    tasks = {name: _tasks_of(name) for name in sorted(others)} if app else {}
-    return FleetFacts(fleet.workers, is_procfile(path), tasks)
-
-
-def option(worker: Worker, *names: str) -> str | None:
-    """The value of an option of the worker's command, in any of the ways to write it."""
-    return option_of(worker.arguments, names)
-
-
-def option_of(arguments: Sequence[str], names: Iterable[str]) -> str | None:
-    for at, word in enumerate(arguments):
-        for name in names:
-            if word == name and at + 1 < len(arguments):
-                return arguments[at + 1]
-            if name.startswith("--") and word.startswith(f"{name}="):
-                return word.partition("=")[2]
-            if not name.startswith("--") and word.startswith(name) and word != name and not word.startswith("--"):
-                return word[len(name) :].removeprefix("=")
-    return None
+    fleet = read_fleet(paths, app=app, ignored=ignored, allow_twins=True)
+    tasks: dict[str, frozenset[str]] = {}
+    unloaded: dict[str, str] = {}
+    for other in sorted({worker.app for worker in fleet if worker.app and worker.app != name} if name else ()):
+        try:
+            tasks[other] = _tasks_of(other)
+        except InputError as error:
+            services = [worker.service for worker in fleet if worker.app == other]
+            unloaded[other] = f"{error} ({', '.join(services)})"
+    return FleetFacts(fleet.workers, tasks, fleet.unread, unloaded)
 
 
 def prefetch_multiplier(app: Celery) -> int:
@@ -98,6 +89,4 @@ def _tasks_of(app: str) -> frozenset[str]:
         return frozenset(json.loads(done.stdout))
     except (subprocess.SubprocessError, OSError, ValueError) as error:
         lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise InputError(
-            f"cannot load the application {app!r} of the fleet: {lines[-1] if lines else error}"
-        ) from error
+        raise InputError(f"the application {app!r} can't be loaded here: {lines[-1] if lines else error}") from error

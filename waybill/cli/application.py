@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.loading import load_application
 from waybill.cli.configuration import Configuration, find_configuration
 from waybill.cli.group import APPLICATION
+from waybill.cli.terminal import print_note
 from waybill.errors import InputError
 
 # Where the configuration is kept in a click context's `meta`, once it is read.
@@ -60,22 +62,29 @@ def application_of(ctx: click.Context) -> Celery:
     return load_application(configuration.app, reversed(folders))
 
 
-def fleet_path(ctx: click.Context, given: Path | None, without_fleet: bool) -> Path | None:
-    """The file that describes the workers: the one of `--fleet`, or `fleet` in pyproject.toml without `--no-fleet`.
+def fleet_paths(ctx: click.Context, given: Sequence[Path], without_fleet: bool) -> tuple[Path, ...]:
+    """The files that describe the workers: those of `--fleet`, or `fleet` in pyproject.toml without `--no-fleet`.
 
     Raises:
         click.UsageError: both options are given.
     """
-    if given is not None and without_fleet:
+    if given and without_fleet:
         raise click.UsageError("--fleet and --no-fleet exclude each other")
-    return None if without_fleet else given or configuration_of(ctx).fleet
+    return () if without_fleet else tuple(given) or configuration_of(ctx).fleet
 
 
-def fleet_of(ctx: click.Context, app: Celery, given: Path | None, without_fleet: bool) -> Fleet | None:
-    """The workers that the file of `fleet_path` describes; one without `-Q` consumes every queue of the application.
+def fleet_of(
+    ctx: click.Context, app: Celery, fleet: Sequence[Path], without_fleet: bool, ignored: Sequence[str]
+) -> Fleet | None:
+    """The workers that the files of `fleet_paths` describe; what couldn't be read of them is said on standard error.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: a file cannot be read.
     """
-    path = fleet_path(ctx, given, without_fleet)
-    return None if path is None else read_fleet(path, all_queues=app.amqp.queues, allow_twins=True)
+    paths = fleet_paths(ctx, fleet, without_fleet)
+    if not paths:
+        return None
+    found = read_fleet(paths, app=app, ignored=ignored, allow_twins=True)
+    for one in found.unread:
+        print_note(f"not read: {one}")
+    return found

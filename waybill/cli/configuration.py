@@ -30,12 +30,12 @@ class Configuration:
 
     Attributes:
         folder: of the file; None where there is none. The application is looked for here too.
-        fleet: with the folder.
+        fleet: the files that describe the workers, with the folder.
         ignore: a code, or `code:object` -> the reason.
     """
 
     app: str | None = None
-    fleet: Path | None = None
+    fleet: tuple[Path, ...] = ()
     ignore: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
 
@@ -76,12 +76,19 @@ def _read(table: Mapping[str, Any], folder: Path, where: str, current: Path) -> 
     for key in table:
         if key not in KEYS:
             raise UnknownName("key", key, KEYS, where)
-    fleet = _text(table, "fleet", where)
     # In the current folder the path is shown as it is written.
     base = Path() if folder == current else folder
-    return Configuration(
-        _text(table, "app", where), None if fleet is None else base / fleet, _ignored(table, where), folder
-    )
+    fleet = tuple(base / file for file in _texts(table, "fleet", where))
+    return Configuration(_text(table, "app", where), fleet, _ignored(table, where), folder)
+
+
+def _texts(table: Mapping[str, Any], key: str, where: str) -> list[str]:
+    """A text, or a list of them."""
+    value = table.get(key, [])
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise InputError(f"{where}: {key}: expected text or a list of texts, got {value!r}")
+    return found
 
 
 def _text(table: Mapping[str, Any], key: str, where: str) -> str | None:

@@ -154,7 +154,7 @@ def consumed(app: Celery | None, selected: object, excluded: object) -> tuple[st
     queues = app.amqp.Queues(app.amqp.queues, create_missing=True)
     queues.select(wanted)
     queues.deselect(unwanted)
-    return tuple(queues.consume_from)
+    return tuple(queue.alias or name for name, queue in queues.consume_from.items())
 
 
 def _listed(given: object) -> list[str]:

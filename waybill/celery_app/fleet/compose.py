@@ -103,7 +103,7 @@ def _read(path: Path, variables: Mapping[str, str], depth: int) -> dict[str, _De
     for included in _included(document.get("include"), path.parent, variables) if isinstance(document, Mapping) else ():
         found |= _read(included, variables, depth + 1)
     for name, values in services.items():
-        described = _extended(str(name), values, services, path, variables, depth)
+        described = _extended(values, services, path, variables, depth)
         found[str(name)] = found[str(name)].under(described) if str(name) in found else described
     return found
 
@@ -118,7 +118,7 @@ def _included(given: Any, folder: Path, variables: Mapping[str, str]) -> Iterato
 
 
 def _extended(
-    name: str, values: Any, services: Mapping[str, Any], path: Path, variables: Mapping[str, str], depth: int
+    values: Any, services: Mapping[str, Any], path: Path, variables: Mapping[str, str], depth: int
 ) -> _Described:
     """A service above the one that it extends."""
     if isinstance(values, Tagged):
@@ -135,7 +135,7 @@ def _extended(
     try:
         file = base.get("file")
         if file is None:
-            described = _extended(str(base["service"]), services[base["service"]], services, path, variables, depth + 1)
+            described = _extended(services[base["service"]], services, path, variables, depth + 1)
         else:
             described = _read(path.parent / interpolated(str(file), variables), variables, depth + 1)[base["service"]]
     except (KeyError, InputError, CannotRead) as error:
@@ -150,7 +150,7 @@ def _is_active(own: Any, active: set[str]) -> bool:
 
 
 def _service(name: str, described: _Described, variables: Mapping[str, str]) -> Service:
-    values, reason = described.values, described.reason
+    values, reason = _merged({}, described.values), described.reason
     words: tuple[str, ...] = ()
     environment: dict[str, str] = {}
     try:
@@ -188,7 +188,7 @@ def _text(value: Any, variables: Mapping[str, str]) -> str:
 
 def _words(command: Any, variables: Mapping[str, str]) -> list[str]:
     """A command as words; compose allows one string, which it splits as a shell would, or a list."""
-    if command is None or isinstance(command, Tagged):
+    if command is None:
         return []
     if isinstance(command, list):
         return [interpolated(str(word), variables) for word in command]

@@ -24,7 +24,7 @@ class Tagged:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader; it counts aliases and nesting, and takes tags that it doesn't know for what is behind them."""
+    """PyYAML's safe loader, which counts aliases and nesting and passes over tags that it doesn't know."""
 
     aliases = 0
     depth = 0
@@ -80,7 +80,8 @@ def yaml_documents(text: str, where: str) -> list[Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from error
+        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise InputError(f"{where}{line}: not YAML: {problem}") from error
     except (ValueError, TypeError, RecursionError) as error:  # a date that is none, a list as a key
         raise InputError(f"{where}: not YAML: {error}") from error
 

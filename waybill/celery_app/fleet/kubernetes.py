@@ -1,4 +1,4 @@
-"""The containers of Kubernetes manifests: a container of a Deployment, StatefulSet, CronJob and their like is a service."""
+"""Kubernetes manifests: each container of a Deployment, StatefulSet, CronJob and their like is a service."""
 
 from __future__ import annotations
 

@@ -52,7 +52,6 @@ def supervisor_services(text: str, path: Path) -> Iterator[Service]:
         own = parser[section]
         command = own.get("command", "").replace("%(program_name)s", name).replace("%%", "%")
         copies = own.get("numprocs", "1").strip()
-        is_started = own.get("autostart", "true").strip().lower() not in ("false", "0", "no", "off")
         yield Service(
             name,
             tuple(_words(command)),
@@ -60,7 +59,6 @@ def supervisor_services(text: str, path: Path) -> Iterator[Service]:
             folder=path.parent,
             has_own_host=False,
             copies=int(copies) if copies.isdecimal() else 1,
-            reason="" if is_started or "celery" not in command else "",
             source=str(path),
         )
 

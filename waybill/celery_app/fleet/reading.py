@@ -14,7 +14,7 @@ from waybill.celery_app.fleet.compose import compose_services
 from waybill.celery_app.fleet.documents import read_text, yaml_documents
 from waybill.celery_app.fleet.kubernetes import is_manifest, manifest_services
 from waybill.celery_app.fleet.processes import procfile_services, supervisor_services, unit_services
-from waybill.celery_app.fleet.scripts import SCRIPT, SHELLS, commands_of
+from waybill.celery_app.fleet.scripts import commands_of
 from waybill.celery_app.fleet.services import CannotRead, Service
 from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.errors import InputError
@@ -68,10 +68,9 @@ def read_fleet(
             images.add(service.image)
         elif (reason := _doubt(service)) is not None:
             doubtful.append((service, reason))
+    images.discard("")
     unread += [
-        Unread(one.name, reason, one.source)
-        for one, reason in doubtful
-        if one.image in images - {""} or _is_hinted(one)
+        Unread(one.name, reason, one.source) for one, reason in doubtful if one.image in images or _is_hinted(one)
     ]
     where = ", ".join(map(str, files))
     if not workers and not unread:
@@ -178,12 +177,19 @@ def _doubt(service: Service) -> str | None:
     if service.script is None and not service.words:
         return "it has no command here, and its image's isn't known"
     words = service.words or tuple(service.script.split() if service.script else ())
-    shown = " ".join(words)[:60]
-    if any(word.endswith((".sh", ".bash")) or Path(word).name.startswith("start") for word in words[:2]):
-        return f"its script {next(word for word in words if SCRIPT.fullmatch(word) and word not in SHELLS)} isn't here"
-    if HINTS.search(shown) and not OTHERS.search(shown):
-        return f"`{shown}` is no command of Celery's"
+    script = next((word for word in words[:2] if _is_script(word)), None)
+    if script is not None:
+        return f"its script {script} isn't here"
+    shown = " ".join(words)
+    is_celerys = any(Path(word).name == "celery" for word in words)
+    if not is_celerys and words[1:2] != ("-c",) and HINTS.search(shown) and not OTHERS.search(shown):
+        return f"`{shown[:60]}` is no command of Celery's"
     return None
+
+
+def _is_script(word: str) -> bool:
+    """Whether a word is a shell script by its looks: `run.sh`, `/start-celeryworker`."""
+    return word.endswith((".sh", ".bash")) or (word.startswith(("/", "./")) and Path(word).name.startswith("start"))
 
 
 def _is_hinted(service: Service) -> bool:

@@ -151,7 +151,7 @@ def _of_script(script: str, service: Service, variables: dict[str, str], depth: 
     for words in _split(script, known):
         left, now = _without_assignments(words, known)
         if not left or words[0] == "export":
-            known = now  # `QUEUES=a` on a line of its own holds for what follows
+            known.update(now)  # `QUEUES=a` on a line of its own holds for what follows
             continue
         yield from _of_words([*left], service, now, depth)
 
@@ -162,6 +162,7 @@ def _split(script: str, variables: Mapping[str, str]) -> Iterator[list[str]]:
     script = re.sub(r"\\\n", " ", script)
     script = re.sub(r"(?m)(^|(?<=\s))#.*$", "", script)
     script = re.sub(r"(?<=\s)\d(?=[<>])", " ", script)
+    script = re.sub(r"\$\([^()]*\)|`[^`]*`", "$(command)", script)  # what it prints isn't known
     for command in _statements(script):
         try:
             words = shlex.split(expanded(command, variables), posix=True)

@@ -64,24 +64,28 @@ def _value(
         return variables.get(name, unset(name)), plain.end()
     if not text.startswith("${", dollar) or (end := _closing(text, dollar + 2)) is None:
         return "$", dollar + 1
-    inner = text[dollar + 2 : end]
+    found = _braced(text[dollar + 2 : end], variables, unset, is_compose=is_compose)
+    return (text[dollar : end + 1] if found is None else found), end + 1
+
+
+def _braced(inner: str, variables: Mapping[str, str], unset: Callable[[str], str], *, is_compose: bool) -> str | None:
+    """The value of what stands in `${...}`; None where it isn't one of the forms above."""
     named = NAME.match(inner)
     if named is None:
-        return text[dollar : end + 1], end + 1
+        return None
     name, rest = named[0], inner[named.end() :]
     operator = next((one for one in OPERATORS if rest.startswith(one)), "")
-    word = rest[len(operator) :]
-    known = variables.get(name)
-    is_set = bool(known) if operator.startswith(":") else known is not None
     if not operator:
-        return (known if known is not None else unset(name)) if not rest else text[dollar : end + 1], end + 1
+        return None if rest else variables.get(name, unset(name))
+    known, word = variables.get(name), rest[len(operator) :]
+    is_set = bool(known) if operator.startswith(":") else known is not None
     if operator.endswith("?") and not is_set:
         raise CannotRead(f"the variable {name} must be set: {word or 'it has no value'}")
-    if operator.endswith("+"):
-        return (_replaced(word, variables, unset, is_compose=is_compose) if is_set else ""), end + 1
-    if is_set:
-        return str(known), end + 1
-    return _replaced(word, variables, unset, is_compose=is_compose), end + 1
+    if is_set and not operator.endswith("+"):
+        return str(known)
+    if not is_set and operator.endswith("+"):
+        return ""
+    return _replaced(word, variables, unset, is_compose=is_compose)
 
 
 def _closing(text: str, start: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from waybill.check import Facts, LiveFacts, Report, Severity, facts_of, find_rul
 from waybill.check import check as run_check
 from waybill.check.workers import fleet_facts
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of, configuration_of, fleet_path
+from waybill.cli.application import application_name, application_of, configuration_of, fleet_paths
 from waybill.cli.commands.parameters import Command, fleet_options, json_option, management_option, vhost_option
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.rabbitmq.management import Management
@@ -77,21 +78,19 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     if given["is_json"] and given["is_github"]:
         raise click.UsageError("--json and --github exclude each other")
     configuration = configuration_of(ctx)
-    path = fleet_path(ctx, given["fleet"], given["without_fleet"])
-    facts = _facts(ctx, path, given["management"], given["vhost"], given["rabbitmq"])
+    paths = fleet_paths(ctx, given["fleet"], given["without_fleet"])
+    facts = _facts(ctx, paths, given)
     found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
     _show(found, given["is_json"], given["is_github"])
     return EXIT_FINDINGS if found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
 
 
-def _facts(
-    ctx: click.Context, fleet: Path | None, management: str | None, vhost: str | None, version: tuple[int, int] | None
-) -> Facts:
+def _facts(ctx: click.Context, fleet: Sequence[Path], given: Mapping[str, Any]) -> Facts:
     app = application_of(ctx)
-    found = facts_of(app)
-    workers = None if fleet is None else fleet_facts(fleet, found.declared, application_name(ctx))
-    live = None if management is None else _live(management, vhost or vhost_of(app))
-    return Facts(found, workers, live, version or (live.version if live else None))
+    found, management = facts_of(app), given["management"]
+    workers = fleet_facts(fleet, app, application_name(ctx), given["ignored"]) if fleet else None
+    live = None if management is None else _live(management, given["vhost"] or vhost_of(app))
+    return Facts(found, workers, live, given["rabbitmq"] or (live.version if live else None))
 
 
 def _live(url: str, vhost: str) -> LiveFacts:

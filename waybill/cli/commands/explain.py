@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,9 @@ def explain(
     ctx: click.Context,
     /,
     task: str,
-    fleet: Path | None,
+    fleet: Sequence[Path],
     without_fleet: bool,
+    ignored: Sequence[str],
     signals: bool,
     is_json: bool,
     **options: Any,
@@ -41,7 +43,8 @@ def explain(
     """
     call = {name: value for name, value in options.items() if value not in (None, {})}
     app = application_of(ctx)
-    explanation = explain_task(app, task, call, fleet_of(ctx, app, fleet, without_fleet), calls_handlers=signals)
+    workers = fleet_of(ctx, app, fleet, without_fleet, ignored)
+    explanation = explain_task(app, task, call, workers, calls_handlers=signals)
     if is_json:
         terminal.echo(json.dumps(explanation.to_json()))
     else:

@@ -31,10 +31,18 @@ def management_option(help_: str, *, is_required: bool = False) -> Decorator:
 
 
 def fleet_options(command: Command) -> Command:
-    """Where the workers are described: `fleet`, and `without_fleet`."""
+    """Where the workers are described: `fleet`, `without_fleet`, and `ignored`."""
     for option in (
         click.option("--no-fleet", "without_fleet", is_flag=True, help="Ignore the fleet that pyproject.toml names."),
-        click.option("--fleet", type=FILE, help="The workers: a docker-compose.yml or a Procfile."),
+        click.option(
+            "--ignore-service", "ignored", multiple=True, metavar="NAME", help="Leave this service of the fleet out."
+        ),
+        click.option(
+            "--fleet",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="The workers: compose files, a Procfile, Kubernetes, supervisor or systemd files, a folder of them.",
+        ),
     ):
         command = option(command)
     return command

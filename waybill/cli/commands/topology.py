@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -61,7 +60,7 @@ FORMATS: dict[str, Callable[[Topology, Workers | None], None]] = {
 @click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
 @fleet_options
 @click.pass_context
-def topology(ctx: click.Context, /, style: str, is_json: bool, fleet: Path | None, without_fleet: bool) -> int:
+def topology(ctx: click.Context, /, style: str, is_json: bool, **given: Any) -> int:
     """Show all exchanges, queues and bindings that the application declares.
 
     With a fleet, each queue is shown with the workers that consume it.
@@ -70,7 +69,7 @@ def topology(ctx: click.Context, /, style: str, is_json: bool, fleet: Path | Non
         raise click.UsageError(f"--json and --format {style} exclude each other")
     app = application_of(ctx)
     declared = from_celery(app, vhost=vhost_of(app))
-    FORMATS["json" if is_json else style](declared, _workers(declared, fleet_of(ctx, app, fleet, without_fleet)))
+    FORMATS["json" if is_json else style](declared, _workers(declared, fleet_of(ctx, app, **given)))
     return EXIT_OK
 
 
