@@ -2,7 +2,8 @@
 
     WaybillError                 what every error below is; on the command line one line and its exit code
     ├── InputError               a file, an argument or a setting that cannot be used as it stands
-    │   └── UnknownName          a name that nothing declares, with the nearest one that something does
+    │   ├── UnknownName          a name that nothing declares, with the nearest one that something does
+    │   └── RouterFailed         a router of the application's own raises an error
     ├── TopologyError            a declaration that RabbitMQ would refuse, in RabbitMQ's words
     ├── BrokerUnavailable        nothing answers at the broker's address, or it answers with a refusal
     │   ├── NotFound             the management API knows nothing of that name
@@ -46,6 +47,10 @@ class WaybillError(Exception):
 
 class InputError(WaybillError):
     """A file, an argument or a setting that cannot be used as it stands."""
+
+
+class RouterFailed(InputError):
+    """A router of the application's own raises an error: it may need the arguments of the call."""
 
 
 class UnknownName(InputError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -95,6 +95,10 @@ def explain_task(
     fleet: Fleet | str | Path | None = None,
     *,
     calls_handlers: bool = False,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    is_foreign: bool = False,
+    name: str | None = None,
 ) -> Explanation:
     """Say where `task.apply_async(**call)` would go, and why.
 
@@ -102,9 +106,12 @@ def explain_task(
     the application declares.
 
     Args:
-        task: the task's name.
+        task: the task's name. One that isn't registered, and has a route or options, is published as by `send_task`.
         call: options of `apply_async`.
+        args, kwargs: the task's own arguments, for routers that look at them.
+        is_foreign: explain a name that is neither registered nor routed, too.
         fleet: the `docker-compose.yml` or `Procfile` of the workers, to say who consumes; without it nobody is named.
+        name: the application as `celery -A` takes it, for error lines; by default its own name.
         calls_handlers: call the application's handlers of `before_task_publish`, which may change the message; without
             it a remark names them.
 
@@ -128,15 +135,19 @@ def explain_task(
     """
     call = call or {}
     fleet = read_fleet(Path(fleet), app=app, allow_twins=True) if isinstance(fleet, str | Path) else fleet
-    if task not in app.tasks:
-        raise UnknownName("task", task, app.tasks, f"the application {app.main!r}")
+    called = f"the application {name or app.main!r}" if name or app.main else "the application"
     with no_new_queues(app):
         declared = dict(app.amqp.queues)
-        sent, warnings = publication.capture(app, task, calls_handlers=calls_handlers, **call)
-        options = tuple(options_of(app, task, call))
-    router = Router.of(from_celery(_Declared.with_(app, declared.values(), sent.declares)))
+        sent, warnings = publication.capture(app, task, args, kwargs, calls_handlers=calls_handlers, **call)
+        options = tuple(options_of(app, task, call, args, kwargs))
+        # A delayed publication goes to another exchange, and Celery makes the queue that it is for all the same.
+        created = [queue for one, queue in app.amqp.queues.items() if one not in declared]
+    is_routed = bool(call) or any("task_routes" in option.source for option in options)
+    if task not in app.tasks and not (is_foreign or is_routed):
+        raise UnknownName("task", task, app.tasks, called)
+    router = Router.of(from_celery(_Declared.with_(app, declared.values(), (*sent.declares, *created))))
     if sent.exchange not in router.exchanges:
-        raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), f"the application {app.main!r}")
+        raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), called)
     message = message_of(sent)
     trace = router.trace(message)
     # After the delay the message enters there with the key that it was published with.
@@ -145,6 +156,7 @@ def explain_task(
         publication=sent,
         options=options,
         remarks=(
+            *_unregistered(app, task, called),
             *_created(declared, sent),
             *_remarks(options, sent, trace, router),
             *_other_broker(app),
@@ -169,6 +181,14 @@ class _Declared:
         # By identity: a router may give a queue of a name that's declared otherwise, and RabbitMQ sees both.
         entities = {id(queue): queue for queue in (*queues, *more)}
         return cls(SimpleNamespace(queues=entities), app.conf)
+
+
+def _unregistered(app: Celery, task: str, called: str) -> Iterator[str]:
+    """On a task that the application doesn't know: somebody else's, or a misspelling."""
+    if task not in app.tasks:
+        nearest = get_close_matches(task, sorted(app.tasks), n=1)
+        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
+        yield f"{called} registers no such task: this is where send_task publishes it{hint}"
 
 
 def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:

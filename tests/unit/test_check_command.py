@@ -72,7 +72,16 @@ def test_as_json(project: Callable[..., str]) -> None:
     shown = run(project(), "--json")
     (answer,) = shown.objects
     assert shown.code == 1
-    assert set(answer) == {"findings", "ignored", "unchecked", "unused", "later", "handlers_not_called", "not_read"}
+    assert set(answer) == {
+        "findings",
+        "ignored",
+        "unchecked",
+        "unused",
+        "later",
+        "handlers_not_called",
+        "not_read",
+        "not_routed",
+    }
     assert answer["findings"][0] == {
         "code": "WB105",
         "severity": "error",

@@ -56,7 +56,7 @@ def test_native_delay_came_with_5_5() -> None:
 
 
 def test_old_settings_are_known() -> None:
-    assert {"CELERY_RESULT_BACKEND", "BROKER_URL"} <= installed.OLD_SETTINGS
+    assert {"CELERY_RESULT_BACKEND", "BROKER_URL"} <= installed.OLD_SETTINGS.keys()
 
 
 def test_an_application_delays_natively_where_its_celery_does() -> None:

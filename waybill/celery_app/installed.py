@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import celery
-from celery.app.defaults import _OLD_SETTING_KEYS
+from celery.app.defaults import _TO_NEW_KEY
 from kombu import Queue
 from kombu.common import Broadcast
 
@@ -44,8 +44,8 @@ DELAYED_DELIVERY_EXCHANGE: str = (
 )
 """To which exchange a native delay leads. On a broker it may exist whatever is installed here: others make it too."""
 
-OLD_SETTINGS: frozenset[str] = frozenset(_OLD_SETTING_KEYS)
-"""The upper-case names that Celery's settings had."""
+OLD_SETTINGS: Mapping[str, str] = dict(_TO_NEW_KEY)
+"""The upper-case names that Celery's settings had -> the names that they have."""
 
 
 def since(version: tuple[int, int]) -> bool:

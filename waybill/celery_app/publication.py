@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +34,7 @@ from kombu.transport import virtual
 from waybill.celery_app.broker_url import broker_of
 from waybill.celery_app.handlers import PUBLISHED, name_of, silenced
 from waybill.celery_app.installed import settings_overridden
-from waybill.errors import InputError, UnknownName, WaybillError
+from waybill.errors import InputError, RouterFailed, UnknownName, WaybillError
 from waybill.topology import Message
 from waybill.topology.declarations import MAX_SHORTSTR
 
@@ -152,6 +154,11 @@ def capture(
     except WaybillError:
         raise
     except Exception as error:
+        if (router := _failed_router(error)) is not None:
+            raise RouterFailed(
+                f"the router {router} fails on {task!r} with args={tuple(args)!r}, kwargs={dict(kwargs or {})!r}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         raise InputError(
             f"Celery itself cannot publish {task!r} with these options: {type(error).__name__}: {error}"
         ) from error
@@ -184,6 +191,18 @@ def publish(
             exchange = recorder.noted[0][0]
             known = {queue.exchange.name for queue in app.amqp.queues.values()}
             raise UnknownName("exchange", exchange, known, f"vhost {connection.virtual_host!r}") from error
+
+
+def _failed_router(error: BaseException) -> str | None:
+    """The router of the application in which an error was raised; None where it was raised elsewhere.
+
+    Celery calls it in `Router.query_router` (celery/app/routes.py), whose own frame comes just before.
+    """
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for (frame, _), (called, _) in pairwise(frames):
+        if frame.f_code.co_name == "query_router" and "celery" not in called.f_globals.get("__name__", "").split("."):
+            return f"{called.f_globals.get('__name__')}.{called.f_code.co_qualname}"
+    return None
 
 
 @contextmanager

@@ -163,7 +163,15 @@ def check(
     unused = _unused(accepted, left_out, ran)
     handlers = facts.app.handlers
     unread = () if fleet is None else (*map(str, fleet.unread), *fleet.unloaded.values())
-    return Report(tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers, unread)
+    return Report(
+        tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers, unread, _unrouted(facts)
+    )
+
+
+def _unrouted(facts: Facts) -> tuple[str, ...]:
+    """On which tasks a router of the application's failed, unless a call with arguments was routed."""
+    routed = {sent.task for sent in facts.app.sent if sent.where and sent.publication is not None}
+    return tuple(dict.fromkeys(sent.refusal for sent in facts.app.sent if sent.is_unrouted and sent.task not in routed))
 
 
 def find_rule(code: str) -> Rule:

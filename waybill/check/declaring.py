@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
+from waybill.celery_app.declared import Recorder
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
@@ -192,13 +194,21 @@ app.conf.task_queues = [Queue("celery"), Queue("usa", [binding(news, "usa.#"), b
     source="https://docs.celeryq.dev/en/stable/userguide/routing.html#manual-routing",
 )
 def twice(facts: Facts) -> Iterator[Found]:
-    named: dict[str, list[str]] = defaultdict(list)
+    named: dict[str, list[Any]] = defaultdict(list)
     for queue in facts.app.listed:
-        named[queue.name].append(queue.routing_key or "")
-    for name, keys in named.items():
-        if len(keys) > 1:
+        named[queue.name].append(queue)
+    for name, queues in named.items():
+        keys = [queue.routing_key or "" for queue in queues]
+        if len({_declaration(queue) for queue in queues}) > 1:  # of equal ones it doesn't matter which counts
             yield Found(
                 (name,),
                 f"declared {len(keys)} times, with the keys {all_of(keys)}: only the last counts, `{keys[-1]}`",
                 f'Queue("{name}", [binding(exchange, "{keys[0]}"), binding(exchange, "{keys[-1]}")])',
             )
+
+
+def _declaration(queue: Any) -> str:
+    """What Kombu would declare of a queue, as text."""
+    recorder = Recorder()
+    recorder.declare(queue)
+    return repr((recorder.exchanges, recorder.queues, recorder.bindings))

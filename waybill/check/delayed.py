@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIVE_DELAY_FROM
@@ -45,19 +46,21 @@ def stalled(facts: Facts) -> Iterator[Found]:
     multiplier = facts.app.prefetch_multiplier
     if not _global_qos_is_denied(facts) or not multiplier:
         return
-    seen: set[str] = set()
+    # One worker, one cause: the tasks that wait in the same queues.
+    waits: dict[tuple[str, ...], dict[str, tuple[Sent, Sent]]] = defaultdict(dict)
     for sent, waiting in _waiting(facts):
-        if waiting.publication is None or is_delayed(waiting.published.exchange) or sent.task in seen:
+        if waiting.publication is None or is_delayed(waiting.published.exchange):
             continue
-        if not waiting.call.get("countdown"):  # nought is no delay at all
-            continue
-        seen.add(sent.task)
+        if waiting.call.get("countdown"):  # nought is no delay at all
+            waits[waiting.queues or ()].setdefault(sent.task, (sent, waiting))
+    for queues, tasks in waits.items():
+        sent, waiting = next(iter(tasks.values()))
         processes = _processes(facts, waiting)
         held = f"{processes} x {multiplier} = {processes * multiplier}" if processes else f"processes x {multiplier}"
         yield Found(
-            (sent.task, *(waiting.queues or ())),
-            f"delayed it waits in a worker of {all_of(waiting.queues or ())}: {held} such tasks (processes x "
-            "worker_prefetch_multiplier), and it takes no other until one is due",
+            (*tasks, *queues),
+            f"delayed {'they wait' if len(tasks) > 1 else 'it waits'} in a worker of {all_of(queues)}: {held} such "
+            "tasks (processes x worker_prefetch_multiplier), and it takes no other until one is due",
             _FIX,
             sent.where or facts.app.tasks[sent.task].where,
         )

@@ -55,9 +55,11 @@ def clean(): ...
     source="https://docs.celeryq.dev/en/stable/userguide/routing.html#automatic-routing",
 )
 def dead_route(facts: Facts) -> Iterator[Found]:
-    tasks = [task.name for task in facts.app.own_tasks()]
-    if not tasks:
+    own = [task.name for task in facts.app.own_tasks()]
+    if not own:
         return
+    # Celery routes its own tasks, such as the end of a chord, like all others.
+    tasks = [*own, *(name for name in facts.app.tasks if name not in set(own))]
     layers = _layers(facts.app.conf.task_routes)
     won = {task: _winner(layers, task) for task in tasks}
     winners = set(won.values())
@@ -78,7 +80,7 @@ def dead_route(facts: Facts) -> Iterator[Found]:
                 f"put {key!r} before {first!r} in task_routes",
             )
     yield from _matching_nothing(idle, tasks)
-    yield from _scheduled_for_nobody(facts, tasks)
+    yield from _scheduled_for_nobody(facts, own)
 
 
 def _scheduled_for_nobody(facts: Facts, tasks: Sequence[str]) -> Iterator[Found]:

@@ -60,6 +60,7 @@ class Sent:
         options: what decided, and who said so.
         created: queues that come to be only with it.
         queues: where it ends, after a native delay; None where its exchange doesn't exist.
+        is_unrouted: a router of the application's fails on it: whether it does in earnest isn't known.
     """
 
     task: str
@@ -71,6 +72,7 @@ class Sent:
     options: tuple[Option, ...] = ()
     created: tuple[str, ...] = ()
     queues: tuple[str, ...] | None = ()
+    is_unrouted: bool = False
 
     def option(self, name: str) -> Option | None:
         """The option of that name with who set it, where anybody did."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from waybill.celery_app.options import no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
 from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
-from waybill.errors import InputError, TopologyError
+from waybill.errors import InputError, RouterFailed, TopologyError
 from waybill.routing import Router
 from waybill.topology import DEFAULT_VHOST
 
@@ -141,11 +141,21 @@ def _retried(
         yield one, _sent(app, declared, one.task, dict(again.options), one.where)
 
 
-def _sent(app: Celery, declared: Mapping[str, Any], task: str, call: Mapping[str, Any], where: str = "") -> Sent:
+def _sent(
+    app: Celery,
+    declared: Mapping[str, Any],
+    task: str,
+    call: Mapping[str, Any],
+    where: str = "",
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> Sent:
     try:
-        published, warned = publication.capture(app, task, **call)
-        options = tuple(options_of(app, task, call)) if task in app.tasks else ()
+        published, warned = publication.capture(app, task, args, kwargs, **call)
+        options = tuple(options_of(app, task, call, args, kwargs))
         _check_writable(published)
+    except RouterFailed as error:
+        return Sent(task, call, where, None, str(error), is_unrouted=True)
     except InputError as error:
         return Sent(task, call, where, None, str(error))
     created = tuple(queue.name for queue in published.declares if queue.name not in declared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from waybill.celery_app.names import is_delayed
@@ -158,17 +159,22 @@ def index(): ...
     source="https://www.rabbitmq.com/tutorials/tutorial-five-python",
 )
 def pattern_as_key(facts: Facts) -> Iterator[Found]:
+    # One queue, one cause: its binding key is the key of all tasks that name nothing but the queue.
+    alike: dict[tuple[str, str, bool], list[Sent]] = defaultdict(list)
     for sent in facts.app.publications():
         to = sent.published
         kind = facts.app.router.exchanges.get(to.exchange)
         if kind is not None and kind.type == "topic" and is_pattern(to.routing_key) and not is_delayed(to.exchange):
-            yield Found(
-                (sent.task, to.routing_key),
-                f"{published(sent)}: its `*` and `#` are plain words there, and it reaches {all_of(sent.queues or ())}",
-                'routing_key="..." without wildcards, in the decorator, in task_routes or in the call',
-                sent.where,
-                Severity.NOTE if sent.queues == _meant(sent) else None,
-            )
+            alike[to.exchange, to.routing_key, sent.queues == _meant(sent)].append(sent)
+    for (_, key, is_as_meant), found in alike.items():
+        yield Found(
+            (*dict.fromkeys(sent.task for sent in found), key),
+            f"{published(found[0])}: its `*` and `#` are plain words there, and it reaches "
+            f"{all_of(found[0].queues or ())}",
+            'routing_key="..." without wildcards, in the decorator, in task_routes or in the call',
+            found[0].where,
+            Severity.NOTE if is_as_meant else None,
+        )
 
 
 def _meant(sent: Sent) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import message_of
@@ -214,12 +214,41 @@ def report(): ...
     source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-create-missing-queues",
 )
 def unpublishable(facts: Facts) -> Iterator[Found]:
+    malformed = _malformed_routes(facts)
+    if malformed:
+        refused = [one.task for one in facts.app.sent if one.publication is None and not one.task.startswith("celery.")]
+        yield Found(
+            ("task_routes", *dict.fromkeys(refused)),
+            f"the setting task_routes is malformed: {malformed}; every publication raises",
+            ROUTES,
+        )
     for sent in facts.app.sent:
         task = facts.app.tasks.get(sent.task)
         if sent.publication is not None or "countdown" in sent.call or (task and task.is_builtin):
             continue
+        if malformed or sent.is_unrouted:
+            continue
         name = str(sent.call.get("queue") or (task.options.get("queue") if task else None) or "")
         yield Found((sent.task,), sent.refusal, _publishable(facts, sent.refusal, name), sent.where)
+
+
+ROUTES = 'task_routes = {"proj.*": {"queue": "..."}}, or a list of such mappings, of lists of pairs, and of routers'
+
+
+def _malformed_routes(facts: Facts) -> str:
+    """What is wrong with the form of `task_routes`; empty where nothing is."""
+    routes = facts.app.conf.task_routes
+    for layer in routes if isinstance(routes, list | tuple) else (routes,):
+        if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[1], Mapping | str):
+            return "a list of pairs must be a list within the list, `task_routes = ([(...), (...)],)`"
+        pairs = layer.items() if isinstance(layer, Mapping) else layer if isinstance(layer, list | tuple) else ()
+        for pair in pairs:
+            if not (isinstance(pair, list | tuple) and len(pair) == 2):
+                return f"expected pairs of a name and its options, got {pair!r}"
+            queue = pair[1].get("queue") if isinstance(pair[1], Mapping) else pair[1]
+            if isinstance(queue, Mapping):
+                return f"the queue of {pair[0]!r}: expected its name or a kombu.Queue, got {queue!r}"
+    return ""
 
 
 def _publishable(facts: Facts, refusal: str, queue: str) -> str:

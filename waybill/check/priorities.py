@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from waybill.celery_app.options import SETTINGS
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import said
@@ -43,6 +44,8 @@ def without_effect(facts: Facts) -> Iterator[Found]:
         if queue.type != "classic" or level == priority:
             continue
         option = sent.option("priority")
+        if option and option.source.startswith(SETTINGS):  # of every task the same: there is nothing to order
+            continue
         by = said(option) if option else f"priority={priority}"
         if queue.max_priority is None:
             text = f"{by} has no effect: `{queue.name}` has no x-max-priority"

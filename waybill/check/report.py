@@ -28,6 +28,7 @@ class Report:
         unused: what is ignored and wasn't found, by its name in the configuration.
         later: the rules about something that the installed Celery doesn't have yet.
         handlers: the application's handlers of `before_task_publish`: not called, so what they change isn't known.
+        unrouted: publications on which a router of the application's failed, each with what it raised.
         unread: services of the fleet, and applications of its workers, that couldn't be read, each with the reason.
     """
 
@@ -39,6 +40,7 @@ class Report:
     later: tuple[Rule, ...] = ()
     handlers: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    unrouted: tuple[str, ...] = ()
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -53,6 +55,7 @@ class Report:
             "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
             "handlers_not_called": list(self.handlers),
             "not_read": list(self.unread),
+            "not_routed": list(self.unrouted),
         }
 
 
@@ -86,6 +89,8 @@ def _summary(report: Report) -> Iterator[str]:
             for need, codes in report.unchecked.items()
         )
         yield f"not checked: {needs}"
+    for one in report.unrouted:
+        yield printable(f"not checked: {one}; `waybill explain` takes the call's arguments with --args and --kwargs")
     for one in report.unread:
         yield printable(f"not read: {one}")
     if count := len(report.handlers):

@@ -26,7 +26,7 @@ CLOSE = 0.85
 """How alike a name must be to a setting's: applications keep settings of their own beside Celery's."""
 
 NEW_NAMES = dict(flatten(NAMESPACES))
-OLD_NAMES = OLD_SETTINGS | {old for option in NEW_NAMES.values() for old in getattr(option, "old", ()) or ()}
+OLD_NAMES = OLD_SETTINGS.keys() | {old for option in NEW_NAMES.values() for old in getattr(option, "old", ()) or ()}
 
 
 @rule(
@@ -60,15 +60,40 @@ def unknown_setting(facts: Facts) -> Iterator[Found]:
 
 def _meant(app: AppFacts, name: str) -> str | None:
     """The setting that an unknown name was probably meant for; None where it is none of Celery's."""
-    prefix = app.prefix
     if name in NEW_NAMES or name in OLD_NAMES:
         return None
-    if prefix:
-        if not name.startswith(prefix) or name.removeprefix(prefix).lower() in NEW_NAMES:
-            return None
+    prefix = app.prefix
+    if not prefix:
+        return _bare(name.lower()) or _old(name)
+    if name.startswith(prefix):
         bare = name.removeprefix(prefix).lower()
-        found = MEANT.get(bare) or nearest(bare, NEW_NAMES, CLOSE)
+        if bare in NEW_NAMES:
+            return None
+        found = _bare(bare)
         return f"{prefix}{found.upper()}" if found else None
-    if name.lower() in NEW_NAMES:
-        return name.lower()
-    return MEANT.get(name.lower()) or nearest(name.lower(), NEW_NAMES, CLOSE)
+    old = _old(name)
+    found = old or _without_prefix(name)
+    written = f"{prefix}{found.upper()}" if found else None
+    return None if written in app.given else written
+
+
+def _bare(name: str) -> str | None:
+    """The setting that a lower-case name is, or is like."""
+    return name if name in NEW_NAMES else MEANT.get(name) or nearest(name, NEW_NAMES, CLOSE)
+
+
+def _old(name: str) -> str | None:
+    """The setting that a name like one of the old, upper-case ones means, by its new name."""
+    near = nearest(name, OLD_NAMES, CLOSE) if name.startswith(OLD_PREFIXES) else None
+    return OLD_SETTINGS.get(near) if near else None
+
+
+def _without_prefix(name: str) -> str | None:
+    """The setting whose prefix was forgotten: only names that no other part of an application has."""
+    bare = name.lower()
+    return bare if bare in NEW_NAMES and bare.startswith(OURS) else None
+
+
+# How names begin that are Celery's, whatever application they stand in.
+OLD_PREFIXES = ("CELERY", "BROKER_")
+OURS = ("task_", "worker_", "beat_", "result_", "broker_")

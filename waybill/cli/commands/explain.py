@@ -10,17 +10,40 @@ from typing import Any
 import click
 
 from waybill.cli import terminal
-from waybill.cli.application import application_of, fleet_of
+from waybill.cli.application import application_name, application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options, message_options
 from waybill.cli.rendering import explanation_node
 from waybill.errors import EXIT_OK
 from waybill.explain import explain_task
 
 
+def _list(_ctx: click.Context, _option: click.Parameter, given: str | None) -> Any:
+    return _json(given, list, 'a JSON array, such as [1, "a"]') if given else []
+
+
+def _mapping(_ctx: click.Context, _option: click.Parameter, given: str | None) -> Any:
+    return _json(given, dict, 'a JSON object, such as {"name": 1}') if given else {}
+
+
+def _json(given: str, kind: type, expected: str) -> Any:
+    try:
+        value = json.loads(given)
+    except ValueError as error:
+        raise click.BadParameter(f"{given!r}: not JSON: {error}; expected {expected}") from error
+    if not isinstance(value, kind):
+        raise click.BadParameter(f"{given!r}: expected {expected}")
+    return value
+
+
 @click.command()
 @click.argument("task")
 @click.option("--queue", metavar="NAME", help="The option `queue` of the call.")
 @click.option("--countdown", type=float, metavar="SECONDS", help="The option `countdown` of the call.")
+@click.option("--expires", type=float, metavar="SECONDS", help="The option `expires` of the call.")
+@click.option("--eta", type=click.DateTime(), metavar="TIME", help="The option `eta` of the call.")
+@click.option("--args", metavar="JSON", callback=_list, help="The task's arguments, for routers that look at them.")
+@click.option("--kwargs", metavar="JSON", callback=_mapping, help="Its keyword arguments.")
+@click.option("--send-task", "is_foreign", is_flag=True, help="Also explain a task that is not registered here.")
 @click.option("--signals", is_flag=True, help="Call the application's before_task_publish handlers.")
 @fleet_options
 @message_options
@@ -33,6 +56,9 @@ def explain(
     without_fleet: bool,
     ignored: Sequence[str],
     signals: bool,
+    args: list[Any],
+    kwargs: dict[str, Any],
+    is_foreign: bool,
     is_json: bool,
     **options: Any,
 ) -> int:
@@ -44,7 +70,17 @@ def explain(
     call = {name: value for name, value in options.items() if value not in (None, {})}
     app = application_of(ctx)
     workers = fleet_of(ctx, app, fleet, without_fleet, ignored)
-    explanation = explain_task(app, task, call, workers, calls_handlers=signals)
+    explanation = explain_task(
+        app,
+        task,
+        call,
+        workers,
+        calls_handlers=signals,
+        args=args,
+        kwargs=kwargs,
+        is_foreign=is_foreign,
+        name=application_name(ctx),
+    )
     if is_json:
         terminal.echo(json.dumps(explanation.to_json()))
     else:
