@@ -168,6 +168,36 @@ def test_a_worker_discards_what_it_does_not_know(rig: Any, working: Working, tmp
         assert made.held() == {}
 
 
+def test_a_worker_discards_a_misspelt_name(rig: Any, working: Working) -> None:
+    """WB124."""
+    with rig(RULES["WB124"].failing + TELLING + UNKNOWN) as made:
+        made.declare()
+        with working(made, "-P", "solo"):
+            made.module.later()
+            assert made.told(1) == ["unknown proj.send_reciept"]
+        assert made.held() == {}
+
+
+PRIORITIES = """
+@signals.task_prerun.connect(weak=False)
+def _priority(task, **_):
+    tell(f"{task.name} {task.request.delivery_info['priority'] or 0}")
+"""
+
+
+@pytest.mark.parametrize(("example", "second"), [("failing", 0), ("fixed", 9)])
+def test_a_chain_keeps_its_priority_for_the_first(rig: Any, working: Working, example: str, second: int) -> None:
+    """WB313."""
+    with rig(getattr(RULES["WB313"], example) + TELLING + PRIORITIES) as made:
+        made.declare()
+        with working(made, "-P", "solo"):
+            made.module.later()
+            told: list[str] = []
+            while len(told) < 2:
+                told += [word for word in made.told(1) if word.startswith("proj.")]
+        assert told == ["proj.first 9", f"proj.second {second}"]
+
+
 def test_a_worker_creates_the_queue_that_it_misspells(rig: Any, working: Working) -> None:
     """WB118: the worker is up, and what is sent to the right queue stays there."""
     with rig(RULES["WB118"].failing + TELLING) as made:

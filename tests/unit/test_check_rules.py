@@ -45,6 +45,8 @@ SAID = {
     "WB120": "published to `nwes` with the routing key `usa.weather`",
     "WB121": "it is published mandatory and not confirmed",
     "WB122": "no queue 'report' in the application; did you mean 'reports'?",
+    "WB124": "published by name, and no task of that name is registered or defined here; did you mean "
+    "`proj.send_receipt`?",
     "WB123": "3 messages wait in it and it has no consumer",
     "WB201": "406 inequivalent arg 'x-max-priority' for queue 'celery' in vhost '/': received the value '10' of type "
     "'signedint' but current is none",
@@ -74,6 +76,7 @@ SAID = {
     "WB309": "each publication runs more than once, from `bcast.everyone`, under one id",
     "WB310": "tasks are acknowledged late so that none is lost, and published without a confirm",
     "WB311": "priority=9 sorts `celery`, but each process of a worker prefetches 4 + 1",
+    "WB313": "priority=9 of the chain goes to its first task alone: this one is published with 0",
     "WB312": "the priorities 6, 9 are one and the same in `celery` on RabbitMQ 4.1: high",
     "WB401": "the key before `.#` alone isn't taken by `usa.#`",
     "WB402": "every call runs its task on the spot",

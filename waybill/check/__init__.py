@@ -163,8 +163,19 @@ def check(
     unused = _unused(accepted, left_out, ran)
     handlers = facts.app.handlers
     unread = () if fleet is None else (*map(str, fleet.unread), *fleet.unloaded.values())
+    if "django_celery_beat" in str(facts.app.conf.beat_scheduler):
+        unread = (*unread, "the schedule of django_celery_beat, which is in the database")
     return Report(
-        tuple(findings), tuple(left_out), unchecked, len(chosen), unused, later, handlers, unread, _unrouted(facts)
+        findings=tuple(findings),
+        left_out=tuple(left_out),
+        unchecked=unchecked,
+        ran_of=len(chosen),
+        unused=unused,
+        later=later,
+        handlers=handlers,
+        unread=unread,
+        unrouted=_unrouted(facts),
+        source=facts.app.source,
     )
 
 

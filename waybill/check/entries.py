@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from waybill.celery_app.calls import BEAT
+from waybill.celery_app.calls.values import BEAT
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest
@@ -94,6 +94,49 @@ def _scheduled_for_nobody(facts: Facts, tasks: Sequence[str]) -> Iterator[Found]
                 call.where,
                 # The workers of another application may know it.
                 severity=None if near else Severity.NOTE,
+            )
+
+
+@rule(
+    "WB124",
+    "`send_task` names a task that nobody defines",
+    Severity.ERROR,
+    any_broker=True,
+    symptom="`Received unregistered task of type ...` in a worker's log, and the task is gone.",
+    cause="`send_task` and `signature` take any name and compare it with nothing. The worker that receives it "
+    "acknowledges and drops what it doesn't know.",
+    failing="""
+@app.task(name="proj.send_receipt")
+def send_receipt(): ...
+
+def later():
+    app.send_task("proj.send_reciept")
+""",
+    fixed="""
+@app.task(name="proj.send_receipt")
+def send_receipt(): ...
+
+def later():
+    app.send_task("proj.send_receipt")
+""",
+    source="https://docs.celeryq.dev/en/stable/reference/celery.html#celery.Celery.send_task",
+)
+def sent_to_nobody(facts: Facts) -> Iterator[Found]:
+    app = facts.app
+    tasks = sorted({*app.tasks, *app.source.defined})
+    known = {*tasks, *(name for names in facts.fleet.tasks.values() for name in names)} if facts.fleet else set(tasks)
+    told: set[str] = set()
+    for call in app.source.calls:
+        if call.task in known or call.task in told:
+            continue
+        told.add(call.task)
+        # A name that is like none of ours is another service's.
+        if near := _meant(call.task, tasks):
+            yield Found(
+                (call.task,),
+                f"published by name, and no task of that name is registered or defined here; did you mean `{near}`?",
+                f'"{near}"',
+                call.where,
             )
 
 

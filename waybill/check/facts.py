@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from waybill.celery_app.calls import Call
+from waybill.celery_app.calls.values import Call, Source
 from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.celery_app.options import Option
@@ -103,7 +103,7 @@ class AppFacts:
         sent: `delay()` of every task, and the calls that were read in the code.
         delayed: task -> the same with a countdown; empty when Celery has no native delay here.
         retried: publications of tasks that retry, each with the one that a retry makes of it.
-        mentions: function of Celery's (`chord`) -> where the code uses it first.
+        source: what of the project's source was read.
         handlers: of `before_task_publish`, for any of these tasks, as `module.name`; none of them was called.
     """
 
@@ -126,7 +126,7 @@ class AppFacts:
     delayed: Mapping[str, Sent]
     retried: tuple[tuple[Sent, Sent], ...]
     calls: tuple[Call, ...] = ()
-    mentions: Mapping[str, str] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
     handlers: tuple[str, ...] = ()
 
     @property

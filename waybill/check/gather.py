@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from kombu.entity import Queue as KombuQueue
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
-from waybill.celery_app.calls import DELAY, Call, read_calls, retry_delay, scheduled_calls
+from waybill.celery_app.calls.reading import read_source
+from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
+from waybill.celery_app.calls.values import DELAY, Call
 from waybill.celery_app.declared import Recorder, record
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
@@ -49,10 +51,10 @@ def _facts(app: Celery) -> AppFacts:
     connection = broker_of(app)
     router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
     tasks = {name: _task(app, name) for name in sorted(app.tasks)}
-    calls, mentions = read_calls(app)
-    calls = (*calls, *scheduled_calls(app))
+    source = read_source(app)
+    calls = (*source.calls, *scheduled_calls(app))
     with no_new_queues(app):
-        sent = tuple(_ended(router, one) for one in _publications(app, declared, calls))
+        sent = tuple(_ended(router, one) for one in _publications(app, declared, calls, source.defined))
         is_native = installed.delays_natively(app)
         delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
         retried = tuple(_retried(app, declared, sent, tasks))
@@ -77,7 +79,7 @@ def _facts(app: Celery) -> AppFacts:
         delayed={task: _ended(router, one) for task, one in delayed.items()},
         retried=tuple((first, _ended(router, again)) for first, again in retried),
         calls=calls,
-        mentions=mentions,
+        source=source,
         handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
     )
 
@@ -106,13 +108,20 @@ def _accepted(recorder: Recorder, vhost: str) -> tuple[Router, tuple[tuple[Any, 
     return router, tuple(refused)
 
 
-def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call]) -> Iterator[Sent]:
+def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:
     for task in sorted(app.tasks):
         if not task.startswith(BUILTIN) or task in PUBLISHED_BUILTINS:
             yield _sent(app, declared, task, {})
+    # A thousand calls are often a few: Celery is asked once for each.
+    asked: dict[str, Sent] = {}
     for call in calls:
-        if call.options:
-            yield _sent(app, declared, call.task, call.options, call.where)
+        if call.task not in app.tasks and call.task in defined:
+            continue  # of another application in the same folder, or of a module that this one doesn't load
+        if call.options or call.args or call.kwargs or call.task not in app.tasks:
+            key = repr((call.task, sorted(call.options.items()), call.args, call.kwargs))
+            if key not in asked:
+                asked[key] = _sent(app, declared, call.task, call.options, call.where, call.args or (), call.kwargs)
+                yield asked[key]
 
 
 def _delayed(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> Iterator[Sent]:

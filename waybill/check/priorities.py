@@ -68,6 +68,62 @@ def _prioritized(facts: Facts) -> Iterator[tuple[Sent, Queue]]:
 
 
 @rule(
+    "WB313",
+    "A chain doesn't pass its priority on",
+    Severity.NOTE,
+    symptom="The first task of a chain is served first, and the others wait behind everything else.",
+    cause="The options of a chain's call go to its first task alone. The next ones get the priority of their "
+    "signature, their decorator or `task_default_priority`, or with `task_inherit_parent_priority` that of the first.",
+    failing="""
+app.conf.task_queue_max_priority = 10
+app.conf.worker_prefetch_multiplier = 1
+app.conf.task_acks_late = app.conf.task_reject_on_worker_lost = True
+
+@app.task(name="proj.first")
+def first(): ...
+
+@app.task(name="proj.second")
+def second(x): ...
+
+def later():
+    from celery import chain
+    chain(first.s(), second.s()).apply_async(priority=9)
+""",
+    fixed="""
+app.conf.task_queue_max_priority = 10
+app.conf.worker_prefetch_multiplier = 1
+app.conf.task_acks_late = app.conf.task_reject_on_worker_lost = True
+app.conf.task_inherit_parent_priority = True
+
+@app.task(name="proj.first")
+def first(): ...
+
+@app.task(name="proj.second")
+def second(x): ...
+
+def later():
+    from celery import chain
+    chain(first.s(), second.s()).apply_async(priority=9)
+""",
+    source="https://github.com/celery/celery/issues/5597",
+)
+def not_passed_on(facts: Facts) -> Iterator[Found]:
+    if facts.app.conf.task_inherit_parent_priority:
+        return
+    for call in facts.app.source.calls:
+        priority = call.chain_options.get("priority")
+        task = facts.app.tasks.get(call.task)
+        own = call.options.get("priority", task.options.get("priority") if task else None)
+        if priority and call.in_chain and own != priority:
+            yield Found(
+                (call.task,),
+                f"priority={priority} of the chain goes to its first task alone: this one is published with {own or 0}",
+                f"`.set(priority={priority})` on its signature, or app.conf.task_inherit_parent_priority = True",
+                call.where,
+            )
+
+
+@rule(
     "WB311",
     "Prefetch hides the priority",
     Severity.WARNING,

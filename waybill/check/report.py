@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from waybill.celery_app.calls.values import Source
 from waybill.celery_app.installed import CELERY_VERSION
 from waybill.check.finding import NEEDS, RULES, Finding, Need, Rule, Severity
 from waybill.topology.text import printable
 
 WORKFLOW_LEVEL = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "notice"}
+
+MAX_PLACES = 5
+"""Places in one line; `--json` gives all."""
 
 MAX_OBJECTS = 4
 """Names in a finding's first line; `--json` gives all."""
@@ -29,6 +33,7 @@ class Report:
         later: the rules about something that the installed Celery doesn't have yet.
         handlers: the application's handlers of `before_task_publish`: not called, so what they change isn't known.
         unrouted: publications on which a router of the application's failed, each with what it raised.
+        source: what of the project's source was read.
         unread: services of the fleet, and applications of its workers, that couldn't be read, each with the reason.
     """
 
@@ -41,6 +46,7 @@ class Report:
     handlers: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     unrouted: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -56,6 +62,12 @@ class Report:
             "handlers_not_called": list(self.handlers),
             "not_read": list(self.unread),
             "not_routed": list(self.unrouted),
+            "read": {
+                "files": self.source.files,
+                "calls": self.source.found,
+                "not_literal": list(self.source.not_literal),
+                "unreadable": list(self.source.unreadable),
+            },
         }
 
 
@@ -89,6 +101,7 @@ def _summary(report: Report) -> Iterator[str]:
             for need, codes in report.unchecked.items()
         )
         yield f"not checked: {needs}"
+    yield from map(printable, _read(report.source))
     for one in report.unrouted:
         yield printable(f"not checked: {one}; `waybill explain` takes the call's arguments with --args and --kwargs")
     for one in report.unread:
@@ -101,6 +114,26 @@ def _summary(report: Report) -> Iterator[str]:
     for line in sorted({since(rule) for rule in report.later}):
         codes = ", ".join(rule.code for rule in report.later if since(rule) == line)
         yield f"of Celery {line} and later ({CELERY_VERSION} is installed, which doesn't do this): {codes}"
+
+
+def _read(source: Source) -> Iterator[str]:
+    """What of the source was read: no findings are worth as much as that."""
+    literal = f", {len(source.not_literal)} not literal ({_some(source.not_literal)})" if source.not_literal else ""
+    files, calls = (
+        f"{count} {word}{'s' * (count != 1)}" for count, word in ((source.files, "file"), (source.found, "call"))
+    )
+    yield f"read {files}: {calls}{literal}"
+    if source.unreadable:
+        yield f"not read: {_some(source.unreadable)}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' * (count != 1)}"
+
+
+def _some(places: Sequence[str]) -> str:
+    more = f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
+    return ", ".join(places[:MAX_PLACES]) + more
 
 
 def workflow(report: Report) -> str:

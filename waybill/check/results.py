@@ -40,7 +40,7 @@ def later():
     source="https://docs.celeryq.dev/en/stable/userguide/canvas.html#important-notes",
 )
 def no_chords(facts: Facts) -> Iterator[Found]:
-    where = facts.app.mentions.get("chord")
+    where = facts.app.source.mentions.get("chord")
     backend = _backend(facts)
     if where is not None and (backend is None or backend.startswith("rpc")):
         shown = "rpc://" if backend else "disabled"

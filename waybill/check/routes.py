@@ -91,7 +91,11 @@ def _to_default(facts: Facts) -> list[str]:
     """The tasks that go to the default queue; Celery's own when something in the code uses a chord."""
     name = facts.app.conf.task_default_queue
     sent = [one for one in facts.app.sent if one.queues and name in one.queues]
-    return [one.task for one in sent if not _is_builtin(one) or ("chord" in facts.app.mentions and "chord" in one.task)]
+    return [
+        one.task
+        for one in sent
+        if not _is_builtin(one) or ("chord" in facts.app.source.mentions and "chord" in one.task)
+    ]
 
 
 def _is_builtin(sent: Sent) -> bool:

@@ -49,6 +49,7 @@ def _options(command: Command) -> Command:
         click.option(
             "--select", multiple=True, callback=_codes, metavar="CODES", help="Run only these rules: WB105,WB3."
         ),
+        click.option("--strict", is_flag=True, help="Calls that could not be read make the exit status 1, too."),
         click.option("--github", "is_github", is_flag=True, help="Print the findings as GitHub workflow annotations."),
         json_option,
         click.option("--rabbitmq", callback=_version, metavar="VERSION", help="RabbitMQ's version, such as 4.3."),
@@ -82,7 +83,8 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     facts = _facts(ctx, paths, given)
     found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
     _show(found, given["is_json"], given["is_github"])
-    return EXIT_FINDINGS if found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
+    is_unread = given["strict"] and bool(found.source.not_literal or found.source.unreadable or found.unread)
+    return EXIT_FINDINGS if is_unread or found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
 
 
 def _facts(ctx: click.Context, fleet: Sequence[Path], given: Mapping[str, Any]) -> Facts:
