@@ -38,6 +38,7 @@ PROVEN: dict[str, dict[str, tuple[str, ...]]] = {
         "test_a_worker_discards_what_it_does_not_know": ("WB113",),
         "test_a_worker_discards_a_misspelt_name": ("WB124",),
         "test_a_chain_keeps_its_priority_for_the_first": ("WB313",),
+        "test_a_rejection_needs_late_acks": ("WB314",),
         "test_a_worker_creates_the_queue_that_it_misspells": ("WB118",),
         "test_two_workers_of_one_name": ("WB206",),
         "test_a_broadcast_with_a_name_is_shared": ("WB304",),

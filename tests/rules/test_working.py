@@ -198,6 +198,17 @@ def test_a_chain_keeps_its_priority_for_the_first(rig: Any, working: Working, ex
         assert told == ["proj.first 9", f"proj.second {second}"]
 
 
+@pytest.mark.parametrize(("example", "dead"), [("failing", {}), ("fixed", {"dead": 1})])
+def test_a_rejection_needs_late_acks(rig: Any, working: Working, example: str, dead: dict[str, int]) -> None:
+    """WB314."""
+    with rig(getattr(RULES["WB314"], example) + TELLING + RUNS) as made:
+        made.declare()
+        with working(made, "-P", "solo", "-Q", "celery"):
+            made.send("cancel")
+            assert made.told(1) == ["cancel"]
+        assert made.held() == dead
+
+
 def test_a_worker_creates_the_queue_that_it_misspells(rig: Any, working: Working) -> None:
     """WB118: the worker is up, and what is sent to the right queue stays there."""
     with rig(RULES["WB118"].failing + TELLING) as made:

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from waybill.celery_app.declared import Recorder
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
@@ -199,7 +198,7 @@ def twice(facts: Facts) -> Iterator[Found]:
         named[queue.name].append(queue)
     for name, queues in named.items():
         keys = [queue.routing_key or "" for queue in queues]
-        if len({_declaration(queue) for queue in queues}) > 1:  # of equal ones it doesn't matter which counts
+        if len({_declaration(facts, queue) for queue in queues}) > 1:  # of equal ones it doesn't matter which counts
             yield Found(
                 (name,),
                 f"declared {len(keys)} times, with the keys {all_of(keys)}: only the last counts, `{keys[-1]}`",
@@ -207,8 +206,9 @@ def twice(facts: Facts) -> Iterator[Found]:
             )
 
 
-def _declaration(queue: Any) -> str:
-    """What Kombu would declare of a queue, as text."""
-    recorder = Recorder()
-    recorder.declare(queue)
-    return repr((recorder.exchanges, recorder.queues, recorder.bindings))
+def _declaration(facts: Facts, queue: Any) -> str:
+    """What Celery declares of a queue, as text: without an exchange of its own it gets the default one."""
+    own = queue.exchange.name if queue.exchange else ""
+    exchange = own or facts.app.conf.task_default_exchange or facts.app.conf.task_default_queue
+    flags = (queue.durable, queue.exclusive, queue.auto_delete, queue.max_priority, queue.message_ttl, queue.expires)
+    return repr((exchange, queue.routing_key, sorted(map(repr, queue.bindings or ())), queue.queue_arguments, flags))

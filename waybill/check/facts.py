@@ -28,6 +28,7 @@ class TaskFacts:
     Attributes:
         options: what its decorator says of its publication.
         retries: its code calls `retry`, or it has `autoretry_for`.
+        rejects: its code names `Reject`.
         max_retries: None for ever.
         retry_delay, time_limit: in seconds.
         where: `file:line` of its function.
@@ -43,6 +44,7 @@ class TaskFacts:
     ignore_result: bool
     time_limit: float | None
     where: str = ""
+    rejects: bool = False
 
     @property
     def is_builtin(self) -> bool:

@@ -54,8 +54,13 @@ def _facts(app: Celery) -> AppFacts:
     source = read_source(app)
     calls = (*source.calls, *scheduled_calls(app))
     with no_new_queues(app):
-        sent = tuple(_ended(router, one) for one in _publications(app, declared, calls, source.defined))
+        asked = tuple(_publications(app, declared, calls, source.defined))
+        # With a queue that it creates as a quorum queue a worker declares the native delay, too.
+        created = [queue for name, queue in app.amqp.queues.items() if name not in declared]
         is_native = installed.delays_natively(app)
+        if is_native and created:
+            _create_delay(app, router, created)
+        sent = tuple(_ended(router, one) for one in asked)
         delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
         retried = tuple(_retried(app, declared, sent, tasks))
     app.conf.finalize()
@@ -192,11 +197,24 @@ def _ended(router: Router, sent: Sent) -> Sent:
     return replace(sent, queues=_queues(router, sent.publication))
 
 
+def _create_delay(app: Celery, router: Router, queues: Sequence[KombuQueue]) -> None:
+    """Declare the exchanges and queues of the native delay, and bind these queues to them."""
+    recorder = Recorder()
+    for queue in queues:
+        recorder.declare(queue)
+    installed.declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
+    _declare(router, recorder)
+
+
 def _create(router: Router, queue: KombuQueue) -> None:
     if queue.name in router.queues:
         return
     recorder = Recorder()
     recorder.declare(queue)
+    _declare(router, recorder)
+
+
+def _declare(router: Router, recorder: Recorder) -> None:
     try:
         for exchange in recorder.exchanges:
             router.declare_exchange(exchange)
@@ -234,13 +252,20 @@ def _task(app: Celery, name: str) -> TaskFacts:
         ignore_result=bool(conf.task_ignore_result if task.ignore_result is None else task.ignore_result),
         time_limit=float(limit) if limit else None,
         where=_where(task),
+        rejects=_names(task, "Reject"),
     )
 
 
 def _retries(task: Any) -> bool:
     """Whether its code names `retry`, or Celery has wrapped it for `autoretry_for`."""
-    code = getattr(inspect.unwrap(task.run), "__code__", None)
-    return hasattr(task, "_orig_run") or (code is not None and "retry" in code.co_names and not _is_celerys(task))
+    return hasattr(task, "_orig_run") or _names(task, "retry")
+
+
+def _names(task: Any, name: str) -> bool:
+    """Whether the code of an application's own task names something."""
+    run = getattr(task, "_orig_run", task.run)
+    code = getattr(inspect.unwrap(run), "__code__", None)
+    return code is not None and name in (*code.co_names, *code.co_varnames) and not _is_celerys(task)
 
 
 def _is_celerys(task: Any) -> bool:

@@ -16,6 +16,7 @@ from waybill.routing.trace import Visit
     "WB105",
     "No binding takes the task",
     Severity.ERROR,
+    any_broker=True,
     symptom="apply_async returns an id, nothing fails, and the task is in no queue.",
     cause="No binding of the exchange matches the routing key, so RabbitMQ drops the message. It confirms it all the "
     "same; only `mandatory=True` together with confirm_publish raises at the call that lost it.",
@@ -78,6 +79,7 @@ def _fix(visit: Visit, near: str | None) -> str:
     "WB110",
     "Options of two sources make a pair that matches nothing",
     Severity.ERROR,
+    any_broker=True,
     symptom="A queue is given in one place and a key in another, and the task reaches neither.",
     cause="Celery merges routing options key by key: call, then decorator, then `task_routes`. A queue from the one "
     "brings its exchange, a routing key from the other replaces the queue's.",

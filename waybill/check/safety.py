@@ -73,3 +73,46 @@ def unconfirmed(facts: Facts) -> Iterator[Found]:
             "never stored looks as if it had been sent",
             'app.conf.broker_transport_options = {"confirm_publish": True}',
         )
+
+
+@rule(
+    "WB314",
+    "`Reject` does nothing to a message that was acknowledged early",
+    Severity.WARNING,
+    symptom="A task raises `Reject`, and its message is in no dead-letter queue.",
+    cause="Without late acks the worker acknowledges a message before the task runs. Then there is nothing to reject: "
+    "the broker has forgotten the message, with `requeue=True` too.",
+    failing="""
+app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
+    Queue("dead", Exchange("dead", "fanout")),
+]
+
+@app.task
+def cancel():
+    from celery.exceptions import Reject
+    raise Reject("unknown order", requeue=False)
+""",
+    fixed="""
+app.conf.task_queues = [
+    Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
+    Queue("dead", Exchange("dead", "fanout")),
+]
+
+@app.task(acks_late=True, reject_on_worker_lost=True)
+def cancel():
+    from celery.exceptions import Reject
+    raise Reject("unknown order", requeue=False)
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/tasks.html#reject",
+)
+def rejected_early(facts: Facts) -> Iterator[Found]:
+    tasks = [task for task in facts.app.own_tasks() if task.rejects and not task.acks_late]
+    if tasks:
+        yield Found(
+            tuple(task.name for task in tasks),
+            "its code names `Reject`, and acks_late is off: the message is acknowledged before the task runs, and "
+            "nothing is dead-lettered or requeued",
+            "@app.task(acks_late=True)",
+            tasks[0].where,
+        )

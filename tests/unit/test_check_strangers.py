@@ -1,0 +1,212 @@
+"""Situations from public reports, on applications that nobody here wrote for the rules: what check and explain say."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from celery import _state
+
+from tests.support import check_example
+from tests.support.programs import call
+
+HEAD = """
+import os, re
+from celery import Celery, chain
+from kombu import Exchange, Queue
+app = Celery("{name}", broker="amqp://nobody@127.0.0.1:1//")
+"""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One application, and what is right.
+
+    Attributes:
+        found: code and severity of each finding, in the report's order.
+        says: texts that the report has, on standard output.
+    """
+
+    name: str
+    code: str
+    found: tuple[str, ...] = ()
+    fleet: str = ""
+    says: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+TASK = "\n@app.task(name='{name}.index')\ndef index(): ...\n"
+REPORTS = "app.conf.task_queues = [Queue('celery'), Queue('reports')]\n@app.task(name='{name}.report', queue='reports')\ndef report(): ...\n"
+RETRIES = """
+app.conf.task_default_queue = app.conf.task_default_exchange = "tasks"
+app.conf.task_default_exchange_type = "topic"
+app.conf.task_queues = [Queue("tasks", routing_key="task.#")]
+for n in range(24):
+    def run(self): raise self.retry(countdown=60)
+    app.task(bind=True, name=f"{name}.t{{n:02}}")(run)
+"""
+ROUTER = """
+app.conf.task_queues = [Queue("celery"), Queue("build.small"), Queue("build.large")]
+class Router:
+    def route_for_task(self, task, args=None, kwargs=None, **_):
+        if task == "{name}.sync":
+            return {{"queue": f"build.{{args[1]}}"}}
+        return {{"queue": "build.large" if kwargs["conda"] else "build.small"}} if task == "{name}.build" else None
+app.conf.task_routes = [Router()]
+@app.task(name="{name}.build")
+def build(version, conda=False): ...
+@app.task(name="{name}.sync")
+def sync(version, size): ...
+def later():
+    sync.apply_async(args=["latest", "huge"])
+"""
+
+SITUATIONS = (
+    Situation(
+        "a blank in -Q",
+        REPORTS,
+        ("WB119 error", "WB118 warning"),
+        "w: celery -A {name} worker -Q 'celery, reports'",
+        ("one consumes ` reports`", "did you mean `reports`?"),
+    ),
+    Situation("-X", REPORTS, ("WB119 error",), "w: celery -A {name} worker -X reports"),
+    Situation("no -Q", REPORTS, (), "w: celery -A {name} worker"),
+    Situation(
+        "a script that isn't here",
+        REPORTS,
+        ("WB119 note",),
+        "w: celery -A {name} worker -n w@%h -Q celery\nother_worker: ./start.sh",
+        ("perhaps one that couldn't be read does: other_worker (its script ./start.sh isn't here)", "not read: other"),
+    ),
+    Situation(
+        "only a script",
+        TASK,
+        (),
+        "worker: ./start.sh",
+        ("not read: worker (its script ./start.sh isn't here)", "or a Procfile with them"),
+    ),
+    Situation(
+        "a foreign application",
+        REPORTS,
+        (),
+        "w: celery -A {name} worker -n w@%h -Q celery,reports\ns: celery -A nosuch_app worker -n s@%h -Q celery",
+        ("not read: the application 'nosuch_app' can't be loaded here: ModuleNotFoundError", "(s)"),
+    ),
+    Situation(
+        "who consumes what is the same on Redis",
+        REPORTS + TASK + "app.conf.broker_url = 'redis://127.0.0.1:1'\n",
+        ("WB119 error", "WB112 warning", "WB118 warning", "WB403 note"),
+        "w: celery -A {name} worker -n w@%h -Q repotrs",
+    ),
+    Situation(
+        "a key that no binding takes is lost on Redis, too",
+        "app.conf.task_queues = [Queue('celery'), Queue('usa', Exchange('news', 'topic'), 'usa.#')]\n"
+        "app.conf.broker_url = 'redis://127.0.0.1:1'\n"
+        "@app.task(name='{name}.report', exchange='news', routing_key='us.x')\ndef report(): ...\n",
+        ("WB105 error", "WB403 note"),
+    ),
+    Situation(
+        "a queue that Celery creates as a quorum queue delays natively",
+        "app.conf.task_create_missing_queue_type = 'quorum'\napp.conf.task_create_missing_queue_exchange_type = 'topic'\n"
+        "app.conf.task_routes = {{'{name}.index': {{'queue': 'packing'}}}}\n"
+        + TASK
+        + "def later():\n    index.apply_async(countdown=3)\n",
+        (),
+        "w: celery -A {name} worker -Q packing,celery",
+    ),
+    Situation(
+        "a router that reads arguments",
+        ROUTER,
+        ("WB111 error", "WB119 error"),
+        "w: celery -A {name} worker -Q celery,build.small,build.large",
+        (
+            "`{name}.sync` reaches `build.huge`",
+            "not checked: the router",
+            "fails on '{name}.build'",
+            "KeyError: 'conda'",
+        ),
+    ),
+    Situation(
+        "routes of Celery's own tasks",
+        "app.conf.task_routes = {{'celery.chord_unlock': {{'queue': 'fast'}}, '{name}.index': {{'queue': 'fast'}}}}\n"
+        + TASK,
+    ),
+    Situation(
+        "a priority that every task has",
+        "app.conf.task_default_priority = 5\n" + TASK,
+    ),
+    Situation(
+        "equal declarations",
+        "app.conf.task_queues = [Queue('celery'), Queue('a', routing_key='a'), Queue('a', routing_key='a')]\n" + TASK,
+    ),
+    Situation(
+        "one cause, many tasks",
+        RETRIES,
+        ("WB102 warning", "WB117 note"),
+        says=("and 21 more", "delayed they wait in a worker of `tasks`"),
+        arguments=("--rabbitmq", "4.3"),
+    ),
+    Situation(
+        "a setting like an old one",
+        "class Conf:\n    CELERY_TASK_ACKS_LATE = False\n    CELERYD_SOFT_TIME_LIMIT = 600\n"
+        "app.config_from_object(Conf, namespace='CELERY')\n" + TASK,
+        ("WB307 warning",),
+        says=("did you mean `CELERY_TASK_SOFT_TIME_LIMIT`?",),
+    ),
+    Situation(
+        "a setting without its prefix",
+        "class Conf:\n    TASK_ACKS_LATE = True\n    DEBUG = True\napp.config_from_object(Conf, namespace='CELERY')\n"
+        + TASK,
+        ("WB307 warning",),
+        says=("did you mean `CELERY_TASK_ACKS_LATE`?",),
+    ),
+    Situation(
+        "routes without the outer list",
+        "app.conf.task_routes = [('{name}.*', {{'queue': 'celery'}}), (re.compile('x'), {{'queue': 'celery'}})]\n"
+        + TASK,
+        ("WB122 error",),
+        says=("the setting task_routes is malformed: a list of pairs must be a list within the list",),
+    ),
+    Situation(
+        "a queue that is a mapping",
+        "app.conf.task_routes = {{'{name}.index': {{'queue': {{'name': 'a'}}}}}}\n" + TASK,
+        ("WB122 error",),
+        says=("the queue of '{name}.index': expected its name or a kombu.Queue",),
+    ),
+    Situation(
+        "a view that no worker imports",
+        REPORTS,
+        ("WB111 error", "WB124 error"),
+        says=("web/views.py:4", "web/views.py:5", "read 2 files: 3 calls, 1 not literal (web/views.py:6)"),
+        files={
+            "web/views.py": "from {name} import app, report\n\ndef view(queue):\n    report.apply_async(queue='reprots')\n"
+            "    app.send_task('{name}.reprot')\n    report.apply_async(queue=queue)\n"
+        },
+    ),
+)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
+def test_what_check_says(situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"stranger{SITUATIONS.index(situation)}"
+    check_example.isolate(monkeypatch, tmp_path)
+    own = {one for one in _state._on_app_finalizers if one.__module__ == "celery.app.builtins"}
+    monkeypatch.setattr(_state, "_on_app_finalizers", own)  # not the shared tasks of other tests
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / f"{name}.py").write_text((HEAD + situation.code).format(name=name))
+    for file, text in situation.files.items():
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text(text.format(name=name))
+    (tmp_path / "Procfile").write_text(situation.fleet.format(name=name))
+    fleet = ("--fleet", "Procfile") if situation.fleet else ()
+    shown = call("waybill.cli", "-A", name, "check", *fleet, *situation.arguments)
+    assert shown.err == ""
+    answer = json.loads(call("waybill.cli", "-A", name, "check", "--json", *fleet, *situation.arguments).out)
+    assert tuple(f"{one['code']} {one['severity']}" for one in answer["findings"]) == situation.found, shown.out
+    for text in situation.says:
+        assert text.format(name=name) in shown.out
