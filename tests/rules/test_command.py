@@ -72,7 +72,7 @@ def test_with_a_broker_nothing_is_left_unchecked(
         given = ("--management", str(address.management_url), "--vhost", address.vhost, "--fleet", "Procfile")
         shown = run(name, *given)
         assert shown.code == 0, shown.out
-        assert shown.out == f"no findings; {len(RULES)} rules checked\n"
+        assert shown.out == f"no findings; {len(RULES)} rules checked\nread 1 file: 0 calls\n"
     gone = run(name, *given)
     assert gone.code == 2
     assert "with 404 " in gone.complaint
