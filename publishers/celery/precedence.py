@@ -67,6 +67,9 @@ def handed_over(stage: Stage, queue: Queue, giver: str, taker: str) -> Iterator[
     try:
         with Watch(app) as watch:
             watch.roll_call(worker.partition("@")[0] for worker in stage.watch.crew)
+            # On Redis the giver may still wait for a message of its former queues, and would put it back unseen. Each
+            # worker has taken a marker after this, so that its next wait is for the queues that it has now.
+            watch.settle()
             yield watch
     finally:
         consume(queue, [taker], on=False)
