@@ -186,19 +186,22 @@ class _Declared:
 def _unregistered(app: Celery, task: str, called: str) -> Iterator[str]:
     """On a task that the application doesn't know: somebody else's, or a misspelling."""
     if task not in app.tasks:
-        nearest = get_close_matches(task, sorted(app.tasks), n=1)
-        hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
-        yield f"{called} registers no such task: this is where send_task publishes it{hint}"
+        yield f"{called} registers no such task: this is where send_task publishes it{_hint(task, app.tasks)}"
 
 
 def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
     """On the queues that come to be only with this publication."""
-    known = sorted(queue.alias or name for name, queue in declared.items())
+    known = [queue.alias or name for name, queue in declared.items()]
     for queue in sent.declares:
         if queue.name not in declared:
-            nearest = get_close_matches(queue.name, known, n=1)
-            hint = f"; did you mean `{nearest[0]}`?" if nearest else ""
-            yield f"the application doesn't declare `{queue.name}`: Celery creates it with this publication{hint}"
+            created = f"the application doesn't declare `{queue.name}`: Celery creates it with this publication"
+            yield created + _hint(queue.name, known)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """The nearest of the names that are known, as the end of a sentence; empty where none is near."""
+    nearest = get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean `{nearest[0]}`?" if nearest else ""
 
 
 def _handlers(task: str, are_called: bool) -> Iterator[str]:

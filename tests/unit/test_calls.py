@@ -193,6 +193,16 @@ def test_arguments_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
+@pytest.mark.parametrize(("count", "read_"), [(30, 30), (51, 0)])
+def test_many_values_are_all_read_or_counted(
+    count: int, read_: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"q{at}" for at in range(count)]
+    source = read(tmp_path, monkeypatch, IMPORT + f"for q in {names}:\n    report.apply_async(queue=q)\n")
+    assert [call.options["queue"] for call in source.calls] == names[:read_]
+    assert len(source.not_literal) == (0 if read_ else 1)
+
+
 def test_a_chain_keeps_its_options_for_the_first_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = IMPORT + "from celery import chain\nchain(report.s(), send.s()).apply_async(priority=9)"
     first, second = read(tmp_path, monkeypatch, code).calls

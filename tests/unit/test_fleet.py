@@ -403,7 +403,7 @@ UNREAD: tuple[tuple[str, str], ...] = (
     ("{image: p, command: ./start.sh}", "w (its script ./start.sh isn't here)"),
     ("{image: p, command: bash /app/run.sh worker}", "w (its script /app/run.sh isn't here)"),
     ("{build: ., command: /start-celeryworker}", "w (its script /start-celeryworker isn't here)"),
-    ("{image: p}", "w (it has no command here, and its image's isn't known)"),
+    ("{image: p}", "w (no command here, and the image's own isn't known)"),
     (
         "{image: p, command: python manage.py celery_worker}",
         "w (`python manage.py celery_worker` is no command of Celery's)",
@@ -482,6 +482,26 @@ def test_a_broken_description_is_one_line(tmp_path: Path, text: str, expected: s
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert perf_counter() - began < 20
+
+
+def test_files_that_lead_to_themselves_or_to_many(tmp_path: Path) -> None:
+    itself = "include: [compose.yaml]\nservices: {w: {command: celery -A p worker}}"
+    with pytest.raises(InputError, match="it includes or extends itself"):
+        fleet_of(tmp_path, {"compose.yaml": itself})
+    twice = {f"c{at}.yaml": f"include: [c{at + 1}.yaml, c{at + 1}.yaml]\nservices: {{}}" for at in range(30)}
+    last = "services: {w: {command: celery -A p worker -Q a}}"
+    assert told(fleet_of(tmp_path, {**twice, "c30.yaml": last})) == {"w": ("a",)}
+    own = "services: {w: {extends: w}, v: {extends: {service: [x]}}, two: {command: celery -A p worker -Q z}}"
+    found = fleet_of(tmp_path, {"own.yaml": own})
+    assert (told(found), [one.service for one in found.unread]) == ({"two": ("z",)}, ["w", "v"])
+
+
+def test_a_command_that_runs_itself(tmp_path: Path) -> None:
+    loop = "{command: 'sh -c $$X', environment: {X: 'sh -c \"$$X\"'}}"
+    files = {"compose.yaml": f"services: {{worker: {loop}, two: {{command: celery -A p worker -Q z}}}}"}
+    found = fleet_of(tmp_path, files)
+    assert told(found) == {"two": ("z",)}
+    assert [str(one) for one in found.unread] == ["worker (its scripts call each other more than 12 deep)"]
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

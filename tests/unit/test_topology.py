@@ -292,3 +292,15 @@ class TestCelery:
         topology = from_kombu([KombuQueue("q", inner, "k")], [outer], [link])
         assert {exchange.name for exchange in topology.exchanges} == {"inner", "outer"}
         assert topology.bindings == (Binding("inner", "q", "k"), link)
+
+
+@pytest.mark.parametrize(("depth", "is_read"), [(90, True), (900, False)])
+def test_definitions_are_nested_so_deep(tmp_path: Path, depth: int, is_read: bool) -> None:
+    path = tmp_path / "deep.json"
+    arguments = '{"a":' * depth + "1" + "}" * depth
+    path.write_text(f'{{"queues": [{{"name": "q", "vhost": "/", "arguments": {arguments}}}]}}')
+    if is_read:
+        assert [queue.name for queue in read_definitions(path).queues] == ["q"]
+    else:
+        with pytest.raises(InputError, match=r"deep.json: nested more than 100 deep"):
+            read_definitions(path)

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from waybill.errors import InputError, UnknownName
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
-from waybill.topology.documents import Entry, entries_of, kind_of
+from waybill.topology.documents import MAX_NESTING, Entry, entries_of, is_too_deep, kind_of
 from waybill.topology.fields import plain
 
 V = TypeVar("V")
@@ -49,6 +49,8 @@ def read_document(path: str | Path) -> object:
         document: object = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
+    if is_too_deep(document):
+        raise InputError(f"{path}: nested more than {MAX_NESTING} deep")
     return document
 
 

@@ -8,6 +8,18 @@ from typing import Any
 
 from waybill.errors import InputError
 
+MAX_NESTING = 100
+"""Objects and lists inside one another: arguments of real exports have some five."""
+
+
+def is_too_deep(document: object) -> bool:
+    """Whether a document is nested more than `MAX_NESTING` deep: what reads it would come to Python's own limit."""
+    level = [document]
+    for _ in range(MAX_NESTING):
+        values = [one.values() if isinstance(one, Mapping) else one for one in level if isinstance(one, Mapping | list)]
+        level = [inner for value in values for inner in value]
+    return bool(level)
+
 
 def entries_of(data: Mapping[str, Any], name: str, where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
     """The objects in the list `name` of a document, each with where it stands; a missing list is an empty one.

@@ -16,8 +16,8 @@ from waybill.celery_app.calls.names import Imported, Scope
 MAX_DEPTH = 25
 """Names that stand for names, and expressions in expressions, that are followed."""
 
-MAX_VALUES = 6
-"""Values of one expression; more than a few branches is no simple flow."""
+MAX_VALUES = 50
+"""Values of one expression; what has more isn't known."""
 
 SIGNATURES = frozenset({"s", "si", "signature", "subtask"})
 CANVASES = frozenset({"chain", "group", "chord"})
@@ -92,7 +92,8 @@ class Evaluator:
         self._depth += 1
         try:
             found = getattr(self, f"_{type(node).__name__.lower()}", _unknown)(node, scope)
-            return list(found)[: MAX_VALUES + 1] if found else []
+            values = list(found)
+            return values if len(values) <= MAX_VALUES else []
         finally:
             self._depth -= 1
 

@@ -10,7 +10,8 @@ import ast
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice, product
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from waybill.celery_app.calls.values import DELAY, DELAYS, OPTIONS, Call, Source
 MENTIONED = frozenset({"chord"})
 LINKS = ("link", "link_error")
 
-MAX_VARIANTS = 4
-"""Calls that one call stands for, by the branches of its options."""
+MAX_VARIANTS = 200
+"""Calls that one call stands for, by the values of its options; what stands for more isn't literal."""
 
 
 def read_source(app: Celery) -> Source:
@@ -189,7 +190,7 @@ class _Reader:
             if not owners:
                 self.not_literal.append(self._where)
             return
-        options = list(islice(self._options(node, scope), MAX_VARIANTS))
+        options = self._options(node, scope)
         if not options:
             self.not_literal.append(self._where)
             return
@@ -204,7 +205,7 @@ class _Reader:
     def _send_task(self, node: ast.Call, _receiver: ast.expr, scope: Scope) -> None:
         given = node.args[0] if node.args else next((one.value for one in node.keywords if one.arg == "name"), None)
         names = self._evaluator.values(given, scope) if given is not None else []
-        options = list(islice(self._options(node, scope), MAX_VARIANTS))
+        options = self._options(node, scope)
         if not names or not options or not all(isinstance(one, Constant) for one in names):
             self.not_literal.append(self._where)
             return
@@ -219,7 +220,7 @@ class _Reader:
         owner = self._evaluator.one(receiver, scope)
         if not isinstance(owner, Task) or not any(keyword.arg in OPTIONS for keyword in node.keywords):
             return
-        for options in islice(self._options(node, scope), MAX_VARIANTS):
+        for options in self._options(node, scope):
             self._add("retry", owner.name, options, None, None)
 
     def _replace(self, node: ast.Call, receiver: ast.expr, scope: Scope) -> None:
@@ -263,14 +264,14 @@ class _Reader:
 
     # options and arguments
 
-    def _options(self, node: ast.Call, scope: Scope) -> Iterator[dict[str, Any]]:
+    def _options(self, node: ast.Call, scope: Scope) -> list[dict[str, Any]]:
         """The routing options of a call, one mapping for each of their values; none where one isn't known."""
         choices: list[list[tuple[str, Any]]] = []
         for keyword in node.keywords:
             if keyword.arg is None:
                 given = self._evaluator.constant(keyword.value, scope)
                 if given is None or not isinstance(given.value, dict):
-                    return
+                    return []
                 choices += [[(name, value)] for name, value in _kept(given.value).items()]
             elif keyword.arg in DELAYS:
                 value = self._evaluator.constant(keyword.value, scope)
@@ -280,10 +281,11 @@ class _Reader:
                 if keyword.arg == "expires" and not values:
                     continue  # a date: it decides nothing of the route
                 if not values or not all(isinstance(one, Constant) for one in values):
-                    return
+                    return []
                 choices.append([(keyword.arg, one.value) for one in values])
-        for chosen in product(*choices):
-            yield {name: value for name, value in chosen if value is not None}
+        if prod(map(len, choices)) > MAX_VARIANTS:
+            return []
+        return [{name: value for name, value in chosen if value is not None} for chosen in product(*choices)]
 
     def _arguments(self, node: ast.Call, first: int, scope: Scope) -> tuple[Any, Any]:
         """The task's own arguments, by place or by name."""

@@ -16,7 +16,7 @@ from waybill.celery_app.fleet.services import CannotRead, Service
 from waybill.celery_app.fleet.variables import interpolated, read_env_file
 from waybill.errors import InputError
 
-# Files that extend or include each other, at most.
+# Services of a file that extend each other, at most.
 MAX_DEPTH = 20
 
 # What of a service is read, and how a second file changes it: a list of arguments is replaced, mappings are merged.
@@ -33,11 +33,12 @@ def compose_services(paths: Sequence[Path], profiles: Iterable[str]) -> Iterator
     Raises:
         InputError: a file can't be read, or isn't a compose file.
     """
-    variables = _project_variables(paths[0].parent)
+    project = _Project(_project_variables(paths[0].parent))
+    variables = project.variables
     active = {*profiles, *filter(None, variables.get("COMPOSE_PROFILES", "").split(","))}
     services: dict[str, _Described] = {}
     for path in paths:
-        for name, described in _read(path, variables, 0).items():
+        for name, described in project.services(path).items():
             services[name] = services[name].under(described) if name in services else described
     for name, described in services.items():
         if _is_active(described.values.get("profiles"), active):
@@ -84,63 +85,84 @@ def _project_variables(folder: Path) -> dict[str, str]:
     return {**found, **os.environ}
 
 
-def _read(path: Path, variables: Mapping[str, str], depth: int) -> dict[str, _Described]:
-    """The services of a file with those that it includes."""
-    if depth > MAX_DEPTH:
-        raise InputError(f"{path}: files that include each other more than {MAX_DEPTH} deep")
-    where = str(path)
-    documents = yaml_documents(read_text(path), where)
-    document = documents[0] if documents else None
-    services = document.get("services") if isinstance(document, Mapping) else None
-    if isinstance(document, Mapping) and services is None and "include" in document:
-        services = {}
-    if not isinstance(services, Mapping):
-        raise InputError(
-            f"{where}: expected a mapping `services`, as in a compose file, got {type(services).__name__} "
-            "(a Procfile is known by its name)"
-        )
-    found: dict[str, _Described] = {}
-    for included in _included(document.get("include"), path.parent, variables) if isinstance(document, Mapping) else ():
-        found |= _read(included, variables, depth + 1)
-    for name, values in services.items():
-        described = _extended(values, services, path, variables, depth)
-        found[str(name)] = found[str(name)].under(described) if str(name) in found else described
-    return found
+class _Project:
+    """The files of one project: each is read once, however many services extend what it describes.
 
+    Args:
+        variables: with which compose reads the files.
+    """
 
-def _included(given: Any, folder: Path, variables: Mapping[str, str]) -> Iterator[Path]:
-    for item in _as_list(given):
-        for one in _as_list(item.get("path") if isinstance(item, Mapping) else item):
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = variables
+        self._read: dict[Path, dict[str, _Described]] = {}
+        self._reading: list[Path] = []
+
+    def services(self, path: Path) -> dict[str, _Described]:
+        """The services of a file with those that it includes.
+
+        Raises:
+            InputError: it can't be read, is no compose file, or leads to itself.
+        """
+        key = path.resolve()
+        if key in self._reading:
+            raise InputError(f"{path}: it includes or extends itself")
+        if key not in self._read:
+            self._reading.append(key)
             try:
-                yield folder / interpolated(str(one), variables)
-            except CannotRead as error:
-                raise InputError(f"{folder}: include {one!r}: {error}") from error
+                self._read[key] = self._services(path)
+            finally:
+                self._reading.pop()
+        return self._read[key]
 
+    def _services(self, path: Path) -> dict[str, _Described]:
+        documents = yaml_documents(read_text(path), str(path))
+        document = documents[0] if documents else None
+        services = document.get("services") if isinstance(document, Mapping) else None
+        if isinstance(document, Mapping) and services is None and "include" in document:
+            services = {}
+        if not isinstance(services, Mapping):
+            raise InputError(
+                f"{path}: expected a mapping `services`, as in a compose file, got {type(services).__name__} "
+                "(a Procfile is known by its name)"
+            )
+        found: dict[str, _Described] = {}
+        for included in self._included(document.get("include"), path) if isinstance(document, Mapping) else ():
+            found |= self.services(included)
+        for name, values in services.items():
+            described = self._extended(values, services, path, 0)
+            found[str(name)] = found[str(name)].under(described) if str(name) in found else described
+        return found
 
-def _extended(
-    values: Any, services: Mapping[str, Any], path: Path, variables: Mapping[str, str], depth: int
-) -> _Described:
-    """A service above the one that it extends."""
-    if isinstance(values, Tagged):
-        values = values.value
-    if not isinstance(values, Mapping):
-        return _Described({}, path.parent, str(path), "" if values is None else "its description is no mapping")
-    own = _Described(values, path.parent, str(path))
-    base = values.get("extends")
-    if base is None:
-        return own
-    base = {"service": base} if isinstance(base, str) else base
-    if not isinstance(base, Mapping) or depth > MAX_DEPTH:
-        return _Described(values, path.parent, str(path), "its `extends` can't be read")
-    try:
-        file = base.get("file")
-        if file is None:
-            described = _extended(services[base["service"]], services, path, variables, depth + 1)
-        else:
-            described = _read(path.parent / interpolated(str(file), variables), variables, depth + 1)[base["service"]]
-    except (KeyError, InputError, CannotRead) as error:
-        return _Described(values, path.parent, str(path), f"what it extends can't be read: {error}")
-    return described.under(own)
+    def _included(self, given: Any, path: Path) -> Iterator[Path]:
+        for item in _as_list(given):
+            for one in _as_list(item.get("path") if isinstance(item, Mapping) else item):
+                try:
+                    yield path.parent / interpolated(str(one), self.variables)
+                except CannotRead as error:
+                    raise InputError(f"{path}: include {one!r}: {error}") from error
+
+    def _extended(self, values: Any, services: Mapping[str, Any], path: Path, depth: int) -> _Described:
+        """A service above the one that it extends."""
+        if isinstance(values, Tagged):
+            values = values.value
+        if not isinstance(values, Mapping):
+            return _Described({}, path.parent, str(path), "" if values is None else "its description is no mapping")
+        own = _Described(values, path.parent, str(path))
+        base = values.get("extends")
+        if base is None:
+            return own
+        base = {"service": base} if isinstance(base, str) else base
+        if not isinstance(base, Mapping) or depth > MAX_DEPTH:
+            return _Described(values, path.parent, str(path), "its `extends` can't be read")
+        try:
+            name, file = str(base["service"]), base.get("file")
+            if file is None:
+                described = self._extended(services[name], services, path, depth + 1)
+            else:
+                described = self.services(path.parent / interpolated(str(file), self.variables))[name]
+        except (KeyError, InputError, CannotRead) as error:
+            return _Described(values, path.parent, str(path), f"what it extends can't be read: {error}")
+        return described.under(own)
 
 
 def _is_active(own: Any, active: set[str]) -> bool:

@@ -175,7 +175,7 @@ def _doubt(service: Service) -> str | None:
     if not service.copies:
         return None
     if service.script is None and not service.words:
-        return "it has no command here, and its image's isn't known"
+        return "no command here, and the image's own isn't known"
     words = service.words or tuple(service.script.split() if service.script else ())
     script = next((word for word in words[:2] if _is_script(word)), None)
     if script is not None:

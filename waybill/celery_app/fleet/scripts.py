@@ -22,7 +22,7 @@ OPERATORS = "();<>|&\n"
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 
 # Scripts that call scripts, at most.
-MAX_DEPTH = 5
+MAX_DEPTH = 12
 
 # What may stand where Celery's arguments begin: a word of a shell's script as one word of a command.
 RUNS_CELERY = re.compile(r"celery\b[^\n;&|]*\b(worker|multi)\b")
@@ -130,8 +130,6 @@ def _is_shell(path: Path) -> bool:
 def _of_file(
     path: Path, words: Sequence[str], service: Service, variables: dict[str, str], depth: int
 ) -> Iterator[Command]:
-    if depth >= MAX_DEPTH:
-        raise CannotRead(f"its scripts call each other more than {MAX_DEPTH} deep")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -142,18 +140,20 @@ def _of_file(
     numbered = {str(number): word for number, word in enumerate(words[at + 1 :], 1)}
     text = re.sub(r'"?\$\{?[@*]\}?"?', lambda _: rest, text)
     text = re.sub(r"\$\{?(\d)\}?", lambda found: numbered.get(found[1], ""), text)
-    yield from _of_script(text, service, variables, depth + 1)
+    yield from _of_script(text, service, variables, depth)
 
 
 def _of_script(script: str, service: Service, variables: dict[str, str], depth: int) -> Iterator[Command]:
     """A shell's script as its commands, in their order."""
+    if depth >= MAX_DEPTH:
+        raise CannotRead(f"its scripts call each other more than {MAX_DEPTH} deep")
     known = dict(variables)
     for words in _split(script, known):
         left, now = _without_assignments(words, known)
         if not left or words[0] == "export":
             known.update(now)  # `QUEUES=a` on a line of its own holds for what follows
             continue
-        yield from _of_words([*left], service, now, depth)
+        yield from _of_words(left, service, now, depth + 1)
 
 
 def _split(script: str, variables: Mapping[str, str]) -> Iterator[list[str]]:

@@ -28,7 +28,7 @@ def _mapping(_ctx: click.Context, _option: click.Parameter, given: str | None) -
 def _json(given: str, kind: type, expected: str) -> Any:
     try:
         value = json.loads(given)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise click.BadParameter(f"{given!r}: not JSON: {error}; expected {expected}") from error
     if not isinstance(value, kind):
         raise click.BadParameter(f"{given!r}: expected {expected}")

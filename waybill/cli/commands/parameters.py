@@ -77,6 +77,6 @@ def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, .
             raise click.BadParameter(f"{value!r}: expected name=text, or name:=JSON for another type")
         try:
             headers[name.removesuffix(":")] = json.loads(text) if name.endswith(":") else text
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise click.BadParameter(f"{value!r}: not JSON behind `:=`: {error}") from error
     return headers
