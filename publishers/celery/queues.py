@@ -83,9 +83,11 @@ def balancing(stage: Stage) -> None:
         tell_share(stage, f"balancing · {name(worker)}", [one for one in shared if one.worker == worker])
     stage.expect("workers with a share of 'images'", sorted({one.worker for one in shared}), workers)
 
-    busy = next(one.worker for one in unequal if one.task_id == long.result.id)
-    tell_share(stage, "balancing · one has a long task", [one for one in unequal if one.worker == busy], expected=1)
-    tell_share(stage, "balancing · the other meanwhile", [one for one in unequal if one.worker != busy])
+    busy = next(one for one in unequal if one.task_id == long.result.id)
+    meanwhile = [one for one in unequal if one.received < busy.done]
+    theirs = [one for one in meanwhile if one.worker == busy.worker]
+    tell_share(stage, "balancing · one has a long task", theirs, expected=1)
+    tell_share(stage, "balancing · the other meanwhile", [one for one in meanwhile if one not in theirs])
 
 
 def tell_share(stage: Stage, what: str, runs: Sequence[Run], expected: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """Publish tasks, and measure: when each was published and done, and which worker ran it.
 
-The worker is known by its receipt, the end by the result, which carries the time at which it was stored. That is on the
-worker's clock and the publication on ours: what is measured here holds on one machine, or with clocks in step.
+The worker is known by its receipt, the end by the result, which carries the time at which it was stored. Both are on
+the worker's clock and the publication on ours: what is measured here holds on one machine, or with clocks in step.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         worker: the node name of the one that ran it.
-        published, done: in seconds since the epoch.
+        published, received, done: in seconds since the epoch.
     """
 
     task_id: str
@@ -41,6 +41,7 @@ class Run:
     queue: str
     returned: Any
     published: float
+    received: float
     done: float
 
     @property
@@ -55,6 +56,7 @@ class Run:
             "worker": self.worker,
             "queue": self.queue,
             "published": self.published,
+            "received": self.received,
             "done": self.done,
         }
 
@@ -95,6 +97,7 @@ def _run(sent: Sent, receipt: Receipt) -> Run:
         queue=receipt.queue,
         returned=sent.result.result,
         published=sent.published,
+        received=receipt.time,
         done=sent.result.date_done.timestamp(),
     )
 

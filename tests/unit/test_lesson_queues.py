@@ -32,7 +32,7 @@ def test_a_profile_has_one_character_for_each_value() -> None:
 
 def test_naps_that_follow_each_other_are_not_at_once() -> None:
     def nap(done: float) -> Run:
-        return Run("", "", "", returned=0.5, published=0.0, done=done)
+        return Run("", "", "", returned=0.5, published=0.0, received=0.0, done=done)
 
     assert at_once([nap(1.0), nap(1.5), nap(2.0)]) == 1
     assert at_once([nap(1.0), nap(1.25), nap(1.375)]) == 3
