@@ -15,6 +15,7 @@ from celery.exceptions import TimeoutError as NoResult
 from celery.result import AsyncResult, ResultBase
 
 from waybill.celery_app.broker_url import masked
+from waybill.celery_app.private import drop_result_backend
 from waybill.cli.ending import ending
 from waybill.errors import FleetError, InputError
 
@@ -49,9 +50,7 @@ def kept(app: Celery, is_ours: bool) -> Iterator[dict[str, str]]:
 
 def _use(app: Celery, url: str | None) -> None:
     app.conf.result_backend = url
-    # An application keeps the one that it has made, in one of these.
-    app._backend_cache = None
-    vars(app._local).pop("backend", None)
+    drop_result_backend(app)  # it keeps the one that it has made
 
 
 def require(app: Celery) -> None:

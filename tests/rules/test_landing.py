@@ -13,6 +13,7 @@ from celery.exceptions import QueueNotFound
 
 from tests.support import check_example
 from tests.support.check_live import Rig
+from waybill.celery_app.private import drop_pools
 from waybill.check import RULES
 from waybill.testing.brokers import Address
 
@@ -136,7 +137,7 @@ def test_mandatory_alone_tells_nobody(rig: Any) -> None:
         options = {"exchange": "amq.topic", "routing_key": "nobody", "mandatory": True}
         assert made.module.report.apply_async(**options).id
         made.app.conf.broker_transport_options = {"confirm_publish": True}
-        made.app._pool = made.app.amqp._producer_pool = None
+        drop_pools(made.app)
         with pytest.raises(Exception, match="NO_ROUTE"):
             made.module.report.apply_async(**options, retry=False)
         assert made.held() == {}

@@ -55,10 +55,6 @@ def test_native_delay_came_with_5_5() -> None:
     assert installed.since(installed.NATIVE_DELAY_FROM) == installed.HAS_NATIVE_DELAY
 
 
-def test_old_settings_are_known() -> None:
-    assert {"CELERY_RESULT_BACKEND", "BROKER_URL"} <= installed.OLD_SETTINGS.keys()
-
-
 def test_an_application_delays_natively_where_its_celery_does() -> None:
     assert installed.delays_natively(with_quorum_queue()) == installed.HAS_NATIVE_DELAY
     assert not installed.delays_natively(Celery("app", set_as_current=False))

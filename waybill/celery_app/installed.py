@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import celery
-from celery.app.defaults import _TO_NEW_KEY
 from kombu import Queue
 from kombu.common import Broadcast
 
@@ -43,9 +42,6 @@ DELAYED_DELIVERY_EXCHANGE: str = (
     native_delayed_delivery.CELERY_DELAYED_DELIVERY_EXCHANGE if HAS_NATIVE_DELAY else "celery_delayed_delivery"
 )
 """To which exchange a native delay leads. On a broker it may exist whatever is installed here: others make it too."""
-
-OLD_SETTINGS: Mapping[str, str] = dict(_TO_NEW_KEY)
-"""The upper-case names that Celery's settings had -> the names that they have."""
 
 
 def since(version: tuple[int, int]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from celery import Celery
 from kombu.abstract import MaybeChannelBound
 
+from waybill.celery_app.private import decorator_options
 from waybill.topology.fields import plain
 
 # The options that decide where a task goes, in the order in which they are told.
@@ -47,7 +48,7 @@ def options_of(
     A task that the application doesn't register, which `send_task` publishes, has no decorator.
     """
     known = app.tasks.get(task)
-    given = known._get_exec_options() if known is not None else {}
+    given = decorator_options(known) if known is not None else {}
     decorated = {name: value for name, value in given.items() if value is not None}
     entry, routed = _route_of(app, task, {**decorated, **call}, args, kwargs or {})
     # Celery gives a task without a priority that of the settings when it registers it.

@@ -34,6 +34,7 @@ from kombu.transport import virtual
 from waybill.celery_app.broker_url import broker_of
 from waybill.celery_app.handlers import PUBLISHED, name_of, silenced
 from waybill.celery_app.installed import settings_overridden
+from waybill.celery_app.private import made_producers, producers_replaced, replaced, result_backend_replaced
 from waybill.errors import InputError, RouterFailed, UnknownName, WaybillError
 from waybill.topology import Message
 from waybill.topology.declarations import MAX_SHORTSTR
@@ -212,21 +213,8 @@ def _any_arguments(app: Celery, task: str) -> Iterator[None]:
     if registered is None:
         yield
         return
-    with _replaced(vars(registered), {"typing": False}):
+    with replaced(vars(registered), {"typing": False}):
         yield
-
-
-@contextmanager
-def _replaced(attributes: dict[str, Any], ours: Mapping[str, Any]) -> Iterator[None]:
-    """Attributes of an object, as `vars` has them, replaced within the block; what it hadn't it hasn't afterwards."""
-    before = {name: attributes[name] for name in ours if name in attributes}
-    attributes.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            attributes.pop(name, None)  # behind it is the class's
-        attributes.update(before)
 
 
 @contextmanager
@@ -238,7 +226,7 @@ def _only_producer(app: Celery, recorder: _Recorder) -> Iterator[None]:
     others = app.amqp.Producer
     is_ours = _in_this_thread()
     producer = lambda *args, **kwargs: recorder if is_ours() else others(*args, **kwargs)  # noqa: E731
-    with _replaced(vars(app.amqp), {"_producer_pool": _Pool(app, recorder, is_ours), "Producer": producer}):
+    with producers_replaced(app, _Pool(app, recorder, is_ours), producer):
         yield
 
 
@@ -253,7 +241,7 @@ class _Pool:
 
     def __init__(self, app: Celery, recorder: _Recorder, is_ours: Callable[[], bool]) -> None:
         self._app = app
-        self._before = vars(app.amqp).get("_producer_pool")
+        self._before = made_producers(app)
         self._recorder = recorder
         self._is_ours = is_ours
 
@@ -278,7 +266,7 @@ def _no_results(app: Celery) -> Iterator[None]:
 
     To make one may connect to its database and create tables there, and it is told of each publication.
     """
-    with _replaced(vars(app), {"_backend_cache": None}), _replaced(vars(app._local), {"backend": DisabledBackend(app)}):
+    with result_backend_replaced(app, DisabledBackend(app)):
         yield
 
 

@@ -23,6 +23,7 @@ from waybill.celery_app.declared import Recorder, record
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import no_new_queues, options_of
+from waybill.celery_app.private import decorator_options
 from waybill.celery_app.publication import Publication, message_of
 from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
@@ -241,7 +242,7 @@ def _task(app: Celery, name: str) -> TaskFacts:
     retries = _retries(task)
     return TaskFacts(
         name=name,
-        options={option: value for option, value in task._get_exec_options().items() if value is not None},
+        options={option: value for option, value in decorator_options(task).items() if value is not None},
         retries=retries,
         max_retries=task.max_retries,
         retry_delay=retry_delay(task) if retries else 0.0,

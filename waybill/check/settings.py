@@ -7,7 +7,7 @@ from types import ModuleType
 
 from celery.app.defaults import NAMESPACES, flatten
 
-from waybill.celery_app.installed import OLD_SETTINGS
+from waybill.celery_app.private import OLD_SETTINGS
 from waybill.check.facts import AppFacts, Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import nearest

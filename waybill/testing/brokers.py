@@ -21,6 +21,7 @@ from kombu.transport import virtual
 from waybill.broker import Broker
 from waybill.celery_app.broker_url import broker_of, masked, unusable, url_of
 from waybill.celery_app.installed import settings_overridden
+from waybill.celery_app.private import drop_pools
 from waybill.errors import BrokerUnavailable, InputError
 
 IMAGE = "rabbitmq:4-management"
@@ -180,16 +181,12 @@ def use_broker(app: Celery, url: str) -> Iterator[None]:
     variables = {name: os.environ[name] for name in BROKER_VARIABLES if name in os.environ}
     with settings_overridden(app, dict.fromkeys(BROKER_SETTINGS, url)):
         os.environ.update(dict.fromkeys(variables, url))
-        _drop_pools(app)
+        drop_pools(app)
         try:
             yield
         finally:
             os.environ.update(variables)
-            _drop_pools(app)
-
-
-def _drop_pools(app: Celery) -> None:
-    app._pool = app.amqp._producer_pool = None
+            drop_pools(app)
 
 
 def connect(app: Celery) -> Connection:

@@ -28,6 +28,8 @@ from kombu import Connection
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
 
+from waybill.celery_app.private import tags_of, wrap_callbacks
+
 EVENT_GROUP = "waybill"
 RECEIVED = f"{EVENT_GROUP}-received"
 DISCARDED = f"{EVENT_GROUP}-discarded"
@@ -172,7 +174,7 @@ class ReceiptSender(bootsteps.StartStopStep):
             self._dispatcher.enable()
         self._is_flush_due = False
         if isinstance(transport := consumer.connection.transport, virtual.Transport):
-            transport._callbacks = _QueueNotes(transport._callbacks)
+            wrap_callbacks(transport, _QueueNotes)
         self._learn_tags(consumer)
         signals.task_received.connect(self._on_received, sender=consumer, dispatch_uid=id(self))
         signals.task_unknown.connect(self._on_unknown, sender=consumer, dispatch_uid=id(self))
@@ -196,8 +198,7 @@ class ReceiptSender(bootsteps.StartStopStep):
             own.release()
 
     def _learn_tags(self, consumer: Consumer) -> None:
-        # Kombu has no public way from a consumer's tag to its queue.
-        self._queues.update({tag: queue for queue, tag in consumer.task_consumer._active_tags.items()})
+        self._queues.update({tag: queue for queue, tag in tags_of(consumer.task_consumer).items()})
 
     def _on_received(self, sender: Consumer, request: Request, **_: object) -> None:
         self._send(sender, RECEIVED, request.id, request.name, request.message)
