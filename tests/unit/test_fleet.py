@@ -455,6 +455,31 @@ def test_what_runs_beside_workers_is_no_doubt(tmp_path: Path, service: str) -> N
     assert fleet_of(tmp_path, files).is_complete
 
 
+# A script that a service of the workers' image runs -> why it may start a worker all the same; None where it can't.
+BESIDE_SCRIPTS: tuple[tuple[str, str | None], ...] = (
+    ("python manage.py migrate\nexec gunicorn proj.wsgi --workers 4", None),
+    ("celery -A proj beat -l info", None),
+    ("echo 'the celery worker is another service'\npython manage.py runserver", None),
+    (". ./common.sh\npython manage.py runserver", None),
+    ("source bin/other.sh", None),
+    ("./lost.sh", "beside (its script ./lost.sh isn't here)"),
+    ("python manage.py run_celery_worker", "beside (`python manage.py run_celery_worker` is no command of Celery's)"),
+)
+
+
+@pytest.mark.parametrize(("script", "reason"), BESIDE_SCRIPTS)
+def test_a_script_that_is_here_is_read(tmp_path: Path, script: str, reason: str | None) -> None:
+    files = {
+        "compose.yml": "services:\n  beside: {build: ./api, command: ./bin/start-it.sh}\n"
+        "  two: {build: ./api, command: celery -A p worker -Q z}\n",
+        "api/bin/start-it.sh": f"#!/bin/sh\nset -e\n{script}\n",
+        "api/bin/other.sh": "celery -A p worker -n other -Q o\n",
+    }
+    found = fleet_of(tmp_path, files)
+    assert list(map(str, found.unread)) == ([reason] if reason else [])
+    assert ("beside" in told(found)) == ("other.sh" in script)
+
+
 # file -> what the one line says
 BROKEN: tuple[tuple[str, str], ...] = (
     ("services: [", "line 1: not YAML"),

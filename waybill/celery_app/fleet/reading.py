@@ -25,8 +25,13 @@ NAMES = re.compile(r"(?:docker-)?compose[\w.-]*\.ya?ml|Procfile[\w.-]*|.*\.(?:ya
 
 # Services that may run a worker by their names, where nothing says what they run.
 HINTS = re.compile(r"celery|worker|consumer|queue", re.IGNORECASE)
-# Other programs of Celery's, and what runs beside workers: none of them consumes a task queue.
-OTHERS = re.compile(r"beat|flower|exporter|scheduler|migrat|dashboard|rabbit|redis|broker|postgres", re.IGNORECASE)
+# Other programs of Celery's, and what runs beside workers: none of them consumes a task queue. The workers that a web
+# server speaks of are its own.
+OTHERS = re.compile(
+    r"beat|flower|exporter|scheduler|migrat|dashboard|rabbit|redis|broker|postgres"
+    r"|gunicorn|uvicorn|hypercorn|daphne|granian|uwsgi|nginx",
+    re.IGNORECASE,
+)
 
 
 def read_fleet(
@@ -66,7 +71,7 @@ def read_fleet(
         if found:
             workers += found
             images.add(service.image)
-        elif (reason := _doubt(service)) is not None:
+        elif reason := _doubt(service):
             doubtful.append((service, reason))
     images.discard("")
     unread += [
@@ -170,13 +175,19 @@ def _worker(service: Service, start: Start, app: Celery | None) -> Worker:
     )
 
 
-def _doubt(service: Service) -> str | None:
-    """Why a service of which no worker is known may run one all the same; None where it can't."""
+def _doubt(service: Service) -> str:
+    """Why a service of which no worker is known may run one all the same; empty where it can't."""
     if not service.copies:
-        return None
+        return ""
     if service.script is None and not service.words:
         return "no command here, and the image's own isn't known"
-    words = service.words or tuple(service.script.split() if service.script else ())
+    return next(filter(None, (_doubt_of(command.words) for command in commands_of(service))), "")
+
+
+def _doubt_of(words: Sequence[str]) -> str:
+    """Why a command that starts no worker, as far as can be read, may start one; empty where it can't."""
+    if words[0] in (".", "source"):  # of settings; one that is here was read
+        return ""
     script = next((word for word in words[:2] if _is_script(word)), None)
     if script is not None:
         return f"its script {script} isn't here"
@@ -184,7 +195,7 @@ def _doubt(service: Service) -> str | None:
     is_celerys = any(Path(word).name == "celery" for word in words)
     if not is_celerys and words[1:2] != ("-c",) and HINTS.search(shown) and not OTHERS.search(shown):
         return f"`{shown[:60]}` is no command of Celery's"
-    return None
+    return ""
 
 
 def _is_script(word: str) -> bool:

@@ -21,6 +21,9 @@ OPERATORS = "();<>|&\n"
 
 SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "ksh", "busybox"})
 
+# A shell's words that start no program, whatever stands behind them.
+BUILTINS = frozenset({"echo", "printf", ":", "test", "[", "[[", "if", "case", "for", "cd", "set"})
+
 # Scripts that call scripts, at most.
 MAX_DEPTH = 12
 
@@ -57,6 +60,8 @@ def _of_words(words: Sequence[str], service: Service, variables: dict[str, str],
         return
     program, *arguments = words
     name = Path(program).name
+    if name in BUILTINS:
+        return
     if name in SHELLS and (script := _script_argument(arguments)) is not None:
         yield from _of_script(script, service, variables, depth)
         return
