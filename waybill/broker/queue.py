@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from waybill.broker import deaths
 from waybill.broker.consumers import Consumer, Consumers
-from waybill.broker.limits import DELIVERY_LIMIT, QUORUM_DEFAULT_PRIORITY, QUORUM_PRIORITIES
+from waybill.broker.limits import DELIVERY_LIMIT
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
 from waybill.topology.values import Queue as Declaration
@@ -80,8 +80,7 @@ class Queue:
         self._max_bytes: int | None = arguments.get("x-max-length-bytes")
         self._is_bounded = self._max_length is not None or self._max_bytes is not None
         self._overflow: str = arguments.get("x-overflow", "drop-head")
-        self._max_priority = QUORUM_PRIORITIES if self.is_quorum else declaration.max_priority or 0
-        self._default_priority = QUORUM_DEFAULT_PRIORITY if self.is_quorum else 0
+        self._has_priorities = self.is_quorum or bool(declaration.max_priority)
         self._delivery_limit: int = arguments.get("x-delivery-limit", DELIVERY_LIMIT)
         self._next_position = 0
         self._next_consumer = 0
@@ -113,10 +112,7 @@ class Queue:
 
     def _entry(self, message: Message) -> Entry:
         self._next_position = position = self._next_position + 1
-        priority = 0
-        if self._max_priority:
-            given = message.priority
-            priority = self._default_priority if given is None else min(given, self._max_priority)
+        priority = self.declaration.level_of(message.priority) if self._has_priorities else 0
         expires_at = None
         if message.expiration is not None or self._ttl is not None:
             expires_at = self.home.now + self._lifetime(message)
