@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waybill.broker.properties import headers_of, with_headers
+from waybill.routing.dead_letters import Reason
 
 _PROPERTIES_START = 12
 """Bytes of a header frame's payload before the property flags: class, weight and body size."""
@@ -99,7 +100,7 @@ class Death:
     def __init__(
         self,
         queue: str,
-        reason: str,
+        reason: Reason,
         exchange: str,
         keys: tuple[str, ...],
         first: int,

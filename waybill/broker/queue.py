@@ -21,11 +21,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from waybill.broker import deaths
 from waybill.broker.consumers import Consumer, Consumers
 from waybill.broker.limits import DELIVERY_LIMIT
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
+from waybill.routing.dead_letters import Reason
 from waybill.topology.values import Queue as Declaration
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Home(Protocol):
     def now(self) -> float:
         """The clock, in seconds that only grow."""
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: Reason, *, failures: int) -> None:
         """Take a message that left the queue for no consumer."""
 
     def wake_at(self, queue: Queue, when: float) -> None:
@@ -94,7 +94,7 @@ class Queue:
         """Take a message; False where the queue is full and says so to the publisher."""
         if self._is_bounded and self._overflow != "drop-head" and self._is_full_for(message):
             if self._overflow == "reject-publish-dlx":
-                self.home.dead_letter(self, message, deaths.MAXLEN, failures=message.failures)
+                self.home.dead_letter(self, message, "maxlen", failures=message.failures)
             return False
         entry = self._entry(message)
         entry.was_seen = self.is_quorum and entry.failures > 0  # a classic queue looks when the message has waited
@@ -142,7 +142,7 @@ class Queue:
         ready = self.ready
         before = ready.count
         while ready.count and (_is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)):
-            self._lose(ready.pop(), deaths.MAXLEN)
+            self._lose(ready.pop(), "maxlen")
         return ready.count < before
 
     # deliver
@@ -270,7 +270,7 @@ class Queue:
         for entry in entries:
             self.unacked -= 1
             entry.failures += is_failure
-            self._lose(entry, deaths.REJECTED)
+            self._lose(entry, "rejected")
 
     def requeue(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
         """Deliveries come back, in the order in which they are given.
@@ -285,7 +285,7 @@ class Queue:
                 continue
             entry.failures += is_failure
             if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
-                self._lose(entry, deaths.DELIVERY_LIMIT)
+                self._lose(entry, "delivery_limit")
                 continue
             self.ready.put_back(entry)
         if not self.is_deleted:
@@ -300,7 +300,7 @@ class Queue:
         self.home.account(-sum(len(entry.message.body) for entry in entries))
         return len(entries)
 
-    def _lose(self, entry: Entry, reason: str) -> None:
+    def _lose(self, entry: Entry, reason: Reason) -> None:
         self.home.account(-len(entry.message.body))
         if self.dead_letter_exchange is not None and not self.is_deleted:
             self.home.dead_letter(self, entry.message, reason, failures=entry.failures)
@@ -325,7 +325,7 @@ class Queue:
             return
         now = self.home.now
         while (entry := self.ready.pop_due(now)) is not None:
-            self._lose(entry, deaths.EXPIRED)
+            self._lose(entry, "expired")
         self._watch()
 
     def _watch(self) -> None:

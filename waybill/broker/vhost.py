@@ -21,6 +21,7 @@ from waybill.broker.properties import plain_headers, read
 from waybill.broker.queue import Queue
 from waybill.errors import ProtocolRefusal
 from waybill.routing import Router
+from waybill.routing.dead_letters import Reason, is_cycle
 from waybill.topology import Topology
 from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
@@ -60,7 +61,7 @@ class VHost:
         self._reply_mark = secrets.token_urlsafe(12)
         self.histories = Histories()
         self._reads_headers: dict[str, bool] = {}
-        self._letters: deque[tuple[Message, str]] = deque()
+        self._letters: deque[Message] = deque()
         self._is_holding = False
 
     # what queues ask of their home
@@ -283,14 +284,14 @@ class VHost:
                     is_taken = False
         return is_taken
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: Reason, *, failures: int) -> None:
         """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""
         exchange = queue.dead_letter_exchange
         if exchange is None:
             return
         key = queue.dead_letter_key
-        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, failures=failures)
-        self._letters.append((letter, reason))
+        letter = deaths.dead_letter(message, queue.name, reason, exchange, key, self.node.wall, failures=failures)
+        self._letters.append(letter)
         with self.letters_wait():
             pass
 
@@ -308,7 +309,7 @@ class VHost:
         try:
             yield
             while self._letters:
-                self._send_letter(*self._letters.popleft())
+                self._send_letter(self._letters.popleft())
         finally:
             self._is_holding = False
 
@@ -318,11 +319,10 @@ class VHost:
         self.note_in_histories(exchange, message, headers)
         return self.router.route_within(exchange, message.all_keys, headers or EMPTY)
 
-    def _send_letter(self, letter: Message, reason: str) -> None:
+    def _send_letter(self, letter: Message) -> None:
+        died = [(death.queue, death.reason) for death in letter.deaths]
         names = self._route_on(letter.exchange, letter)
-        if reason != deaths.REJECTED:
-            names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
-        self.deliver(letter, names)
+        self.deliver(letter, tuple(name for name in names if not is_cycle(name, died)))
 
 
 def generated_name(prefix: str, entropy: Callable[[int], bytes] = secrets.token_bytes) -> str:
