@@ -37,7 +37,6 @@ class Message:
         "first_size",
         "header",
         "hidden",
-        "is_persistent",
         "keys",
         "priority",
         "routing_key",
@@ -52,7 +51,7 @@ class Message:
         body: bytes,
         priority: int | None = None,
         expiration: int | None = None,
-        is_persistent: bool = False,
+        *,
         keys: tuple[str, ...] | None = None,
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
@@ -66,7 +65,6 @@ class Message:
         self.body = body
         self.priority = priority
         self.expiration = expiration
-        self.is_persistent = is_persistent
         self.keys = keys
         self.hidden = hidden
         self.deaths = deaths

@@ -1,6 +1,6 @@
 """One queue: what publish, get, consume, settle and the clock do to it.
 
-Nothing here knows of sockets or bytes. A queue calls two things: a consumer's channel, to hand a delivery over, and
+Nothing here knows of sockets or bytes. A queue calls two things: a consumer's `Receiver`, to hand a delivery over, and
 its `Home`, to dead-letter a message, to be called again at a time, and to account for its bytes.
 
 The laws are RabbitMQ 4.3's, measured, where no other source is named:
@@ -19,17 +19,14 @@ The laws are RabbitMQ 4.3's, measured, where no other source is named:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from waybill.broker.consumers import Consumer, Consumers
+from waybill.broker import consumers
 from waybill.broker.limits import DELIVERY_LIMIT
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
 from waybill.routing.dead_letters import Reason
 from waybill.topology.values import Queue as Declaration
-
-if TYPE_CHECKING:
-    from waybill.broker.connection import Connection
 
 
 class Home(Protocol):
@@ -49,15 +46,39 @@ class Home(Protocol):
         """Note that so many bytes of bodies joined the queues, or left if negative."""
 
 
+class Owner(Protocol):
+    """What the owner of exclusive queues, a connection, is told."""
+
+    @property
+    def owned(self) -> set[Queue]:
+        """The exclusive queues that end with it."""
+
+
+class Receiver(consumers.Reader, Protocol):
+    """What a queue needs of a consumer's channel."""
+
+    def deliver(self, queue: Queue, consumer: Consumer, entry: Entry) -> None:
+        """Send a delivery."""
+
+    def reassign(self, former: Consumer, consumer: Consumer) -> int:
+        """What a former consumer has out is another's now; returns how many deliveries."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """A consumer's queue is gone."""
+
+
+Consumer = consumers.Consumer[Receiver]
+
+
 class Queue:
     """A classic or a quorum queue.
 
     Args:
         declaration: accepted by the engine before.
-        owner: the connection that an exclusive queue belongs to.
+        owner: whom an exclusive queue belongs to.
     """
 
-    def __init__(self, declaration: Declaration, home: Home, owner: Connection | None = None) -> None:
+    def __init__(self, declaration: Declaration, home: Home, owner: Owner | None = None) -> None:
         arguments = declaration.arguments
         self.declaration = declaration
         self.name = declaration.name
@@ -66,7 +87,7 @@ class Queue:
         self.is_quorum = declaration.type == "quorum"
         self.is_single_active = arguments.get("x-single-active-consumer") is True
         self.ready = QuorumReady() if self.is_quorum else Ready()
-        self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
+        self.consumers = consumers.Consumers[Receiver](is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
         self._gets_out = 0
         self._leaving: list[Consumer] = []
@@ -191,20 +212,23 @@ class Queue:
         else:
             self.unacked += 1
             consumer.unacked += 1
-        consumer.channel.deliveries.deliver(consumer, entry)
+        consumer.receiver.deliver(self, consumer, entry)
         entry.acquired += 1
 
     def subscribe(self, consumer: Consumer) -> None:
         """A consumer joins; its first deliveries follow with `dispatch`.
 
-        A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same.
+        A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same, and
+        may have deliveries to settle. Only there does a prefetch count without acknowledgements.
         """
+        if consumer.no_ack and not self.is_quorum:
+            consumer.prefetch = 0
         consumer.number = self._next_consumer = self._next_consumer + 1
         for former in self._leaving if self.is_quorum else ():
-            if former.channel is consumer.channel and former.tag == consumer.tag:
+            if former.receiver is consumer.receiver and former.tag == consumer.tag:
                 self._leaving.remove(former)
                 consumer.number = former.number
-                consumer.unacked = consumer.channel.deliveries.pass_on(former, consumer)
+                consumer.unacked = consumer.receiver.reassign(former, consumer)
                 break
         self.consumers.add(consumer)
 
@@ -287,7 +311,7 @@ class Queue:
             if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
                 self._lose(entry, "delivery_limit")
                 continue
-            self.ready.put_back(entry)
+            self.ready.requeue(entry)
         if not self.is_deleted:
             self.expire()
             if not self.is_quorum and self.trim():
