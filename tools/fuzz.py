@@ -19,9 +19,8 @@ from pamqp import body, commands, frame, header
 from pamqp.common import FieldTable
 
 from tests.support.wire import PROTOCOL_HEADER
-from waybill.broker.connection import Connection
+from waybill.broker.connection import Connection, State
 from waybill.broker.frames import HEARTBEAT_FRAME
-from waybill.broker.handshake import State
 from waybill.broker.methods import answer
 from waybill.broker.node import Node
 
@@ -137,8 +136,8 @@ def talk(node: Node, chance: random.Random, utterances: list[Utterance]) -> int:
             batch[:0] = OPEN_AGAIN if channel else OPEN_AGAIN[1:]
         sent += len(batch)
         connection.receive(b"".join(batch))
-        node.now += 0.001
-        node.on_time()
+        node.clock.now += 0.001
+        node.clock.on_time()
         for one in node.take_dirty():
             one.take_out()
             one.sent(0)
@@ -171,7 +170,7 @@ def fuzz(count: int, seed: int) -> int:
             assert is_served(node), "the next client was not served"
             for queue in [queue for vhost in node.vhosts.values() for queue in vhost.queues.values()]:
                 queue.purge()
-            assert node.queue_bytes == 0, "bytes are accounted for that no queue holds"
+            assert node.memory.held == 0, "bytes are accounted for that no queue holds"
     return sent
 
 

@@ -145,7 +145,7 @@ def test_a_slow_reader_is_sent_no_more_than_the_buffer_holds() -> None:
             confirmed = max(confirmed, fast.wait_for("Basic.Ack").method.delivery_tag)
         queue = broker.node.vhosts["/"].queues["q"]
         assert queue.ready.count > 1000  # the rest waits in the queue, where it is counted
-        assert all(one.unsent < 1_000_000 for one in broker.node.connections)
+        assert all(one.output.unsent < 1_000_000 for one in broker.node.connections)
         bodies = [slow.wait_for("Basic.Deliver").body for _ in range(count)]
         assert bodies == [body] * count
         slow.drop()
@@ -191,7 +191,7 @@ def test_a_fault_in_a_timer_stops_no_other(caplog: pytest.LogCaptureFixture) -> 
         wire.call(1, commands.Queue.Declare(queue="dying", arguments=arguments))
         wire.call(1, commands.Basic.Consume(queue="letters", no_ack=True))
         assert broker._loop is not None
-        broker._loop.call_soon_threadsafe(broker.node.wake_at, "fault", 0.0, fault)
+        broker._loop.call_soon_threadsafe(broker.node.clock.wake_at, "fault", 0.0, fault)
         wire.publish(1, PUBLISH(routing_key="dying"), b"m")
         assert wire.wait_for("Basic.Deliver").body == b"m"
     assert "a timer has met a fault" in caplog.text

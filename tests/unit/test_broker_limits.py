@@ -15,8 +15,7 @@ from pamqp.common import FieldTable
 
 from tests.support.wire import PROTOCOL_HEADER, Wire
 from waybill.broker import Broker, Limits
-from waybill.broker.connection import Connection
-from waybill.broker.handshake import State
+from waybill.broker.connection import Connection, State
 from waybill.broker.node import Node
 from waybill.errors import InputError
 
@@ -46,23 +45,23 @@ def test_a_silent_client_is_given_up_after_two_heartbeats() -> None:
     node = Node()
     connection = logged_in(node, heartbeat=10)
     sent = 0
-    for node.now in range(1, 20):
-        node.on_time()
+    for node.clock.now in range(1, 20):
+        node.clock.on_time()
         sent += connection.take_out().count(b"\x08\x00\x00\x00\x00\x00\x00\xce")
     assert not connection.is_finished
     assert sent >= 2
-    node.now = 30
-    node.on_time()
+    node.clock.now = 30
+    node.clock.on_time()
     assert connection.is_finished
 
 
 def test_a_client_that_beats_is_kept() -> None:
     node = Node()
     connection = logged_in(node, heartbeat=10)
-    for node.now in range(1, 200):
-        if node.now % 8 == 0:
+    for node.clock.now in range(1, 200):
+        if node.clock.now % 8 == 0:
             connection.receive(b"\x08\x00\x00\x00\x00\x00\x00\xce")
-        node.on_time()
+        node.clock.on_time()
     assert not connection.is_finished
 
 
@@ -72,7 +71,7 @@ def test_a_closed_connection_leaves_nothing_behind() -> None:
     connection.receive(frame.marshal(commands.Queue.Declare(queue="mine", exclusive=True), 1))
     connection.receive(frame.marshal(commands.Basic.Consume(queue="mine"), 1))
     connection.lost()
-    assert node.next_time() is None
+    assert node.clock.next_time() is None
     assert not node.connections
     assert not node.vhosts["/"].queues
     node.take_dirty()
@@ -101,8 +100,8 @@ def test_a_headers_table_that_cannot_be_read_harms_no_other() -> None:
         guilty.receive(publish + pack(">BHI", 2, 1, len(content)) + content + b"\xce\x03\0\1\0\0\0\1m\xce")
     assert guilty.state is State.RUNNING
     guilty.lost()
-    node.now = 1.0
-    node.on_time()
+    node.clock.now = 1.0
+    node.clock.on_time()
     assert b"x-death" in other.take_out()
     other.receive(frame.marshal(commands.Basic.Nack(0, multiple=True), 1))
     assert b"x-acquired-count" in other.take_out()
@@ -116,8 +115,8 @@ def test_queues_that_come_and_go_leave_no_timers() -> None:
     for number in range(2000):
         declare = commands.Queue.Declare(queue=f"q{number}", arguments={"x-expires": 86_400_000})
         connection.receive(frame.marshal(declare, 1) + frame.marshal(commands.Queue.Delete(queue=f"q{number}"), 1))
-    assert len(node._timers) < 200
-    assert not node._wakes
+    assert len(node.clock._timers) < 200
+    assert not node.clock._wakes
 
 
 def test_many_acknowledged_at_once() -> None:
@@ -132,7 +131,7 @@ def test_many_acknowledged_at_once() -> None:
     assert list(deliveries.unacked) == list(range(121, 501))
     connection.receive(frame.marshal(commands.Basic.Ack(0, True), 1))
     assert not deliveries.unacked
-    assert node.queue_bytes == 0
+    assert node.memory.held == 0
 
 
 # the address

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from waybill.broker.channel import Channel
-from waybill.broker.consumers import Consumer
 from waybill.broker.message import Message
-from waybill.broker.queue import Queue
+from waybill.broker.output import Output
+from waybill.broker.queue import Consumer, Queue
 from waybill.broker.ready import Entry
 from waybill.topology.values import Queue as Declaration
 
@@ -39,28 +38,24 @@ class Home:
         self.bytes_held += size
 
 
-class FakeConnection:
-    """A client that always reads."""
-
-    is_backed_up = False
-
-
 @dataclass
-class FakeChannel:
-    """A channel that keeps what it is given."""
+class Receiver:
+    """A channel that keeps what it is given, for a client that reads it."""
 
     got: list[tuple[str, bytes, bool]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    connection: FakeConnection = field(default_factory=FakeConnection)
+    output: Output = field(default_factory=lambda: Output(1, lambda: None))
 
-    @property
-    def deliveries(self) -> FakeChannel:
-        """It delivers itself."""
-        return self
-
-    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+    def deliver(self, queue: Queue, consumer: Consumer, entry: Entry) -> None:
+        del queue
         self.got.append((consumer.tag, entry.message.body, entry.is_redelivered))
         self.entries.append(entry)
+
+    def reassign(self, former: Consumer, consumer: Consumer) -> int:
+        raise NotImplementedError("no consumer of these tests comes back")
+
+    def cancelled(self, consumer: Consumer) -> None:
+        raise NotImplementedError("no queue of these tests is deleted")
 
 
 def message(body: bytes, priority: int | None = None, expiration: int | None = None) -> Message:
@@ -72,8 +67,8 @@ def queue(home: Home, **arguments: Any) -> Queue:
     return Queue(Declaration("q", arguments=given), home)
 
 
-def consumer(of: Queue, channel: FakeChannel, tag: str = "c", **options: Any) -> Consumer:
-    made = Consumer(tag, of, cast(Channel, channel), **options)
+def consumer(of: Queue, channel: Receiver, tag: str = "c", **options: Any) -> Consumer:
+    made = Consumer(tag, channel, **options)
     of.subscribe(made)
     return made
 
@@ -183,7 +178,7 @@ def test_a_requeued_message_keeps_its_time(home: Home) -> None:
 
 
 def test_a_time_of_nothing_still_reaches_a_waiting_consumer(home: Home) -> None:
-    q, channel = queue(home, x_message_ttl=0), FakeChannel()
+    q, channel = queue(home, x_message_ttl=0), Receiver()
     q.publish(message(b"a"))
     consumer(q, channel)
     q.publish(message(b"b"))
@@ -237,7 +232,7 @@ def test_a_delivery_limit_counts_failures_only(home: Home) -> None:
 
 
 def test_consumers_take_turns(home: Home) -> None:
-    q, channel = queue(home), FakeChannel()
+    q, channel = queue(home), Receiver()
     for tag in "abc":
         consumer(q, channel, tag)
     for _ in range(4):
@@ -246,7 +241,7 @@ def test_consumers_take_turns(home: Home) -> None:
 
 
 def test_higher_consumers_first_until_their_prefetch_is_used_up(home: Home) -> None:
-    q, channel = queue(home), FakeChannel()
+    q, channel = queue(home), Receiver()
     consumer(q, channel, "low", prefetch=2)
     high = consumer(q, channel, "high", prefetch=2, priority=5)
     for _ in range(4):
@@ -259,7 +254,7 @@ def test_higher_consumers_first_until_their_prefetch_is_used_up(home: Home) -> N
 
 
 def test_one_consumer_is_active_and_the_oldest_follows(home: Home) -> None:
-    q, channel = queue(home, x_single_active_consumer=True), FakeChannel()
+    q, channel = queue(home, x_single_active_consumer=True), Receiver()
     first = consumer(q, channel, "a")
     consumer(q, channel, "b")
     q.publish(message(b"1"))
@@ -269,12 +264,12 @@ def test_one_consumer_is_active_and_the_oldest_follows(home: Home) -> None:
 
 
 def test_a_slow_reader_gets_nothing_until_it_reads(home: Home) -> None:
-    q, channel = queue(home), FakeChannel()
+    q, channel = queue(home), Receiver()
     made = consumer(q, channel, no_ack=True)
-    channel.connection.is_backed_up = True
+    channel.output.is_backed_up = True
     q.publish(message(b"a"))
     assert channel.got == []
-    channel.connection.is_backed_up = False
+    channel.output.is_backed_up = False
     q.wake(made)
     assert [body for _, body, _ in channel.got] == [b"a"]
 
@@ -291,7 +286,7 @@ def test_an_unused_queue_expires(home: Home) -> None:
 
 
 def test_a_consumer_keeps_a_queue_from_expiring(home: Home) -> None:
-    q, channel = queue(home, x_expires=1000), FakeChannel()
+    q, channel = queue(home, x_expires=1000), Receiver()
     made = consumer(q, channel)
     home.now += 5
     assert not q.is_expired()

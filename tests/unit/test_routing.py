@@ -293,6 +293,15 @@ class TestDeadLetters:
         routes = router([Exchange("dlx", "headers")], bindings, dying("q"))
         assert routes.dead_letters("q", Message("", "q"), "expired").queues == ("late",)
 
+    def test_a_death_that_happens_again_leaves_the_headers_of_the_first(self) -> None:
+        routes = router([Exchange("dlx", "fanout")], [Binding("dlx", "q")], dying("q"))
+        once = routes.dead_letters("q", Message("news", "q"), "rejected")
+        assert once.message is not None
+        again = routes.dead_letters("q", once.message, "rejected", once.deaths)
+        assert again.message is not None
+        headers = again.message.headers
+        assert (headers["x-first-death-exchange"], headers["x-last-death-exchange"]) == ("news", "dlx")
+
     @pytest.mark.parametrize(
         ("target", "deaths", "expected"),
         [

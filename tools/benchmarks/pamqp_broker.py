@@ -30,19 +30,19 @@ def _feed_through_pamqp(self: frames.FrameReader, data: bytes) -> list[frames.Fr
 def _send_through_pamqp(
     self: Any, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes
 ) -> None:
-    number = self._channel.number
+    number = self._number
     method = commands.Basic.Deliver(
         consumer_tag[1:].decode(), tag, is_redelivered, message.exchange, message.routing_key
     )
     head = content_header.ContentHeader()
     head.unmarshal(header)
     parts = (method, head, content_body.ContentBody(message.body))
-    self._channel.connection.write(b"".join(frame.marshal(part, number) for part in parts))
+    self.output.write(b"".join(frame.marshal(part, number) for part in parts))
 
 
 def _confirm_through_pamqp(self: Any, method: bytes, number: int, *, is_multiple: bool) -> None:
     kind = commands.Basic.Ack if method.endswith(b"\x50") else commands.Basic.Nack
-    self._channel.connection.write(frame.marshal(kind(number, is_multiple), self._channel.number))
+    self._output.write(frame.marshal(kind(number, is_multiple), self._number))
 
 
 def install() -> None:

@@ -1,19 +1,22 @@
 """One connection's state: bytes in, bytes out, no I/O.
 
-    awaiting header → starting → tuning → opening → running → closing → closed
+    handshake → running → closing → closed
 
-`receive` takes what the socket gave; what is to be written stands in `out` afterwards, of this connection and of
-every other that a delivery went to. `is_finished` says that the socket is to be closed when `out` is written.
+`receive` takes what the socket gave; what is to be written stands in `output` afterwards, of this connection and of
+every other that a delivery went to. `is_finished` says that the socket is to be closed when that is written.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
 
 from pamqp import base, commands
 
-from waybill.broker import handshake, methods
+from waybill.broker import methods
 from waybill.broker.channel import Channel
+from waybill.broker.clock import Clock
 from waybill.broker.content import BASIC, announced_size
 from waybill.broker.frames import (
     BODY,
@@ -27,90 +30,124 @@ from waybill.broker.frames import (
     bad_frame,
     unexpected_frame,
 )
-from waybill.broker.handshake import State
+from waybill.broker.handshake import Agreement, Ending, Handshake, out_of_place
+from waybill.broker.limits import Limits
+from waybill.broker.memory import Memory
 from waybill.broker.methods import answer
-from waybill.broker.opening import LOGIN_REFUSED, STEPS
-from waybill.broker.operations import OPERATIONS
-from waybill.broker.publisher import Publisher
+from waybill.broker.operations import OPERATIONS, not_implemented
+from waybill.broker.output import Output
+from waybill.broker.queue import Queue
 from waybill.broker.vhost import VHost
 from waybill.errors import ProtocolRefusal, TopologyError
 
-if TYPE_CHECKING:
-    from waybill.broker.node import Node
-    from waybill.broker.queue import Queue
+_CLOSE_OK = methods.id_of(commands.Connection.CloseOk)
+_PUBLISH = methods.id_of(commands.Basic.Publish)
+_SETTLEMENTS = {
+    methods.id_of(kind): kind.index for kind in (commands.Basic.Ack, commands.Basic.Nack, commands.Basic.Reject)
+}
+"""With publish nearly all that ever comes: they are read by hand, before the table of operations."""
 
 
-_ACK = methods.ACK.to_bytes(4, "big")
-_PUBLISH = methods.PUBLISH.to_bytes(4, "big")
-_UNTRUSTED = frozenset({State.STARTING, State.TUNING})
+class State(Enum):
+    """Where a connection stands."""
+
+    HANDSHAKE = "handshake"
+    RUNNING = "running"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+class Home(Protocol):
+    """What a connection needs around it: the broker's objects.
+
+    Attributes:
+        users: name → password.
+        connections: all that there are, this one added by itself.
+        dirty: those that have something to write.
+    """
+
+    users: dict[str, str]
+    limits: Limits
+    clock: Clock
+    memory: Memory
+    connections: set[Connection]
+    dirty: list[Connection]
+
+    def vhost(self, name: str) -> VHost:
+        """A vhost, made when it is first asked for."""
 
 
 class Connection:
-    """One client's connection.
+    """One client's connection, as `client.Client` for its channels.
 
     Args:
-        node: the broker.
+        home: the broker.
+
+    Attributes:
+        is_finished: nothing more is written: the socket is to be closed.
+        is_blocked: it publishes while the queues hold too much, and isn't read.
+        owned: its exclusive queues.
     """
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.state = State.AWAITING_HEADER
-        self.out: list[bytes] = []
-        self.unsent = 0
-        """Bytes written and not yet with the operating system; the server subtracts."""
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._clock = home.clock
+        self.state = State.HANDSHAKE
+        self.output = Output(home.limits.write_buffer, self._mark_dirty)
         self.is_finished = False
         self.is_blocked = False
-        self.is_backed_up = False
         self.has_published = False
-        self.user = ""
-        self.vhost: VHost | None = None
+        self.agreed = Agreement()
         self.channels: dict[int, Channel] = {}
         self.owned: set[Queue] = set()
-        self.to_confirm: list[Publisher] = []
-        self.room = node.limits.frame_max - OVERHEAD
-        self.channel_max = node.limits.channel_max
-        self.is_told_of_cancels = False
-        self.is_told_of_blocks = False
-        self._heartbeat = 0
-        self._last_received = self._last_sent = node.now
+        self.to_confirm: list[Callable[[], None]] = []
+        self._vhost: VHost | None = None
+        self._last_received = self._last_sent = self._clock.now
         self._reader = FrameReader()
-        self._header = b""
-        node.connections.add(self)
-        node.wake_at(self, node.now + node.limits.handshake, self._on_handshake_timeout)
+        self._handshake = Handshake(home.users, home.limits, self._reader, self.output)
+        home.connections.add(self)
+        self._clock.wake_at(self, self._clock.now + home.limits.handshake, self.finish)
 
     # bytes in
 
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
-        self._last_received = self.node.now
-        if self.state is State.AWAITING_HEADER:
-            data = self._take_header(data)
-            if not data:
-                return
-        frames = self._reader.feed(data)
+        self._last_received = self._clock.now
+        frames = self._shake_hands(data) if self.state is State.HANDSHAKE else self._reader.feed(data)
         if self.state is State.RUNNING:
             self._run(frames)
         else:
-            self._step(frames)
+            self._await_close_ok(frames)
         if self._reader.failure is not None and not self.is_finished:
             self._refuse(self._reader.failure)
         if self.to_confirm:
             self._flush_confirms()
-        if self.node.is_alarmed and self.has_published and self.state is State.RUNNING:
+        if self.has_published and self._home.memory.is_alarmed and self.state is State.RUNNING:
             self._block()
 
-    def _take_header(self, data: bytes) -> bytes:
-        self._header += data
-        if len(self._header) < 8:
-            return b""
-        header, rest = self._header[:8], self._header[8:]
-        if header not in (handshake.PROTOCOL, handshake.PROTOCOL_0_9):
-            self.write(handshake.refused_version(header))
+    def _shake_hands(self, data: bytes) -> list[Frame]:
+        """Go on with the handshake; returns the frames that came behind its end."""
+        outcome, rest = self._handshake.receive(data)
+        if isinstance(outcome, Agreement):
+            self._start_running(outcome)
+        elif isinstance(outcome, ProtocolRefusal):
+            self._refuse(outcome)
+        elif outcome is Ending.DISTRUSTED:
+            self._close_silently()
+        elif outcome is Ending.OTHER_PROTOCOL:
+            self.state = State.CLOSED
             self.finish()
-            return b""
-        self.state = State.STARTING
-        self.write(handshake.start_frame())
         return rest
+
+    def _start_running(self, agreed: Agreement) -> None:
+        """From here on heartbeats are due, and not the end of the handshake."""
+        self.agreed = agreed
+        self.output.room = agreed.frame_max - OVERHEAD
+        self._vhost = self._home.vhost(agreed.vhost)
+        self.state = State.RUNNING
+        self._clock.forget(self)
+        if agreed.heartbeat:
+            self._clock.wake_at(self, self._clock.now + agreed.heartbeat / 2, self._on_heartbeat)
 
     def _run(self, frames: list[Frame]) -> None:
         channels, place, count = self.channels, 0, len(frames)
@@ -121,11 +158,11 @@ class Connection:
             try:
                 if channel is None or kind != METHOD or channel.content.method is not None or channel.is_closing:
                     self._take_frame(kind, number, payload)
-                elif payload[:4] == _ACK:
-                    channel.deliveries.settle(payload, methods.ACK)
                 elif payload[:4] == _PUBLISH and _is_publication(frames, place):
                     taken = 3
                     channel.publisher.publish(payload, frames[place + 1][2], frames[place + 2][2])
+                elif (index := _SETTLEMENTS.get(payload[:4])) is not None:
+                    channel.deliveries.settle(payload, index)
                 else:
                     self._take_frame(kind, number, payload)
             except ProtocolRefusal as refusal:
@@ -135,7 +172,7 @@ class Connection:
                 self._refuse(ProtocolRefusal(error.reply_code, error.text, index), number, payload)
             place += taken
             if self.state is not State.RUNNING:
-                self._step(frames[place:])
+                self._await_close_ok(frames[place:])
                 return
 
     def _take_frame(self, kind: int, number: int, payload: bytes) -> None:
@@ -144,7 +181,7 @@ class Connection:
             return
         channel = self.channels.get(number)
         if channel is None:
-            self._without_channel(kind, number, payload)
+            self._open_channel(kind, number, payload)
             return
         taken = channel.content.take(kind, payload)
         if isinstance(taken, bytes):
@@ -158,68 +195,54 @@ class Connection:
         index = methods.index_of(payload)
         if channel.is_closing:
             self._on_closing_channel(channel, index)
-            return
-        if index in (methods.ACK, methods.NACK, methods.REJECT):
-            channel.deliveries.settle(payload, index)
-            return
-        if not methods.is_known(index):
+        elif not methods.is_known(index):
             raise ProtocolRefusal(503, "unimplemented method", index)
-        operation = OPERATIONS.get(index)
-        method = methods.decode(payload)
-        channel.publisher.flush_confirms()
-        try:
-            if operation is not None:
-                reply = operation(channel, method)
-                if reply is not None:
-                    self.write_method(reply, channel.number)
-            else:
-                self._on_channel_method(channel, index)
-        except ProtocolRefusal as refusal:
-            refusal.method = refusal.method or index
-            raise
+        else:
+            method = methods.decode(payload)
+            channel.publisher.flush_confirms()
+            try:
+                reply = OPERATIONS.get(index, not_implemented)(channel, method)
+            except ProtocolRefusal as refusal:
+                refusal.method = refusal.method or index
+                raise
+            if reply is not None:
+                self.output.write_method(reply, channel.number)
 
     # channels
 
-    def _without_channel(self, kind: int, number: int, payload: bytes) -> None:
-        """A frame for a channel that is not open: only one may come."""
-        channel = Channel(number, self, self._vhost())
+    def _open_channel(self, kind: int, number: int, payload: bytes) -> None:
+        """A frame for a channel that is not open: only `channel.open` may come."""
+        assert self._vhost is not None, "a channel is opened on a running connection"
+        channel = Channel(number, self, self._vhost)
         taken = channel.content.take(kind, payload)
-        if len(self.channels) >= self.channel_max:
+        if len(self.channels) >= self.agreed.channel_max:
             raise ProtocolRefusal(
                 530,
                 f"number of channels opened ({len(self.channels)}) has reached the negotiated channel_max "
-                f"({self.channel_max})",
+                f"({self.agreed.channel_max})",
             )
         index = methods.index_of(payload)
         if isinstance(taken, bytes) and methods.is_known(index):
             methods.decode(payload)
-        if index != methods.CHANNEL_OPEN:
+        if index != commands.Channel.Open.index:
             raise ProtocolRefusal(504, "expected 'channel.open'", index)
         self.channels[number] = channel
-        self.write_method(answer(commands.Channel.OpenOk), number)
+        self.output.write_method(answer(commands.Channel.OpenOk), number)
 
-    def _on_channel_method(self, channel: Channel, index: int) -> None:
-        if index == methods.CHANNEL_CLOSE:
-            channel.end()
-            del self.channels[channel.number]
-            self.write_method(answer(commands.Channel.CloseOk), channel.number)
-        elif index == methods.ACCESS_REQUEST:
-            self.write_frame(METHOD, channel.number, methods.ACCESS_REQUEST_OK)
-        elif index == methods.CHANNEL_OPEN:
-            raise ProtocolRefusal(504, "second 'channel.open' seen", index)
-        else:
-            raise ProtocolRefusal(503, "unimplemented method", index)
+    def forget_channel(self, number: int) -> None:
+        """A channel is closed: its number may be used again."""
+        del self.channels[number]
 
     def _on_closing_channel(self, channel: Channel, index: int) -> None:
-        if index == methods.CHANNEL_CLOSE:
-            self.write_method(answer(commands.Channel.CloseOk), channel.number)
-        elif index == methods.CHANNEL_CLOSE_OK:
-            del self.channels[channel.number]
+        if index == commands.Channel.Close.index:
+            self.output.write_method(answer(commands.Channel.CloseOk), channel.number)
+        elif index == commands.Channel.CloseOk.index:
+            self.forget_channel(channel.number)
 
     def _flush_confirms(self) -> None:
-        publishers, self.to_confirm = self.to_confirm, []
-        for publisher in publishers:
-            publisher.flush_confirms()
+        flushes, self.to_confirm = self.to_confirm, []
+        for flush in flushes:
+            flush()
 
     # channel 0
 
@@ -234,107 +257,60 @@ class Connection:
         if index == commands.Connection.Close.index:
             methods.decode(payload)
             self._end()
-            self.write_method(answer(commands.Connection.CloseOk), 0)
+            self.output.write_method(answer(commands.Connection.CloseOk), 0)
             self.state = State.CLOSED
             self.finish()
         elif index == commands.Connection.UpdateSecret.index:
             methods.decode(payload)
-            self.write_method(answer(commands.Connection.UpdateSecretOk), 0)
+            self.output.write_method(answer(commands.Connection.UpdateSecretOk), 0)
         elif methods.is_known(index):
-            raise self._out_of_place(index)
+            raise out_of_place(index, self.state.value)
         else:
             raise ProtocolRefusal(503, "unimplemented method", index)
 
-    def _out_of_place(self, index: int) -> ProtocolRefusal:
-        return ProtocolRefusal(504, f"unexpected method in connection state {self.state.value}", index)
-
-    # the handshake
-
-    def _step(self, frames: list[Frame]) -> None:
-        for position, frame in enumerate(frames):
-            self._handshake_frame(*frame)
-            if self.state is State.RUNNING:
-                self._run(frames[position + 1 :])
-                return
-
-    def _handshake_frame(self, kind: int, number: int, payload: bytes) -> None:
-        if self.state in (State.CLOSING, State.CLOSED):
-            if not number and kind == METHOD and payload[:4] == b"\x00\x0a\x00\x33":
+    def _await_close_ok(self, frames: list[Frame]) -> None:
+        """A client that was refused may still say much: one word ends it."""
+        for kind, number, payload in frames:
+            if not number and kind == METHOD and payload[:4] == _CLOSE_OK:
                 self.state = State.CLOSED
                 self.finish()
-            return
-        if kind == HEARTBEAT and not number and not payload:
-            return
-        try:
-            if number or kind != METHOD or len(payload) < 4:
-                raise unexpected_frame(kind, payload)
-            index = methods.index_of(payload)
-            step = STEPS.get((self.state, index))
-            if step is None:
-                raise self._out_of_place(index)
-            step(self, methods.decode(payload))
-        except ProtocolRefusal as refusal:
-            if self.state in _UNTRUSTED and not refusal.text.startswith(LOGIN_REFUSED):
-                self.fall_silent()
-            else:
-                self._refuse(refusal)
-
-    def agree(self, frame_max: int, channel_max: int, heartbeat: int) -> None:
-        """Take what `connection.tune-ok` has settled: bytes, channels and seconds."""
-        self.room = frame_max - OVERHEAD
-        self._reader.limit = frame_max
-        self.channel_max = channel_max
-        self._heartbeat = heartbeat
-
-    def start_running(self, vhost: VHost) -> None:
-        """The handshake is over; from here on heartbeats are due instead."""
-        self.vhost = vhost
-        self.state = State.RUNNING
-        self.node.forget(self)
-        if self._heartbeat:
-            self.node.wake_at(self, self.node.now + self._heartbeat / 2, self._on_heartbeat)
-
-    def _vhost(self) -> VHost:
-        assert self.vhost is not None, "a channel is opened on a running connection"
-        return self.vhost
 
     # refusing and ending
 
     def _refuse(self, refusal: ProtocolRefusal, number: int = 0, payload: bytes = b"") -> None:
         """Answer with a close of the channel or of the connection."""
-        class_id, method_id = refusal.method >> 16, refusal.method & 0xFFFF
+        method = refusal.method
         if number and not refusal.closes_connection:
-            if not refusal.method and len(payload) >= 4:
-                class_id, method_id = 60, 40
-            channel = self.channels[number]
-            channel.end()
-            self._write_close(commands.Channel.Close, number, refusal, class_id, method_id)
+            if not method and len(payload) >= 4:
+                method = methods.PUBLISH
+            self.channels[number].end()
+            self._write_close(commands.Channel.Close, number, refusal, method)
             return
         if self.state in (State.CLOSING, State.CLOSED):
             return
         self._end(self.channels.get(number))
         self.state = State.CLOSING
-        self._write_close(commands.Connection.Close, 0, refusal, class_id, method_id)
-        self.node.forget(self)
-        self.node.wake_at(self, self.node.now + self.node.limits.closing, self.finish)
+        self._write_close(commands.Connection.Close, 0, refusal, method)
+        self._finish_in(self._home.limits.closing)
 
-    def _write_close(
-        self, kind: type[base.Frame], number: int, refusal: ProtocolRefusal, class_id: int, method_id: int
-    ) -> None:
+    def _write_close(self, kind: type[base.Frame], number: int, refusal: ProtocolRefusal, method: int) -> None:
         close = answer(
             kind,
             reply_code=refusal.reply_code,
             reply_text=refusal.reply_text,
-            class_id=class_id,
-            method_id=method_id,
+            class_id=method >> 16,
+            method_id=method & 0xFFFF,
         )
-        self.write_method(close, number)
+        self.output.write_method(close, number)
 
-    def fall_silent(self) -> None:
+    def _close_silently(self) -> None:
         """Close without a word and not at once: what came is no client, or one that guesses."""
         self.state = State.CLOSING
-        self.node.forget(self)
-        self.node.wake_at(self, self.node.now + self.node.limits.silent_close, self.finish)
+        self._finish_in(self._home.limits.silent_close)
+
+    def _finish_in(self, seconds: float) -> None:
+        self._clock.forget(self)
+        self._clock.wake_at(self, self._clock.now + seconds, self.finish)
 
     def _end(self, guilty: Channel | None = None) -> None:
         """Leave everything that was open: channels first, then the exclusive queues.
@@ -342,24 +318,25 @@ class Connection:
         As on RabbitMQ a guilty channel ends first, and the connection's other consumers are offered what it had. In
         which order those end is chance there; here all of them leave before anything of theirs goes back.
         """
+        if self._vhost is None:
+            return
         if guilty is not None and not guilty.is_closing:
             for channel in self.channels.values():
-                channel.expect_no_acks()
+                channel.deliveries.expect_no_acks()
             guilty.end()
         left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
         for channel, over in left:
-            channel.give_back(over)
+            channel.requeue(over)
         self.channels.clear()
         for queue in tuple(self.owned):
-            queue_home = self._vhost()
-            queue_home.delete_queue(queue)
+            self._vhost.delete_queue(queue)
 
     def lost(self) -> None:
         """The socket is gone."""
         self.state = State.CLOSED
         self._end()
-        self.node.forget(self)
-        self.node.connections.discard(self)
+        self._clock.forget(self)
+        self._home.connections.discard(self)
 
     def fail(self) -> None:
         """The broker itself has failed at what this client sent: only this client is to notice."""
@@ -373,75 +350,55 @@ class Connection:
             self.finish()
 
     def finish(self) -> None:
-        """Nothing more will be written: close the socket after what stands in `out`."""
+        """Nothing more will be written: close the socket after what stands in `output`."""
         self.is_finished = True
-        self.node.mark_dirty(self)
+        self._mark_dirty()
 
     # blocked publishers and slow readers
 
     def _block(self) -> None:
         if not self.is_blocked:
             self.is_blocked = True
-            if self.is_told_of_blocks:
-                self.write_method(answer(commands.Connection.Blocked, reason="low on memory"), 0)
-            self.node.mark_dirty(self)
+            if self.agreed.is_told_of_blocks:
+                self.output.write_method(answer(commands.Connection.Blocked, reason="low on memory"), 0)
+            self._mark_dirty()
 
     def unblock(self) -> None:
         """The alarm is over."""
         self.is_blocked = False
-        if self.is_told_of_blocks:
-            self.write_method(answer(commands.Connection.Unblocked), 0)
-        self.node.mark_dirty(self)
+        if self.agreed.is_told_of_blocks:
+            self.output.write_method(answer(commands.Connection.Unblocked), 0)
+        self._mark_dirty()
 
     def sent(self, waiting: int) -> None:
         """So many bytes are still waiting for the client to read."""
-        self.unsent = waiting
-        if self.is_backed_up and waiting <= self.node.limits.write_buffer // 2:
-            self.is_backed_up = False
+        if self.output.sent(waiting):
             for channel in tuple(self.channels.values()):
-                for consumer in tuple(channel.consumers.values()):
-                    consumer.queue.wake(consumer)
+                for queue, consumer in tuple(channel.deliveries.consumers.values()):
+                    queue.wake(consumer)
 
     # bytes out
 
-    def write(self, data: bytes) -> None:
-        """Have bytes written."""
-        if not self.out:
-            self.node.mark_dirty(self)
-        self.out.append(data)
-        self.unsent += len(data)
-        if self.unsent > self.node.limits.write_buffer:
-            self.is_backed_up = True
-
-    def write_method(self, method: base.Frame, number: int) -> None:
-        """Have a method written."""
-        self.write(methods.encode(method, number))
-
-    def write_frame(self, kind: int, number: int, payload: bytes) -> None:
-        """Have a frame written."""
-        self.write(methods.frame(kind, number, payload))
+    def _mark_dirty(self) -> None:
+        self._home.dirty.append(self)
 
     def take_out(self) -> bytes:
         """What is to be written, in one piece."""
-        out, self.out = self.out, []
-        if out:
-            self._last_sent = self.node.now
-        return out[0] if len(out) == 1 else b"".join(out)
+        data = self.output.take()
+        if data:
+            self._last_sent = self._clock.now
+        return data
 
     # time
 
-    def _on_handshake_timeout(self) -> None:
-        if self.state is not State.RUNNING:
-            self.finish()
-
     def _on_heartbeat(self) -> None:
-        now, interval = self.node.now, self._heartbeat
+        now, interval = self._clock.now, self.agreed.heartbeat
         if now - self._last_received > 2 * interval and not self.is_blocked:
             self.finish()
             return
         if now - self._last_sent >= interval / 2:
-            self.write(HEARTBEAT_FRAME)
-        self.node.wake_at(self, now + interval / 2, self._on_heartbeat)
+            self.output.write(HEARTBEAT_FRAME)
+        self._clock.wake_at(self, now + interval / 2, self._on_heartbeat)
 
 
 def _is_publication(frames: list[Frame], place: int) -> bool:

@@ -8,21 +8,27 @@ when it can. With `x-single-active-consumer` only one of them ever has a turn.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
+from waybill.broker.output import Output
 from waybill.broker.tables import short_string
 
-if TYPE_CHECKING:
-    from waybill.broker.channel import Channel
-    from waybill.broker.queue import Queue
+
+class Reader(Protocol):
+    """What must be known here of a consumer's channel: whether its client reads what it is sent."""
+
+    output: Output
 
 
-class Consumer:
+R = TypeVar("R", bound=Reader)
+
+
+class Consumer(Generic[R]):
     """One `basic.consume`.
 
     Args:
-        prefetch: deliveries that may be unacknowledged at once, 0 for any number; without acknowledgements it counts
-            only in a quorum queue, where a consumer may come back to deliveries that it has not settled.
+        receiver: who is given its deliveries, see `queue.Receiver`.
+        prefetch: deliveries that may be unacknowledged at once, 0 for any number.
         priority: the argument `x-priority`.
 
     Attributes:
@@ -30,7 +36,6 @@ class Consumer:
     """
 
     __slots__ = (
-        "channel",
         "is_exclusive",
         "is_gone",
         "is_in_turn",
@@ -38,7 +43,7 @@ class Consumer:
         "number",
         "prefetch",
         "priority",
-        "queue",
+        "receiver",
         "tag",
         "tag_bytes",
         "unacked",
@@ -47,8 +52,7 @@ class Consumer:
     def __init__(
         self,
         tag: str,
-        queue: Queue,
-        channel: Channel,
+        receiver: R,
         *,
         no_ack: bool = False,
         is_exclusive: bool = False,
@@ -57,11 +61,10 @@ class Consumer:
     ) -> None:
         self.tag = tag
         self.tag_bytes = short_string(tag)
-        self.queue = queue
-        self.channel = channel
+        self.receiver = receiver
         self.no_ack = no_ack
         self.is_exclusive = is_exclusive
-        self.prefetch = 0 if no_ack and not queue.is_quorum else prefetch
+        self.prefetch = prefetch
         self.priority = priority
         self.unacked = 0
         self.number = 0
@@ -72,10 +75,10 @@ class Consumer:
         """Whether a delivery may be sent now."""
         if self.prefetch and self.unacked >= self.prefetch:
             return False
-        return not self.channel.connection.is_backed_up
+        return not self.receiver.output.is_backed_up
 
 
-class Consumers:
+class Consumers(Generic[R]):
     """The consumers of one queue, in turn.
 
     Args:
@@ -87,15 +90,15 @@ class Consumers:
     def __init__(self, *, is_single: bool = False, is_preemptive: bool = False) -> None:
         self.is_single = is_single
         self.is_preemptive = is_preemptive
-        self._all: list[Consumer] = []
-        self._rings: dict[int, deque[Consumer]] = {}
-        self._active: Consumer | None = None
+        self._all: list[Consumer[R]] = []
+        self._rings: dict[int, deque[Consumer[R]]] = {}
+        self._active: Consumer[R] | None = None
 
     def __len__(self) -> int:
         return len(self._all)
 
     @property
-    def listed(self) -> tuple[Consumer, ...]:
+    def listed(self) -> tuple[Consumer[R], ...]:
         """Every consumer, oldest first."""
         return tuple(self._all)
 
@@ -103,7 +106,7 @@ class Consumers:
         """Whether one consumer has the queue to itself."""
         return any(consumer.is_exclusive for consumer in self._all)
 
-    def add(self, consumer: Consumer) -> None:
+    def add(self, consumer: Consumer[R]) -> None:
         """A consumer joins at the end of its priority."""
         self._all.append(consumer)
         if self.is_single:
@@ -111,7 +114,7 @@ class Consumers:
         else:
             self._join(consumer)
 
-    def remove(self, consumer: Consumer) -> None:
+    def remove(self, consumer: Consumer[R]) -> None:
         """A consumer leaves."""
         self._all.remove(consumer)
         consumer.is_gone = True
@@ -121,14 +124,14 @@ class Consumers:
         if self.is_single:
             self._elect()
 
-    def wake(self, consumer: Consumer) -> None:
+    def wake(self, consumer: Consumer[R]) -> None:
         """A consumer may be able to take again: unless it waits for a single active one, it joins its turn."""
         if consumer.is_gone or consumer.is_in_turn:
             return
         if not self.is_single or consumer is self._active:
             self._join(consumer)
 
-    def next(self) -> Consumer | None:
+    def next(self) -> Consumer[R] | None:
         """The consumer whose turn it is, None where none can take a delivery; its turn is then over."""
         for ring in self._rings.values():
             while ring:
@@ -157,7 +160,7 @@ class Consumers:
         if not chosen.is_in_turn:
             self._join(chosen)
 
-    def _best(self) -> Consumer:
+    def _best(self) -> Consumer[R]:
         # A classic queue's next active consumer is the oldest; a quorum queue asks for priorities first.
         return max(self._all, key=lambda one: one.priority) if self.is_preemptive else self._all[0]
 
@@ -166,7 +169,7 @@ class Consumers:
         if self.is_single and self.is_preemptive:
             self._elect()
 
-    def _join(self, consumer: Consumer) -> None:
+    def _join(self, consumer: Consumer[R]) -> None:
         ring = self._rings.get(consumer.priority)
         if ring is None:
             self._rings[consumer.priority] = deque()
@@ -175,7 +178,7 @@ class Consumers:
         ring.append(consumer)
         consumer.is_in_turn = True
 
-    def _leave(self, consumer: Consumer) -> None:
+    def _leave(self, consumer: Consumer[R]) -> None:
         if consumer.is_in_turn:
             self._rings[consumer.priority].remove(consumer)
             consumer.is_in_turn = False

@@ -1,8 +1,8 @@
-"""Dead-lettering: the history that a dead letter carries, and the cycle that ends one.
+"""Dead-lettering: the history that a dead letter carries.
 
-After RabbitMQ 4.3 (mc.erl `record_death` and `is_death_cycle`, mc_amqpl.erl for the headers). The history is the
-broker's own: `x-death` headers that a client publishes are shown to consumers as they came, count for nothing, and
-give way to the broker's at the first death.
+After RabbitMQ 4.3 (mc.erl `record_death`, mc_amqpl.erl for the headers). The history is the broker's own: `x-death`
+headers that a client publishes are shown to consumers as they came, count for nothing, and give way to the broker's at
+the first death. Which deaths end a cycle is a matter of routing: `waybill.routing.dead_letters`.
 """
 
 from __future__ import annotations
@@ -10,21 +10,13 @@ from __future__ import annotations
 from waybill.broker import tables
 from waybill.broker.message import Death, Message
 from waybill.broker.properties import headers_of, with_headers
-
-REJECTED = "rejected"
-EXPIRED = "expired"
-MAXLEN = "maxlen"
-DELIVERY_LIMIT = "delivery_limit"
-
-_OWN = frozenset(
-    {"x-death"} | {f"x-{when}-death-{what}" for when in ("first", "last") for what in ("exchange", "queue", "reason")}
-)
+from waybill.routing.dead_letters import Reason, death_headers
 
 
-def bury(
+def dead_letter(
     message: Message,
     queue: str,
-    reason: str,
+    reason: Reason,
     exchange: str,
     key: str | None,
     wall: float,
@@ -42,25 +34,23 @@ def bury(
     """
     deaths = record(message, queue, reason, wall)
     keys = (key,) if key is not None else message.all_keys
-    address = tables.short_string(exchange) + tables.short_string(keys[0])
     return Message(
-        exchange,
-        keys[0],
-        address,
-        _rewritten(message, deaths),
-        message.body,
-        message.priority,
-        None,
-        message.is_persistent,
-        keys if len(keys) > 1 else None,
-        message.hidden,
-        deaths,
-        failures,
-        message.properties_size,
+        exchange=exchange,
+        routing_key=keys[0],
+        address=tables.short_string(exchange) + tables.short_string(keys[0]),
+        header=_rewritten(message, deaths),
+        body=message.body,
+        priority=message.priority,
+        expiration=None,
+        keys=keys if len(keys) > 1 else None,
+        hidden=message.hidden,
+        deaths=deaths,
+        failures=failures,
+        first_size=message.properties_size,
     )
 
 
-def record(message: Message, queue: str, reason: str, wall: float) -> tuple[Death, ...]:
+def record(message: Message, queue: str, reason: Reason, wall: float) -> tuple[Death, ...]:
     """The message's deaths with this one, newest first."""
     for place, death in enumerate(message.deaths):
         if death.queue == queue and death.reason == reason:
@@ -73,39 +63,13 @@ def record(message: Message, queue: str, reason: str, wall: float) -> tuple[Deat
     return (new, *message.deaths)
 
 
-def is_cycle(deaths: tuple[Death, ...], queue: str) -> bool:
-    """Whether a message with these deaths, sent to `queue`, goes round without a client's rejection."""
-    for place, death in enumerate(deaths):
-        if death.queue == queue:
-            return all(passed.reason != REJECTED for passed in deaths[: place + 1])
-    return False
-
-
 def _rewritten(message: Message, deaths: tuple[Death, ...]) -> bytes:
-    kept = [(name, field.raw) for name, field in headers_of(message.header).items() if name not in _OWN]
-    history = tables.array(_entry(death) for death in deaths)
-    first = message.deaths[-1] if message.deaths else deaths[0]
-    if message.deaths:
-        first = _first(message)
-    # A death that happens again keeps its first exchange in the history, and names the latest here.
-    ends = (*_ends("first", first, first.exchange), *_ends("last", deaths[0], message.exchange))
-    entries = [*kept, ("x-death", history), *ends]
-    return with_headers(message.header, entries, expiration=None)
-
-
-def _first(message: Message) -> Death:
-    # The first death may have happened again since and so stand anywhere in the list: its headers remember it.
-    found = headers_of(message.header)
-    queue, reason = found["x-first-death-queue"].value, found["x-first-death-reason"].value
-    return next(death for death in message.deaths if death.queue == queue and death.reason == reason)
-
-
-def _ends(which: str, death: Death, exchange: str) -> list[tuple[str, bytes]]:
-    return [
-        (f"x-{which}-death-exchange", tables.long_string(exchange)),
-        (f"x-{which}-death-queue", tables.long_string(death.queue)),
-        (f"x-{which}-death-reason", tables.long_string(death.reason)),
-    ]
+    entries = {name: field.raw for name, field in headers_of(message.header).items()}
+    entries["x-death"] = tables.array(_entry(death) for death in deaths)
+    # A death that happens again keeps its first exchange in the history, and names the latest in these.
+    ends = death_headers(deaths[0].queue, deaths[0].reason, message.exchange, is_first=not message.deaths)
+    entries |= {name: tables.long_string(value) for name, value in ends.items()}
+    return with_headers(message.header, list(entries.items()), expiration=None)
 
 
 def _entry(death: Death) -> bytes:

@@ -1,24 +1,23 @@
-"""The consuming half of a channel: deliveries out, acknowledgements and rejections in."""
+"""The consuming half of a channel: its consumers, deliveries out, acknowledgements and rejections in."""
 
 from __future__ import annotations
 
 from itertools import takewhile
 from struct import Struct
-from typing import TYPE_CHECKING
 
-from waybill.broker.consumers import Consumer
+from pamqp import commands
+
+from waybill.broker.client import Client
 from waybill.broker.frames import BODY, END_BYTE, HEADER, METHOD, content_frames, pack_head
 from waybill.broker.message import Message, with_counts
-from waybill.broker.methods import ACK, NACK, REJECT, undecodable
+from waybill.broker.methods import ACK, NACK, REJECT, id_of, undecodable
+from waybill.broker.queue import Consumer, Queue
 from waybill.broker.ready import Entry
 from waybill.broker.tables import long_integer, short_string
+from waybill.broker.vhost import VHost
 from waybill.errors import ProtocolRefusal
 
-if TYPE_CHECKING:
-    from waybill.broker.channel import Channel
-    from waybill.broker.queue import Queue
-
-Unacked = tuple[Entry, "Queue", Consumer | None]
+Unacked = tuple[Entry, Queue, Consumer | None]
 """A delivery that has not been settled; without a consumer it was a `basic.get`."""
 
 Settlement = tuple[str, dict[int, Unacked]]
@@ -26,34 +25,45 @@ Settlement = tuple[str, dict[int, Unacked]]
 
 _OUTCOMES = {(NACK, True): "return", (NACK, False): "discard", (REJECT, True): "fail", (REJECT, False): "reject"}
 _TAG = Struct(">QB")
-_DELIVER = b"\x00\x3c\x00\x3c"
-_GET_OK = b"\x00\x3c\x00\x47"
+_CANCEL = id_of(commands.Basic.Cancel)
+_DELIVER = id_of(commands.Basic.Deliver)
+_GET_OK = id_of(commands.Basic.GetOk)
 _HEADS = Struct(">BHI4s")
 
 
 class Deliveries:
-    """What a channel's client has been sent.
+    """What a channel's client consumes and has been sent.
+
+    Args:
+        number: the channel's.
 
     Attributes:
+        output: what the client is to be sent.
+        consumers: by tag, with their queues.
+        reply_consumer: the tag of its direct reply-to consumer.
         unacked: by delivery tag, in the order of the tags.
         held: settlements that a transaction holds back, None outside of one.
     """
 
-    __slots__ = ("_channel", "held", "next_tag", "unacked")
+    __slots__ = ("_client", "_number", "_vhost", "consumers", "held", "next_tag", "output", "reply_consumer", "unacked")
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, number: int, client: Client, vhost: VHost) -> None:
+        self._number = number
+        self._client = client
+        self._vhost = vhost
+        self.output = client.output
+        self.consumers: dict[str, tuple[Queue, Consumer]] = {}
+        self.reply_consumer: str | None = None
         self.next_tag = 1
         self.unacked: dict[int, Unacked] = {}
         self.held: list[Settlement] | None = None
 
     # out
 
-    def deliver(self, consumer: Consumer, entry: Entry) -> None:
+    def deliver(self, queue: Queue, consumer: Consumer, entry: Entry) -> None:
         """Send a delivery to a consumer of this channel."""
         tag = self.next_tag
         self.next_tag = tag + 1
-        queue = consumer.queue
         if not consumer.no_ack:
             self.unacked[tag] = (entry, queue, consumer)
         message = entry.message
@@ -65,7 +75,7 @@ class Deliveries:
 
     def _send(self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes) -> None:
         address, body = message.address, message.body
-        number, connection = self._channel.number, self._channel.connection
+        number, output = self._number, self.output
         size = len(body)
         start = (
             _HEADS.pack(METHOD, number, 13 + len(consumer_tag) + len(address), _DELIVER),
@@ -74,17 +84,17 @@ class Deliveries:
             address,
             END_BYTE,
         )
-        if 0 < size <= connection.room:
+        if 0 < size <= output.room:
             head = pack_head(HEADER, number, len(header))
-            connection.write(b"".join((*start, head, header, END_BYTE, pack_head(BODY, number, size), body, END_BYTE)))
+            output.write(b"".join((*start, head, header, END_BYTE, pack_head(BODY, number, size), body, END_BYTE)))
         else:
-            connection.write(b"".join((*start, content_frames(number, header, body, connection.room))))
+            output.write(b"".join((*start, content_frames(number, header, body, output.room))))
 
     def deliver_reply(self, message: Message) -> None:
         """Send a direct reply to this channel's reply consumer."""
         tag = self.next_tag
         self.next_tag = tag + 1
-        self._send(short_string(self._channel.reply_consumer or ""), tag, False, message, message.header)
+        self._send(short_string(self.reply_consumer or ""), tag, False, message, message.header)
 
     def send_get(self, entry: Entry, queue: Queue, *, no_ack: bool) -> None:
         """Answer a `basic.get` with a message."""
@@ -92,15 +102,21 @@ class Deliveries:
         self.next_tag = tag + 1
         if not no_ack:
             self.unacked[tag] = (entry, queue, None)
-        message, channel = entry.message, self._channel
+        message, number = entry.message, self._number
         header = counted(entry) if entry.is_redelivered and queue.is_quorum else message.header
         method = b"".join(
             (_GET_OK, _TAG.pack(tag, entry.is_redelivered), message.address, queue.ready.count.to_bytes(4, "big"))
         )
-        head = pack_head(METHOD, channel.number, len(method)) + method + END_BYTE
-        content = content_frames(channel.number, header, message.body, channel.connection.room)
-        channel.connection.write(head + content)
+        head = pack_head(METHOD, number, len(method)) + method + END_BYTE
+        self.output.write(head + content_frames(number, header, message.body, self.output.room))
         queue.taken(entry, no_ack=no_ack)
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """A consumer's queue is gone."""
+        self.consumers.pop(consumer.tag, None)
+        if self._client.agreed.is_told_of_cancels:
+            method = _CANCEL + consumer.tag_bytes + b"\x01"
+            self.output.write(pack_head(METHOD, self._number, len(method)) + method + END_BYTE)
 
     # in
 
@@ -144,7 +160,7 @@ class Deliveries:
         """Tell the queues what has become of deliveries.
 
         Args:
-            outcome: `ack`; `discard` and `reject` end, `return` and `fail` put back, the second of each is a failure.
+            outcome: `ack`; `discard` and `reject` end, `return` and `fail` requeue, the second of each is a failure.
         """
         if outcome == "ack":
             for entry, queue, consumer in taken.values():
@@ -156,21 +172,21 @@ class Deliveries:
             key = (unacked[1].name, consumer is not None, tag if consumer is None else consumer.tag)
             groups.setdefault(key, []).append(unacked)
         for _, settled in sorted(groups.items()):  # each consumer's by itself: rabbit_channel.erl, foreach_per_queue
-            self._put_back(settled[0][1], settled, outcome)
+            self._settle(settled[0][1], settled, outcome)
 
-    def give_up(self, taken: dict[int, Unacked]) -> None:
+    def requeue_all(self, taken: dict[int, Unacked]) -> None:
         """Tell the queues that the channel is over: to each, everything comes back at once."""
         by_queue: dict[Queue, list[Unacked]] = {}
         for unacked in taken.values():
             by_queue.setdefault(unacked[1], []).append(unacked)
         for queue, unsettled in by_queue.items():
-            if queue.is_quorum:  # which gives up consumer by consumer, and answers to `basic.get` last
+            if queue.is_quorum:  # which takes back consumer by consumer, and answers to `basic.get` last
                 unsettled.sort(key=lambda one: (one[2] is None, one[2].number if one[2] is not None else 0))
-            self._put_back(queue, unsettled, "fail")
+            self._settle(queue, unsettled, "fail")
 
-    def _put_back(self, queue: Queue, settled: list[Unacked], outcome: str) -> None:
+    def _settle(self, queue: Queue, settled: list[Unacked], outcome: str) -> None:
         entries = [entry for entry, _, _ in settled]
-        with self._channel.vhost.letters_wait():  # for consumers to be free when they come
+        with self._vhost.deferred_dead_letters():  # for consumers to be free when they come
             if outcome in ("discard", "reject"):
                 queue.discard(entries, is_failure=outcome == "reject")
             else:
@@ -180,18 +196,33 @@ class Deliveries:
             queue.dispatch()
             queue.trim()
 
-    def pass_on(self, former: Consumer, consumer: Consumer) -> int:
+    def reassign(self, former: Consumer, consumer: Consumer) -> int:
         """What a former consumer has out is another's now; returns how many deliveries."""
         found = {tag: (entry, queue, consumer) for tag, (entry, queue, one) in self.unacked.items() if one is former}
         self.unacked |= found
         return len(found)
+
+    # the end
+
+    def expect_no_acks(self) -> None:
+        """The connection is refused: quorum queues take back what they still deliver here, `no_ack` or not."""
+        for queue, consumer in self.consumers.values():
+            if queue.is_quorum:
+                consumer.no_ack = False
+
+    def leave(self) -> list[Queue]:
+        """The consumers leave; returns the queues that are over with them."""
+        left, self.consumers = list(self.consumers.values()), {}
+        for _, consumer in left:
+            consumer.is_gone = True
+        return [queue for queue, consumer in left if queue.unsubscribe(consumer)]
 
     def take_all(self) -> dict[int, Unacked]:
         """Take everything that has not been settled."""
         unacked, self.unacked = self.unacked, {}
         return unacked
 
-    def give_back(self, taken: dict[int, Unacked]) -> None:
+    def restore(self, taken: dict[int, Unacked]) -> None:
         """Deliveries are out again: their settlement was rolled back."""
         self.unacked = dict(sorted({**self.unacked, **taken}.items()))
 

@@ -72,11 +72,6 @@ class FrameReader:
         self._rest = data[position:] if position else data
         return frames
 
-    def take_rest(self) -> bytes:
-        """Hand over the bytes that are not a frame yet."""
-        rest, self._rest = self._rest, b""
-        return rest
-
     def _fail(self, kind: int, payload: bytes, reason: str) -> None:
         self.failure = bad_frame(kind, payload, reason)
 

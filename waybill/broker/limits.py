@@ -29,12 +29,6 @@ MAX_MESSAGE_BYTES = 16_777_216
 DELIVERY_LIMIT = 20
 """Returns of a message to a quorum queue before it is dead-lettered or dropped (RabbitMQ 4.0 and later)."""
 
-QUORUM_PRIORITIES = 31
-"""The highest priority in a quorum queue (RabbitMQ 4.3)."""
-
-QUORUM_DEFAULT_PRIORITY = 4
-"""The priority of a message without one in a quorum queue."""
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waybill.broker.properties import headers_of, with_headers
+from waybill.routing.dead_letters import Reason
 
 _PROPERTIES_START = 12
 """Bytes of a header frame's payload before the property flags: class, weight and body size."""
@@ -36,7 +37,6 @@ class Message:
         "first_size",
         "header",
         "hidden",
-        "is_persistent",
         "keys",
         "priority",
         "routing_key",
@@ -51,7 +51,7 @@ class Message:
         body: bytes,
         priority: int | None = None,
         expiration: int | None = None,
-        is_persistent: bool = False,
+        *,
         keys: tuple[str, ...] | None = None,
         hidden: tuple[str, ...] = (),
         deaths: tuple[Death, ...] = (),
@@ -65,7 +65,6 @@ class Message:
         self.body = body
         self.priority = priority
         self.expiration = expiration
-        self.is_persistent = is_persistent
         self.keys = keys
         self.hidden = hidden
         self.deaths = deaths
@@ -99,7 +98,7 @@ class Death:
     def __init__(
         self,
         queue: str,
-        reason: str,
+        reason: Reason,
         exchange: str,
         keys: tuple[str, ...],
         first: int,

@@ -3,7 +3,10 @@
 The layouts of the rare methods are pamqp's (`pamqp.commands`, generated from the specification); they are read
 here, and not by pamqp, because RabbitMQ keeps the widths of integers in tables, bounds nothing by regular
 expressions and answers a short payload with 501. publish, deliver, ack and their kin are read and written by
-hand in channel.py: one after another they are nearly all that a broker does.
+hand in publisher.py and deliveries.py: one after another they are nearly all that a broker does.
+
+pamqp also has the only list of ids. Those that are compared for every frame stand below as numbers; `id_of` gives the
+bytes for what is written by hand.
 """
 
 from __future__ import annotations
@@ -14,41 +17,45 @@ from typing import Any
 
 from pamqp import base, commands
 
-from waybill.broker.frames import END_BYTE, METHOD, erlang_binary, frame, pack_head
+from waybill.broker.frames import END_BYTE, METHOD, erlang_binary, pack_head
 from waybill.broker.tables import TableError, plain, short_string
 from waybill.errors import ProtocolRefusal
 
-__all__ = ["answer", "decode", "encode", "frame", "index_of", "is_known"]
-
 _INDEX = Struct(">I")
 
-PUBLISH = 0x003C0028
-DELIVER = 0x003C003C
-ACK = 0x003C0050
-REJECT = 0x003C005A
-NACK = 0x003C0078
-CONTENT_METHODS = frozenset({PUBLISH, 0x003C0032, DELIVER, 0x003C0047})
-"""publish, return, deliver and get-ok: a header and a body follow them."""
-
-CHANNEL_OPEN = 0x0014000A
-CHANNEL_CLOSE = 0x00140028
-CHANNEL_CLOSE_OK = 0x00140029
-ACCESS_REQUEST = 0x001E000A
-ACCESS_REQUEST_OK = b"\x00\x1e\x00\x0b\x00\x01"
-"""Old clients still ask for access; RabbitMQ hands every one of them ticket 1."""
-
-_CATALOGUE: dict[int, type[base.Frame]] = dict(commands.INDEX_MAPPING)
+PUBLISH = commands.Basic.Publish.index
+ACK = commands.Basic.Ack.index
+REJECT = commands.Basic.Reject.index
+NACK = commands.Basic.Nack.index
+CONTENT_METHODS = frozenset(
+    kind.index for kind in (commands.Basic.Publish, commands.Basic.Return, commands.Basic.Deliver, commands.Basic.GetOk)
+)
+"""Those that a header and a body follow."""
 
 
 class AccessRequest(base.Frame):
-    """`access.request`, which pamqp no longer knows; its arguments are of no interest."""
+    """`access.request`, which pamqp no longer knows and old clients still send; its arguments are of no interest."""
 
     __slots__ = []
-    index = ACCESS_REQUEST
+    index = 0x001E000A
     name = "Access.Request"
 
 
-_CATALOGUE[ACCESS_REQUEST] = AccessRequest
+class AccessRequestOk(base.Frame):
+    """The answer to it."""
+
+    __slots__ = ["ticket"]
+    _ticket = "short"
+    index = 0x001E000B
+    name = "Access.RequestOk"
+
+
+_CATALOGUE: dict[int, type[base.Frame]] = {**commands.INDEX_MAPPING, AccessRequest.index: AccessRequest}
+
+
+def id_of(kind: type[base.Frame]) -> bytes:
+    """How a method's payload begins: its class and method ids."""
+    return _INDEX.pack(kind.index)
 
 
 def index_of(payload: bytes) -> int:
@@ -72,7 +79,7 @@ def decode(payload: bytes) -> Any:
     index = index_of(payload)
     kind = _CATALOGUE[index]
     method = kind.__new__(kind)
-    if index == ACCESS_REQUEST:
+    if kind is AccessRequest:
         return method
     try:
         position = _arguments(method, payload)

@@ -1,31 +1,23 @@
-"""The broker behind all connections: vhosts, the clock, the timers, the accounts and the alarm.
+"""The broker behind all connections: vhosts, the clock, the account of memory and the alarm.
 
-No I/O here either. Whoever drives a `Node` sets `now` and `wall` before each call, writes what the connections in
-`take_dirty()` have to send afterwards, and calls `on_time()` when `next_time()` has come.
+No I/O here either. Whoever drives a `Node` sets the clock before each call, writes what the connections in
+`take_dirty()` have to send afterwards, and calls `clock.on_time()` when `clock.next_time()` has come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import TYPE_CHECKING
-
+from waybill.broker.clock import Clock
+from waybill.broker.connection import Connection
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
+from waybill.broker.memory import Memory
 from waybill.broker.vhost import VHost
-
-if TYPE_CHECKING:
-    from waybill.broker.connection import Connection
-
-SPARE_TIMERS = 64
-"""Forgotten timers that may stay in the heap beside as many as there are live ones, before they are swept out."""
 
 Users = dict[str, str]
 """User name → password."""
 
 
 class Node:
-    """One broker.
+    """One broker, as `connection.Home` for its connections.
 
     Args:
         users: who may log in; by default `guest` with the password `guest`.
@@ -34,83 +26,26 @@ class Node:
     def __init__(self, users: Users | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
         self.users: Users = {"guest": "guest"} if users is None else users
         self.limits = limits
+        self.clock = Clock()
+        self.memory = Memory(limits.queue_bytes)
         self.vhosts: dict[str, VHost] = {}
         self.connections: set[Connection] = set()
-        self.now = 0.0
-        self.wall = 0.0
-        self.queue_bytes = 0
-        self.is_stopping = False
-        self._dirty: list[Connection] = []
-        self._timers: list[tuple[float, int, object, Callable[[], None]]] = []
-        self._wakes: dict[object, tuple[float, int]] = {}
-        self._order = count()
+        self.dirty: list[Connection] = []
 
     def vhost(self, name: str) -> VHost:
         """A vhost, made when it is first asked for."""
         found = self.vhosts.get(name)
         if found is None:
-            found = self.vhosts[name] = VHost(name, self)
+            found = self.vhosts[name] = VHost(name, self.clock, self.memory)
         return found
 
-    # output
-
-    def mark_dirty(self, connection: Connection) -> None:
-        """A connection has something to write."""
-        self._dirty.append(connection)
-
     def take_dirty(self) -> list[Connection]:
-        """The connections that have something to write, each once."""
-        dirty, self._dirty = self._dirty, []
+        """The connections that have something to write."""
+        dirty, self.dirty = self.dirty, []
         return dirty
-
-    @property
-    def has_dirty(self) -> bool:
-        """Whether a connection has something to write."""
-        return bool(self._dirty)
-
-    # the alarm
-
-    @property
-    def is_alarmed(self) -> bool:
-        """Whether the queues hold more than they may."""
-        return self.queue_bytes > self.limits.queue_bytes
 
     def check_alarm(self) -> None:
         """Let blocked publishers go on when the queues are below their mark again."""
-        if not self.is_alarmed:
+        if not self.memory.is_alarmed:
             for connection in [one for one in self.connections if one.is_blocked]:
                 connection.unblock()
-
-    # time
-
-    def wake_at(self, key: object, when: float, call: Callable[[], None]) -> None:
-        """Have `call` called at a time; of several times for one key the earliest counts."""
-        known = self._wakes.get(key)
-        if known is not None and known[0] <= when:
-            return
-        order = next(self._order)
-        self._wakes[key] = (when, order)
-        heappush(self._timers, (when, order, key, call))
-
-    def next_time(self) -> float | None:
-        """When `on_time` is to be called next."""
-        while self._timers:
-            when, order, key, _ = self._timers[0]
-            if self._wakes.get(key) == (when, order):  # or it was forgotten, or is asked for earlier by now
-                return when
-            heappop(self._timers)
-        return None
-
-    def on_time(self) -> None:
-        """Call what is due."""
-        while (when := self.next_time()) is not None and when <= self.now:
-            _, _, key, call = heappop(self._timers)
-            del self._wakes[key]
-            call()
-
-    def forget(self, key: object) -> None:
-        """Call nothing for this key any more."""
-        self._wakes.pop(key, None)
-        if len(self._timers) > 2 * len(self._wakes) + SPARE_TIMERS:  # queues come and go long before their times do
-            self._timers = [one for one in self._timers if self._wakes.get(one[2]) == one[:2]]
-            heapify(self._timers)

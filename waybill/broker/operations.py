@@ -1,7 +1,8 @@
-"""What the methods on a channel do, except publishing and settling: the table at the end is the whole of it.
+"""What the methods on a channel do: the table at the end is the whole of it.
 
-Each function takes a channel and a decoded method and returns the answer, or None where the method has none or
-asks for none (`nowait`). Orders of checks and texts are RabbitMQ's (rabbit_channel.erl, `handle_method`).
+Publishing and settling stand before it, in connection.py, for they are nearly all that comes. Each function takes a
+channel and a decoded method and returns the answer, or None where the method has none or asks for none (`nowait`).
+Orders of checks and texts are RabbitMQ's (rabbit_channel.erl, `handle_method`).
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from typing import Any
 from pamqp import base, commands
 
 from waybill.broker.channel import Channel
-from waybill.broker.consumers import Consumer
 from waybill.broker.deliveries import Settlement
-from waybill.broker.methods import answer
+from waybill.broker.methods import AccessRequest, AccessRequestOk, answer
 from waybill.broker.publisher import Publication
-from waybill.broker.queue import Queue
+from waybill.broker.queue import Consumer, Queue
 from waybill.broker.vhost import REPLY_TO, generated_name
 from waybill.errors import ProtocolRefusal
 from waybill.topology.queue_arguments import type_name
@@ -89,16 +89,16 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
     name, vhost = _stripped(method.queue), channel.vhost
     if name.startswith(REPLY_TO):
         # RabbitMQ asks the channel that waits behind an address, and a channel cannot ask itself.
-        if name != REPLY_TO and vhost.reply_channel(name) in (None, channel):
+        if name != REPLY_TO and vhost.reply_consumer(name) in (None, channel.deliveries):
             raise ProtocolRefusal(404, f"no queue '{name}' in vhost '{vhost.name}'")
         channel.last_queue = name
         return None if method.nowait else _declared(name, 0, 1)
     if method.passive:
-        queue = vhost.queue(name, channel.connection)
+        queue = vhost.queue(name, channel.client)
         queue.touch()
     else:
         declaration = Declaration(name, method.durable, method.exclusive, method.auto_delete, method.arguments)
-        queue = vhost.declare_queue(declaration, channel.connection)
+        queue = vhost.declare_queue(declaration, channel.client)
     channel.last_queue = queue.name
     return None if method.nowait else _declared(queue.name, queue.ready.count, queue.active_consumers)
 
@@ -111,7 +111,7 @@ def bind_queue(channel: Channel, method: Any) -> Answer:
     """`queue.bind`."""
     binding = _to_queue(channel, method)
     channel.vhost.router.check_binding(binding)  # before the question whose queue it is
-    channel.vhost.check_access(channel.vhost.queues[binding.destination], channel.connection)
+    channel.vhost.check_access(channel.vhost.queues[binding.destination], channel.client)
     channel.vhost.bind(binding)
     return None if method.nowait else answer(commands.Queue.BindOk)
 
@@ -136,8 +136,8 @@ def purge_queue(channel: Channel, method: Any) -> Answer:
     """`queue.purge`."""
     name = _named(channel, method.queue)
     # A reply goes to its consumer at once: where one waits, nothing is ever there to purge or to get.
-    waits = channel.vhost.reply_channel(name) is not None
-    count = 0 if waits else channel.vhost.queue(name, channel.connection).purge()
+    waits = channel.vhost.reply_consumer(name) is not None
+    count = 0 if waits else channel.vhost.queue(name, channel.client).purge()
     return None if method.nowait else answer(commands.Queue.PurgeOk, message_count=count)
 
 
@@ -147,7 +147,7 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
     queue = vhost.queues.get(_stripped(_named(channel, method.queue)))
     if queue is None:
         return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
-    vhost.check_access(queue, channel.connection)
+    vhost.check_access(queue, channel.client)
     if queue.is_quorum and (method.if_empty or method.if_unused):
         flag = "if-unused" if method.if_unused else "if-empty"
         raise ProtocolRefusal(
@@ -160,9 +160,8 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
     if method.if_unused and len(queue.consumers):
         raise ProtocolRefusal(406, f"{vhost.named(queue)} in use")
     if not method.nowait:  # before the cancels that go to the queue's consumers, perhaps on this very channel
-        channel.connection.write_method(
-            answer(commands.Queue.DeleteOk, message_count=queue.ready.count), channel.number
-        )
+        reply = answer(commands.Queue.DeleteOk, message_count=queue.ready.count)
+        channel.client.output.write_method(reply, channel.number)
     vhost.delete_queue(queue)
     return None
 
@@ -181,9 +180,9 @@ def set_prefetch(channel: Channel, method: Any) -> Answer:
 def get(channel: Channel, method: Any) -> Answer:
     """`basic.get`."""
     name, vhost = _named(channel, method.queue), channel.vhost
-    if vhost.reply_channel(name) is not None:
+    if vhost.reply_consumer(name) is not None:
         raise ProtocolRefusal(540, f"basic.get not supported by volatile queue '{name}' in vhost '{vhost.name}'")
-    queue = vhost.queue(name, channel.connection)
+    queue = vhost.queue(name, channel.client)
     if queue.is_quorum and queue.is_single_active:
         raise ProtocolRefusal(
             405,
@@ -200,7 +199,7 @@ def get(channel: Channel, method: Any) -> Answer:
 def consume(channel: Channel, method: Any) -> Answer:
     """`basic.consume`."""
     name = _named(channel, method.queue)
-    if method.consumer_tag and method.consumer_tag in channel.consumers:
+    if method.consumer_tag and method.consumer_tag in channel.deliveries.consumers:
         raise ProtocolRefusal(530, f"attempt to reuse consumer tag '{method.consumer_tag}'")
     tag = method.consumer_tag or generated_name("amq.ctag")
     if name == REPLY_TO:
@@ -208,39 +207,38 @@ def consume(channel: Channel, method: Any) -> Answer:
     else:
         _subscribe(channel, method, tag, name)
     if not method.nowait:
-        channel.connection.write_method(answer(commands.Basic.ConsumeOk, consumer_tag=tag), channel.number)
-    consumer = channel.consumers.get(tag)
-    if consumer is not None:
-        consumer.queue.dispatch()
+        channel.client.output.write_method(answer(commands.Basic.ConsumeOk, consumer_tag=tag), channel.number)
+    if tag in channel.deliveries.consumers:
+        queue, _ = channel.deliveries.consumers[tag]
+        queue.dispatch()
     return None
 
 
 def _consume_replies(channel: Channel, method: Any, tag: str) -> None:
     if not method.no_ack:
         raise ProtocolRefusal(406, "reply consumer cannot acknowledge")
-    if channel.reply_consumer is not None:
+    if channel.deliveries.reply_consumer is not None:
         raise ProtocolRefusal(406, "reply consumer already set")
-    channel.reply_consumer = tag
-    channel.reply_token = channel.vhost.add_reply_consumer(channel)
+    channel.add_reply_consumer(tag)
 
 
 def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     vhost = channel.vhost
-    queue = vhost.queue(name, channel.connection)
+    queue = vhost.queue(name, channel.client)
     where = vhost.named(queue)
     arguments = method.arguments
     _check_consume_arguments(arguments, where, queue.declaration.type)
     if _is_refused(queue, is_exclusive=method.exclusive):
         raise ProtocolRefusal(403, f"{where} in exclusive use")
-    consumer = channel.consumers[tag] = Consumer(
+    consumer = Consumer(
         tag,
-        queue,
-        channel,
+        channel.deliveries,
         no_ack=method.no_ack,
         is_exclusive=method.exclusive,
         prefetch=channel.prefetch,
         priority=arguments.get("x-priority", 0),
     )
+    channel.deliveries.consumers[tag] = queue, consumer
     queue.subscribe(consumer)
 
 
@@ -265,11 +263,12 @@ def _check_consume_arguments(arguments: dict[str, Any], where: str, kind: str) -
 def cancel(channel: Channel, method: Any) -> Answer:
     """`basic.cancel`; a tag that isn't there is no error."""
     tag = method.consumer_tag
-    if tag == channel.reply_consumer:
+    if tag == channel.deliveries.reply_consumer:
         channel.drop_reply_consumer()
-    consumer = channel.consumers.pop(tag, None)
-    if consumer is not None and not consumer.is_gone and consumer.queue.unsubscribe(consumer):
-        channel.vhost.delete_queue(consumer.queue)
+    if tag in channel.deliveries.consumers:
+        queue, consumer = channel.deliveries.consumers.pop(tag)
+        if queue.unsubscribe(consumer):
+            channel.vhost.delete_queue(queue)
     return None if method.nowait else answer(commands.Basic.CancelOk, consumer_tag=tag)
 
 
@@ -313,7 +312,7 @@ def commit(channel: Channel, _: Any) -> Answer:
     publications, settlements = _held(channel)
     channel.begin_transaction()
     is_whole = True
-    with channel.vhost.letters_wait():  # the publications follow each other before any queue has acted
+    with channel.vhost.deferred_dead_letters():  # the publications follow each other before any queue has acted
         for message, names, is_mandatory in publications:
             is_whole &= channel.publisher.send_on(message, names, 0, is_mandatory=is_mandatory)
     for outcome, taken in settlements:
@@ -328,7 +327,7 @@ def roll_back(channel: Channel, _: Any) -> Answer:
     _, settlements = _held(channel)
     channel.begin_transaction()
     for _, taken in settlements:
-        channel.deliveries.give_back(taken)
+        channel.deliveries.restore(taken)
     return answer(commands.Tx.RollbackOk)
 
 
@@ -344,6 +343,31 @@ def flow(_: Channel, method: Any) -> Answer:
     if not method.active:
         raise ProtocolRefusal(540, "active=false")
     return answer(commands.Channel.FlowOk, active=True)
+
+
+# the channel
+
+
+def close(channel: Channel, _: Any) -> Answer:
+    """`channel.close`."""
+    channel.end()
+    channel.client.forget_channel(channel.number)
+    return answer(commands.Channel.CloseOk)
+
+
+def open_again(_: Channel, method: Any) -> Answer:
+    """`channel.open` of one that is open."""
+    raise ProtocolRefusal(504, "second 'channel.open' seen", method.index)
+
+
+def request_access(_: Channel, __: Any) -> Answer:
+    """`access.request`: RabbitMQ hands everyone ticket 1."""
+    return answer(AccessRequestOk, ticket=1)
+
+
+def not_implemented(_: Channel, method: Any) -> Answer:
+    """A method that is not in the table."""
+    raise ProtocolRefusal(503, "unimplemented method", method.index)
 
 
 def _named(channel: Channel, name: str) -> str:
@@ -379,4 +403,7 @@ OPERATIONS: dict[int, Callable[[Channel, Any], Answer]] = {
     commands.Tx.Commit.index: commit,
     commands.Tx.Rollback.index: roll_back,
     commands.Channel.Flow.index: flow,
+    commands.Channel.Open.index: open_again,
+    commands.Channel.Close.index: close,
+    AccessRequest.index: request_access,
 }

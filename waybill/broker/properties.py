@@ -41,10 +41,9 @@ class Found(NamedTuple):
     expiration: str | None
     reply_to: str | None
     user_id: str | None
-    is_persistent: bool
 
 
-NOTHING = Found(None, None, None, None, None, False)
+NOTHING = Found(None, None, None, None, None)
 
 
 def read(payload: bytes) -> Found:
@@ -65,7 +64,6 @@ def read(payload: bytes) -> Found:
 def _read(payload: bytes, flags: int) -> Found:  # noqa: PLR0912 - a property a branch, straight down the flags
     position = START
     headers = priority = expiration = reply_to = user_id = None
-    is_persistent = False
     if flags & 0x8000:
         position += 1 + payload[position]
     if flags & 0x4000:
@@ -75,7 +73,6 @@ def _read(payload: bytes, flags: int) -> Found:  # noqa: PLR0912 - a property a 
         headers = payload[position + 4 : end]
         position = end
     if flags & 0x1000:
-        is_persistent = payload[position] == 2
         position += 1
     if flags & 0x0800:
         priority = payload[position]
@@ -109,7 +106,7 @@ def _read(payload: bytes, flags: int) -> Found:  # noqa: PLR0912 - a property a 
             raise IndexError("no property has a flag in a second word")
     if position != len(payload):
         raise IndexError("properties end beside their frame's end")
-    return Found(headers, priority, expiration, reply_to, user_id, is_persistent)
+    return Found(headers, priority, expiration, reply_to, user_id)
 
 
 def plain_headers(raw: bytes) -> dict[str, Any]:

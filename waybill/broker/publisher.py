@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from struct import Struct
-from typing import TYPE_CHECKING
+
+from pamqp import commands
 
 from waybill.broker import properties
+from waybill.broker.client import Client
 from waybill.broker.content import announced_size
 from waybill.broker.frames import END_BYTE, METHOD, content_frames, pack_head
 from waybill.broker.limits import MAX_MESSAGE_BYTES
 from waybill.broker.message import Message
-from waybill.broker.methods import PUBLISH, undecodable
+from waybill.broker.methods import PUBLISH, id_of, undecodable
 from waybill.broker.tables import short_string
-from waybill.broker.vhost import REPLY_TO
+from waybill.broker.vhost import REPLY_TO, VHost
 from waybill.errors import ProtocolRefusal
 from waybill.routing.publishing import check_expiration
-
-if TYPE_CHECKING:
-    from waybill.broker.channel import Channel
 
 Publication = tuple[Message, tuple[str, ...], bool]
 """A routed message: itself, its queues, and whether it is mandatory."""
@@ -31,9 +30,9 @@ MAX_ADDRESSES = 1024
 """Pairs of exchange and routing key that a channel keeps decoded: most publish to a few, again and again."""
 
 _SETTLED = Struct(">QB")
-_ACK = b"\x00\x3c\x00\x50"
-_NACK = b"\x00\x3c\x00\x78"
-_RETURN = b"\x00\x3c\x00\x32"
+_ACK = id_of(commands.Basic.Ack)
+_NACK = id_of(commands.Basic.Nack)
+_RETURN = id_of(commands.Basic.Return)
 _MANDATORY = 1
 _IMMEDIATE = 2
 
@@ -41,17 +40,36 @@ _IMMEDIATE = 2
 class Publisher:
     """What a channel's client publishes.
 
+    Args:
+        number: the channel's.
+
     Attributes:
         count: publications since `confirm.select`, None before it.
         held: what a transaction holds back, None outside of one.
+        reply_token: what stands behind `amq.rabbitmq.reply-to.` in the address of its replies, None without any.
     """
 
-    __slots__ = ("_addresses", "_channel", "_confirmed", "_rejected", "count", "held")
+    __slots__ = (
+        "_addresses",
+        "_client",
+        "_confirmed",
+        "_number",
+        "_output",
+        "_rejected",
+        "_vhost",
+        "count",
+        "held",
+        "reply_token",
+    )
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, number: int, client: Client, vhost: VHost) -> None:
+        self._number = number
+        self._client = client
+        self._output = client.output
+        self._vhost = vhost
         self.count: int | None = None
         self.held: list[Publication] | None = None
+        self.reply_token: str | None = None
         self._confirmed: list[int] = []
         self._rejected: list[int] = []
         self._addresses: dict[bytes, tuple[str, str, bytes]] = {}
@@ -74,21 +92,20 @@ class Publisher:
         if announced_size(header) > MAX_MESSAGE_BYTES:
             size = announced_size(header)
             raise ProtocolRefusal(406, f"message size {size} is larger than configured max size {MAX_MESSAGE_BYTES}")
-        channel = self._channel
-        vhost = channel.vhost
+        vhost = self._vhost
         found = properties.read(header)
         expiration = None
         if found.reply_to or found.expiration is not None:
             header, expiration = self._checked(exchange, header, found)
         headers = None if found.headers is None else vhost.headers_for(exchange, found.headers)
         names = vhost.router.route_key(exchange, key, headers)
-        message = Message(exchange, key, address, header, body, found.priority, expiration, found.is_persistent)
+        message = Message(exchange, key, address, header, body, found.priority, expiration)
         if headers is not None:
             carry_copies(message, headers)
         if found.user_id is not None:  # last, as RabbitMQ looks at it
             self._check_user(found.user_id)
         vhost.note_in_histories(exchange, message, headers)
-        channel.connection.has_published = True
+        self._client.has_published = True
         number = 0
         if self.count is not None:
             self.count = number = self.count + 1
@@ -115,21 +132,20 @@ class Publisher:
         return known
 
     def _checked(self, exchange: str, header: bytes, found: properties.Found) -> tuple[bytes, int | None]:
-        self._channel.vhost.router.check_publish(exchange)
+        self._vhost.router.check_publish(exchange)
         if found.reply_to == REPLY_TO:
             header = self._with_reply_to(header)
         return header, None if found.expiration is None else check_expiration(found.expiration)
 
     def _check_user(self, user_id: str) -> None:
-        user = self._channel.connection.user
+        user = self._client.agreed.user
         if user_id != user:
             raise ProtocolRefusal(406, f"user_id property set to '{user_id}' but authenticated user was '{user}'")
 
     def _with_reply_to(self, header: bytes) -> bytes:
-        token = self._channel.reply_token
-        if token is None:
+        if self.reply_token is None:
             raise ProtocolRefusal(406, "fast reply consumer does not exist")
-        return properties.rewrite(header, {properties.REPLY_TO: short_string(f"{REPLY_TO}.{token}")})
+        return properties.rewrite(header, {properties.REPLY_TO: short_string(f"{REPLY_TO}.{self.reply_token}")})
 
     def send_on(self, message: Message, names: tuple[str, ...], number: int, *, is_mandatory: bool) -> bool:
         """Put a routed message into its queues, return it where it must be, and note its confirm.
@@ -140,12 +156,12 @@ class Publisher:
         Returns:
             Whether no queue refused it.
         """
-        is_taken = self._channel.vhost.deliver(message, names)
+        is_taken = self._vhost.deliver(message, names)
         if not names and not self._is_reply(message) and is_mandatory:
-            self._give_back(message, 312, "NO_ROUTE")
+            self._return(message, 312, "NO_ROUTE")
         if number:
             if not self._confirmed and not self._rejected:
-                self._channel.connection.to_confirm.append(self)
+                self._client.to_confirm.append(self.flush_confirms)
             (self._confirmed if is_taken else self._rejected).append(number)
         return is_taken
 
@@ -153,17 +169,15 @@ class Publisher:
         if message.exchange or not message.routing_key.startswith(REPLY_TO):
             return False
         token = message.routing_key[len(REPLY_TO) + 1 :]
-        channel = self._channel.vhost.reply_consumers.get(token)
-        if channel is not None:
-            channel.deliveries.deliver_reply(message)
-        return self._channel.vhost.is_own_reply(token)
+        consumer = self._vhost.reply_consumers.get(token)
+        if consumer is not None:
+            consumer.deliver_reply(message)
+        return self._vhost.is_own_reply(token)
 
-    def _give_back(self, message: Message, code: int, text: str) -> None:
-        channel = self._channel
+    def _return(self, message: Message, code: int, text: str) -> None:
         method = _RETURN + code.to_bytes(2, "big") + short_string(text) + message.address
-        head = pack_head(METHOD, channel.number, len(method)) + method + END_BYTE
-        content = content_frames(channel.number, message.header, message.body, channel.connection.room)
-        channel.connection.write(head + content)
+        head = pack_head(METHOD, self._number, len(method)) + method + END_BYTE
+        self._output.write(head + content_frames(self._number, message.header, message.body, self._output.room))
 
     # confirms
 
@@ -175,15 +189,17 @@ class Publisher:
         confirmed, rejected = self._confirmed, self._rejected
         if not confirmed and not rejected:
             return
-        self._confirmed, self._rejected = [], []
-        if self._channel.is_closing:
-            return
+        self.drop_confirms()
         if len(confirmed) == 1:
             self._settle_one(_ACK, confirmed[0], is_multiple=False)
         elif confirmed:
             self._settle(_ACK, confirmed, rejected)
         if rejected:
             self._settle(_NACK, rejected, confirmed)
+
+    def drop_confirms(self) -> None:
+        """Tell the publisher nothing: it has been told, or its channel is over."""
+        self._confirmed, self._rejected = [], []
 
     def _settle(self, method: bytes, numbers: list[int], others: list[int]) -> None:
         # Those below all of the other kind are one `multiple` frame, be it for one publication only.
@@ -195,8 +211,8 @@ class Publisher:
 
     def _settle_one(self, method: bytes, number: int, *, is_multiple: bool) -> None:
         bits = is_multiple | 2 if method is _NACK else is_multiple  # RabbitMQ's nacks say `requeue`, too
-        head = pack_head(METHOD, self._channel.number, 13)
-        self._channel.connection.write(head + method + _SETTLED.pack(number, bits) + END_BYTE)
+        head = pack_head(METHOD, self._number, 13)
+        self._output.write(head + method + _SETTLED.pack(number, bits) + END_BYTE)
 
 
 def carry_copies(message: Message, headers: dict[str, object]) -> None:

@@ -1,6 +1,6 @@
 """One queue: what publish, get, consume, settle and the clock do to it.
 
-Nothing here knows of sockets or bytes. A queue calls two things: a consumer's channel, to hand a delivery over, and
+Nothing here knows of sockets or bytes. A queue calls two things: a consumer's `Receiver`, to hand a delivery over, and
 its `Home`, to dead-letter a message, to be called again at a time, and to account for its bytes.
 
 The laws are RabbitMQ 4.3's, measured, where no other source is named:
@@ -19,17 +19,14 @@ The laws are RabbitMQ 4.3's, measured, where no other source is named:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from waybill.broker import deaths
-from waybill.broker.consumers import Consumer, Consumers
-from waybill.broker.limits import DELIVERY_LIMIT, QUORUM_DEFAULT_PRIORITY, QUORUM_PRIORITIES
+from waybill.broker import consumers
+from waybill.broker.limits import DELIVERY_LIMIT
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
+from waybill.routing.dead_letters import Reason
 from waybill.topology.values import Queue as Declaration
-
-if TYPE_CHECKING:
-    from waybill.broker.connection import Connection
 
 
 class Home(Protocol):
@@ -39,7 +36,7 @@ class Home(Protocol):
     def now(self) -> float:
         """The clock, in seconds that only grow."""
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: Reason, *, failures: int) -> None:
         """Take a message that left the queue for no consumer."""
 
     def wake_at(self, queue: Queue, when: float) -> None:
@@ -49,15 +46,39 @@ class Home(Protocol):
         """Note that so many bytes of bodies joined the queues, or left if negative."""
 
 
+class Owner(Protocol):
+    """What the owner of exclusive queues, a connection, is told."""
+
+    @property
+    def owned(self) -> set[Queue]:
+        """The exclusive queues that end with it."""
+
+
+class Receiver(consumers.Reader, Protocol):
+    """What a queue needs of a consumer's channel."""
+
+    def deliver(self, queue: Queue, consumer: Consumer, entry: Entry) -> None:
+        """Send a delivery."""
+
+    def reassign(self, former: Consumer, consumer: Consumer) -> int:
+        """What a former consumer has out is another's now; returns how many deliveries."""
+
+    def cancelled(self, consumer: Consumer) -> None:
+        """A consumer's queue is gone."""
+
+
+Consumer = consumers.Consumer[Receiver]
+
+
 class Queue:
     """A classic or a quorum queue.
 
     Args:
         declaration: accepted by the engine before.
-        owner: the connection that an exclusive queue belongs to.
+        owner: whom an exclusive queue belongs to.
     """
 
-    def __init__(self, declaration: Declaration, home: Home, owner: Connection | None = None) -> None:
+    def __init__(self, declaration: Declaration, home: Home, owner: Owner | None = None) -> None:
         arguments = declaration.arguments
         self.declaration = declaration
         self.name = declaration.name
@@ -66,7 +87,7 @@ class Queue:
         self.is_quorum = declaration.type == "quorum"
         self.is_single_active = arguments.get("x-single-active-consumer") is True
         self.ready = QuorumReady() if self.is_quorum else Ready()
-        self.consumers = Consumers(is_single=self.is_single_active, is_preemptive=self.is_quorum)
+        self.consumers = consumers.Consumers[Receiver](is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
         self._gets_out = 0
         self._leaving: list[Consumer] = []
@@ -80,8 +101,7 @@ class Queue:
         self._max_bytes: int | None = arguments.get("x-max-length-bytes")
         self._is_bounded = self._max_length is not None or self._max_bytes is not None
         self._overflow: str = arguments.get("x-overflow", "drop-head")
-        self._max_priority = QUORUM_PRIORITIES if self.is_quorum else declaration.max_priority or 0
-        self._default_priority = QUORUM_DEFAULT_PRIORITY if self.is_quorum else 0
+        self._has_priorities = self.is_quorum or bool(declaration.max_priority)
         self._delivery_limit: int = arguments.get("x-delivery-limit", DELIVERY_LIMIT)
         self._next_position = 0
         self._next_consumer = 0
@@ -95,7 +115,7 @@ class Queue:
         """Take a message; False where the queue is full and says so to the publisher."""
         if self._is_bounded and self._overflow != "drop-head" and self._is_full_for(message):
             if self._overflow == "reject-publish-dlx":
-                self.home.dead_letter(self, message, deaths.MAXLEN, failures=message.failures)
+                self.home.dead_letter(self, message, "maxlen", failures=message.failures)
             return False
         entry = self._entry(message)
         entry.was_seen = self.is_quorum and entry.failures > 0  # a classic queue looks when the message has waited
@@ -113,10 +133,7 @@ class Queue:
 
     def _entry(self, message: Message) -> Entry:
         self._next_position = position = self._next_position + 1
-        priority = 0
-        if self._max_priority:
-            given = message.priority
-            priority = self._default_priority if given is None else min(given, self._max_priority)
+        priority = self.declaration.level_of(message.priority) if self._has_priorities else 0
         expires_at = None
         if message.expiration is not None or self._ttl is not None:
             expires_at = self.home.now + self._lifetime(message)
@@ -146,7 +163,7 @@ class Queue:
         ready = self.ready
         before = ready.count
         while ready.count and (_is_above(ready.count, self._max_length) or _is_above(ready.size, self._max_bytes)):
-            self._lose(ready.pop(), deaths.MAXLEN)
+            self._lose(ready.pop(), "maxlen")
         return ready.count < before
 
     # deliver
@@ -195,20 +212,23 @@ class Queue:
         else:
             self.unacked += 1
             consumer.unacked += 1
-        consumer.channel.deliveries.deliver(consumer, entry)
+        consumer.receiver.deliver(self, consumer, entry)
         entry.acquired += 1
 
     def subscribe(self, consumer: Consumer) -> None:
         """A consumer joins; its first deliveries follow with `dispatch`.
 
-        A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same.
+        A quorum queue knows a consumer by its channel and tag: one that was cancelled and comes back is the same, and
+        may have deliveries to settle. Only there does a prefetch count without acknowledgements.
         """
+        if consumer.no_ack and not self.is_quorum:
+            consumer.prefetch = 0
         consumer.number = self._next_consumer = self._next_consumer + 1
         for former in self._leaving if self.is_quorum else ():
-            if former.channel is consumer.channel and former.tag == consumer.tag:
+            if former.receiver is consumer.receiver and former.tag == consumer.tag:
                 self._leaving.remove(former)
                 consumer.number = former.number
-                consumer.unacked = consumer.channel.deliveries.pass_on(former, consumer)
+                consumer.unacked = consumer.receiver.reassign(former, consumer)
                 break
         self.consumers.add(consumer)
 
@@ -274,7 +294,7 @@ class Queue:
         for entry in entries:
             self.unacked -= 1
             entry.failures += is_failure
-            self._lose(entry, deaths.REJECTED)
+            self._lose(entry, "rejected")
 
     def requeue(self, entries: Iterable[Entry], *, is_failure: bool) -> None:
         """Deliveries come back, in the order in which they are given.
@@ -289,9 +309,9 @@ class Queue:
                 continue
             entry.failures += is_failure
             if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
-                self._lose(entry, deaths.DELIVERY_LIMIT)
+                self._lose(entry, "delivery_limit")
                 continue
-            self.ready.put_back(entry)
+            self.ready.requeue(entry)
         if not self.is_deleted:
             self.expire()
             if not self.is_quorum and self.trim():
@@ -304,7 +324,7 @@ class Queue:
         self.home.account(-sum(len(entry.message.body) for entry in entries))
         return len(entries)
 
-    def _lose(self, entry: Entry, reason: str) -> None:
+    def _lose(self, entry: Entry, reason: Reason) -> None:
         self.home.account(-len(entry.message.body))
         if self.dead_letter_exchange is not None and not self.is_deleted:
             self.home.dead_letter(self, entry.message, reason, failures=entry.failures)
@@ -329,7 +349,7 @@ class Queue:
             return
         now = self.home.now
         while (entry := self.ready.pop_due(now)) is not None:
-            self._lose(entry, deaths.EXPIRED)
+            self._lose(entry, "expired")
         self._watch()
 
     def _watch(self) -> None:

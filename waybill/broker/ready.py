@@ -97,7 +97,7 @@ class Ready:
         self._level(entry.priority).fresh.append(entry)
         self._count(entry)
 
-    def put_back(self, entry: Entry) -> None:
+    def requeue(self, entry: Entry) -> None:
         """Put a message that had been delivered back."""
         heappush(self._level(entry.priority).returned, entry)
         self._count(entry)
@@ -170,7 +170,7 @@ class QuorumReady(Ready):
         """What a message counts for `x-max-length-bytes`: in a quorum queue its body and its properties."""
         return len(message.body) + message.properties_size
 
-    def put_back(self, entry: Entry) -> None:
+    def requeue(self, entry: Entry) -> None:
         """Put a message that had been delivered back, before all others."""
         self._returned.append(entry)
         self._count(entry)

@@ -191,8 +191,8 @@ class Broker:
 
     def _tick(self) -> None:
         assert self._loop is not None, "a broker's sockets live on its loop"
-        self.node.now = self._loop.time()
-        self.node.wall = time.time()
+        self.node.clock.now = self._loop.time()
+        self.node.clock.wall = time.time()
 
     def received(self, connection: Connection, data: bytes) -> None:
         """A socket has given bytes."""
@@ -212,7 +212,7 @@ class Broker:
             one = self._sockets.get(connection)
             if one is not None:
                 one.flush()
-        if node.has_dirty and not self._is_flush_due and self._loop is not None:
+        if node.dirty and not self._is_flush_due and self._loop is not None:
             self._is_flush_due = True  # woken consumers have more: after the others' turn
             self._loop.call_soon(self._flush_again)
         self._arm()
@@ -222,7 +222,7 @@ class Broker:
         self.flush()
 
     def _arm(self) -> None:
-        when = self.node.next_time()
+        when = self.node.clock.next_time()
         timer = self._timer
         if timer is not None and not timer.cancelled():
             if when is not None and timer.when() <= when:
@@ -237,7 +237,7 @@ class Broker:
         self._timer = None
         self._tick()
         try:
-            self.node.on_time()
+            self.node.clock.on_time()
         except Exception:
             LOG.exception("a timer has met a fault of the embedded broker; the others go on")
         self.flush()
@@ -291,8 +291,8 @@ class _Socket(asyncio.Protocol):
         connection, transport = self._connection, self.transport
         if connection is None:
             return
-        if connection.out and not transport.is_closing():
-            transport.write(connection.take_out())
+        if not transport.is_closing() and (data := connection.take_out()):
+            transport.write(data)
         waiting = transport.get_write_buffer_size()
         connection.sent(waiting)
         if connection.is_finished:

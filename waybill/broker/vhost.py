@@ -12,25 +12,23 @@ from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from waybill.broker import deaths
+from waybill.broker.clock import Clock
 from waybill.broker.history import Histories
+from waybill.broker.memory import Memory
 from waybill.broker.message import Message
 from waybill.broker.properties import plain_headers, read
-from waybill.broker.queue import Queue
+from waybill.broker.queue import Owner, Queue
 from waybill.errors import ProtocolRefusal
 from waybill.routing import Router
+from waybill.routing.dead_letters import Reason, is_cycle
 from waybill.topology import Topology
 from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
 from waybill.topology.values import Binding, Exchange
 from waybill.topology.values import Queue as Declaration
-
-if TYPE_CHECKING:
-    from waybill.broker.channel import Channel
-    from waybill.broker.connection import Connection
-    from waybill.broker.node import Node
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue of direct reply-to; with a dot and a token it names one channel's reply consumer."""
@@ -43,40 +41,49 @@ NO_STREAMS = "queue '{}': type stream is not part of waybill's embedded broker, 
 _AT_ONCE = nullcontext()
 
 
+class ReplyConsumer(Protocol):
+    """What a channel that waits for direct replies is told."""
+
+    def deliver_reply(self, message: Message) -> None:
+        """Send a reply."""
+
+
 class VHost:
     """Exchanges, queues and bindings under one name.
 
     Args:
         name: as clients open it.
-        node: the broker around it: the clock, the timers and the accounts.
+        clock: the broker's, with its timers.
+        memory: the account of what the queues hold.
     """
 
-    def __init__(self, name: str, node: Node) -> None:
+    def __init__(self, name: str, clock: Clock, memory: Memory) -> None:
         self.name = name
-        self.node = node
+        self._clock = clock
+        self._memory = memory
         self.router = Router(name)
         self.queues: dict[str, Queue] = {}
-        self.reply_consumers: dict[str, Channel] = {}
+        self.reply_consumers: dict[str, ReplyConsumer] = {}
         self._reply_mark = secrets.token_urlsafe(12)
         self.histories = Histories()
         self._reads_headers: dict[str, bool] = {}
-        self._letters: deque[tuple[Message, str]] = deque()
-        self._is_holding = False
+        self._dead_letters: deque[Message] = deque()
+        self._is_deferring = False
 
     # what queues ask of their home
 
     @property
     def now(self) -> float:
         """The clock."""
-        return self.node.now
+        return self._clock.now
 
     def wake_at(self, queue: Queue, when: float) -> None:
         """Have `queue.on_time()` called."""
-        self.node.wake_at(queue, when, lambda: self._on_time(queue))
+        self._clock.wake_at(queue, when, lambda: self._on_time(queue))
 
     def account(self, size: int) -> None:
         """Bytes joined the queues, or left."""
-        self.node.queue_bytes += size
+        self._memory.held += size
 
     def _on_time(self, queue: Queue) -> None:
         if queue.is_deleted:
@@ -160,7 +167,7 @@ class VHost:
 
     # queues
 
-    def declare_queue(self, declaration: Declaration, connection: Connection) -> Queue:
+    def declare_queue(self, declaration: Declaration, connection: Owner) -> Queue:
         """Declare a queue, or find the same one there; an empty name asks for one.
 
         Raises:
@@ -199,7 +206,7 @@ class VHost:
             declaration.arguments,
         )
 
-    def queue(self, name: str, connection: Connection) -> Queue:
+    def queue(self, name: str, connection: Owner) -> Queue:
         """A queue that this connection may use.
 
         Raises:
@@ -212,7 +219,7 @@ class VHost:
             self.check_access(queue, connection)
         return queue
 
-    def check_access(self, queue: Queue, connection: Connection) -> None:
+    def check_access(self, queue: Queue, connection: Owner) -> None:
         """Refuse another connection's exclusive queue."""
         if queue.owner is not None and queue.owner is not connection:
             raise ProtocolRefusal(405, LOCKED.format(self.named(queue)))
@@ -225,25 +232,25 @@ class VHost:
         """Delete a queue and its bindings; its consumers are told."""
         queue.purge()
         queue.is_deleted = True
-        self.node.forget(queue)
+        self._clock.forget(queue)
         del self.queues[queue.name]
         if queue.owner is not None:
             queue.owner.owned.discard(queue)
         for consumer in sorted(queue.consumers.listed, key=lambda one: one.tag):  # as RabbitMQ's channels tell of them
             consumer.is_gone = True
-            consumer.channel.cancelled(consumer)
+            consumer.receiver.cancelled(consumer)
         self._forget_exchanges(self.router.delete_queue(queue.name))
 
     # direct reply-to
 
-    def add_reply_consumer(self, channel: Channel) -> str:
+    def add_reply_consumer(self, consumer: ReplyConsumer) -> str:
         """A channel waits for direct replies; returns the token by which they find it."""
         token = f"{self._reply_mark}.{secrets.token_urlsafe(12)}"
-        self.reply_consumers[token] = channel
+        self.reply_consumers[token] = consumer
         return token
 
-    def reply_channel(self, address: str) -> Channel | None:
-        """The channel that waits for direct replies at this address, None where nobody does."""
+    def reply_consumer(self, address: str) -> ReplyConsumer | None:
+        """Who waits for direct replies at this address, None where nobody does."""
         prefix = f"{REPLY_TO}."
         return self.reply_consumers.get(address.removeprefix(prefix)) if address.startswith(prefix) else None
 
@@ -276,41 +283,41 @@ class VHost:
         """Put a message into the queues it was routed to; False where one of them refused it."""
         is_taken = True
         queues = self.queues
-        with _AT_ONCE if len(names) < 2 else self.letters_wait():  # a letter never comes before the message itself
+        with _AT_ONCE if len(names) < 2 else self.deferred_dead_letters():  # one never comes before the message itself
             for name in names:
                 queue = queues.get(name)
                 if queue is not None and not queue.publish(message):
                     is_taken = False
         return is_taken
 
-    def dead_letter(self, queue: Queue, message: Message, reason: str, *, failures: int) -> None:
+    def dead_letter(self, queue: Queue, message: Message, reason: Reason, *, failures: int) -> None:
         """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""
         exchange = queue.dead_letter_exchange
         if exchange is None:
             return
         key = queue.dead_letter_key
-        letter = deaths.bury(message, queue.name, reason, exchange, key, self.node.wall, failures=failures)
-        self._letters.append((letter, reason))
-        with self.letters_wait():
+        letter = deaths.dead_letter(message, queue.name, reason, exchange, key, self._clock.wall, failures=failures)
+        self._dead_letters.append(letter)
+        with self.deferred_dead_letters():
             pass
 
     @contextmanager
-    def letters_wait(self) -> Iterator[None]:
+    def deferred_dead_letters(self) -> Iterator[None]:
         """Send dead letters when the block ends, as RabbitMQ's queues send theirs when they have done what they do.
 
         A block inside another changes nothing, so that a chain of dead-lettering queues is a loop here, however long,
         and no recursion.
         """
-        if self._is_holding:
+        if self._is_deferring:
             yield
             return
-        self._is_holding = True
+        self._is_deferring = True
         try:
             yield
-            while self._letters:
-                self._send_letter(*self._letters.popleft())
+            while self._dead_letters:
+                self._send_dead_letter(self._dead_letters.popleft())
         finally:
-            self._is_holding = False
+            self._is_deferring = False
 
     def _route_on(self, exchange: str, message: Message) -> tuple[str, ...]:
         """Route a message that is here already through an exchange; returns the queues that it reaches."""
@@ -318,11 +325,10 @@ class VHost:
         self.note_in_histories(exchange, message, headers)
         return self.router.route_within(exchange, message.all_keys, headers or EMPTY)
 
-    def _send_letter(self, letter: Message, reason: str) -> None:
+    def _send_dead_letter(self, letter: Message) -> None:
+        died = [(death.queue, death.reason) for death in letter.deaths]
         names = self._route_on(letter.exchange, letter)
-        if reason != deaths.REJECTED:
-            names = tuple(name for name in names if not deaths.is_cycle(letter.deaths, name))
-        self.deliver(letter, names)
+        self.deliver(letter, tuple(name for name in names if not is_cycle(name, died)))
 
 
 def generated_name(prefix: str, entropy: Callable[[int], bytes] = secrets.token_bytes) -> str:

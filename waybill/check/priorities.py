@@ -9,12 +9,10 @@ from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import said
 from waybill.topology import Queue
+from waybill.topology.values import QUORUM_DEFAULT_PRIORITY
 
 LEVELS_FROM = (4, 3)
 """The version of RabbitMQ since which quorum queues have 32 priorities; from 4.0 on they had two."""
-
-DEFAULT_QUORUM_PRIORITY = 4
-"""What counts as normal in a quorum queue; above it, a message was `high` before 4.3."""
 
 
 @rule(
@@ -203,7 +201,7 @@ def two_levels(facts: Facts) -> Iterator[Found]:
     for sent, queue in _prioritized(facts):
         if queue.type == "quorum":
             priority = sent.published.priority or 0
-            is_high = priority > DEFAULT_QUORUM_PRIORITY and facts.version >= (4, 0)
+            is_high = priority > QUORUM_DEFAULT_PRIORITY and facts.version >= (4, 0)
             levels.setdefault(queue.name, {}).setdefault(is_high, {})[priority] = sent.task
     for queue_name, groups in levels.items():
         for is_high, group in groups.items():

@@ -114,10 +114,10 @@ def follow(
     if note:
         return DeadLettering(queue, reason, held.dead_letter_exchange, note=note)
     died = ((queue, reason), *(death for death in deaths if death != (queue, reason)))
-    letter = _letter(held, message, died)
+    letter = _letter(held, message, reason, is_first=not deaths)
     keys = _keys(held, message, keys)
     reached = routes.route_within(letter.exchange, keys, letter.headers)
-    cycles = () if reason == "rejected" else tuple(name for name in reached if is_cycle(name, died))
+    cycles = tuple(name for name in reached if is_cycle(name, died))
     queues = tuple(name for name in reached if name not in cycles)
     onward = [routes.queues[name] for name in queues if _expires_by_itself(routes.queues[name])]
     if onward and hops <= 1:
@@ -129,11 +129,26 @@ def follow(
 
 
 def is_cycle(target: str, deaths: Deaths) -> bool:
-    """Whether the cycle rule keeps a message from `target`: it died there and wasn't rejected since."""
+    """Whether the cycle rule keeps a message from `target`: it died there and wasn't rejected since.
+
+    Args:
+        deaths: those of the message, the one that sends it there included.
+    """
     for index, (queue, _) in enumerate(deaths):
         if queue == target:
             return all(reason != "rejected" for _, reason in deaths[: index + 1])
     return False
+
+
+def death_headers(queue: str, reason: Reason, exchange: str, *, is_first: bool) -> dict[str, str]:
+    """The headers that a message is given when it dies: of its last death, and of its first, which then stay.
+
+    Args:
+        exchange: the one that it was published to before.
+    """
+    ends = ("first", "last") if is_first else ("last",)
+    values = {"queue": queue, "reason": reason, "exchange": exchange}
+    return {f"x-{end}-death-{field}": value for end in ends for field, value in values.items()}
 
 
 def _why_not(queue: Queue, reason: Reason, routes: Routes) -> str:
@@ -164,15 +179,9 @@ def _keys(queue: Queue, message: Message, keys: Sequence[str] | None) -> tuple[s
     return routing_keys(message.routing_key, message.headers)
 
 
-def _letter(queue: Queue, message: Message, deaths: Deaths) -> Message:
+def _letter(queue: Queue, message: Message, reason: Reason, *, is_first: bool) -> Message:
     """The message as the dead-letter exchange sees it."""
-    name, reason = deaths[0]
-    last = {"queue": name, "reason": reason, "exchange": message.exchange}
-    headers = dict(message.headers)
-    for field, value in last.items():
-        if len(deaths) == 1:
-            headers[f"x-first-death-{field}"] = value
-        headers[f"x-last-death-{field}"] = value
+    headers = {**message.headers, **death_headers(queue.name, reason, message.exchange, is_first=is_first)}
     key = queue.dead_letter_routing_key
     return replace(
         message,

@@ -15,6 +15,12 @@ from waybill.topology.fields import EMPTY, FieldTable, as_table
 DEFAULT_EXCHANGE = ""
 DEFAULT_VHOST = "/"
 
+QUORUM_MAX_PRIORITY = 31
+"""The highest priority in a quorum queue, since RabbitMQ 4.3."""
+
+QUORUM_DEFAULT_PRIORITY = 4
+"""That of a message without one in a quorum queue; above it a message was `high` before 4.3."""
+
 DestinationType = Literal["queue", "exchange"]
 
 
@@ -73,10 +79,10 @@ class Queue:
     def level_of(self, priority: int | None) -> int:
         """The level at which a message of that priority waits here; higher ones are delivered first.
 
-        Quorum queues as since RabbitMQ 4.3: 32 levels, and 4 for a message that names none.
+        Quorum queues as since RabbitMQ 4.3.
         """
         if self.type == "quorum":
-            return min(4 if priority is None else priority, 31)
+            return min(QUORUM_DEFAULT_PRIORITY if priority is None else priority, QUORUM_MAX_PRIORITY)
         return min(priority or 0, self.max_priority or 0)
 
     @property
