@@ -5,6 +5,18 @@
 
 It keeps everything in memory. For anything that must survive, there is RabbitMQ.
 See docs/explanation/embedded-broker.md.
+
+    limits.py, tables.py, frames.py, methods.py, content.py, properties.py    bytes and what they mean
+    clock.py, memory.py, output.py        handed in: time, what the queues hold, what a client is to be sent
+    message.py, deaths.py, history.py     a message and what is remembered of it
+    ready.py, consumers.py, queue.py      a queue: what waits, whose turn it is, and what happens to both
+    vhost.py                              queues, and the router between them
+    handshake.py                          from the protocol header to an agreement
+    client.py, publisher.py, deliveries.py, channel.py    a channel, in two halves, and what it needs of its connection
+    operations.py, connection.py          what the methods do, and which may come when
+    node.py, server.py                    all connections; their sockets, the only I/O
+
+Each file imports only from those above it, and says in a Protocol what it needs of one below.
 """
 
 from waybill.broker.limits import Limits

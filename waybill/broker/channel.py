@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pamqp import base
+
 from waybill.broker.client import Client
 from waybill.broker.content import Content
 from waybill.broker.deliveries import Deliveries
@@ -44,6 +46,10 @@ class Channel:
         self.is_closing = False
         self.prefetch = 0
         self.last_queue = ""
+
+    def write(self, method: base.Frame) -> None:
+        """Have a method written to the client."""
+        self.client.output.write_method(method, self.number)
 
     def begin_transaction(self) -> None:
         """From here on, publications and settlements are held back."""

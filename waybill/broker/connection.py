@@ -206,7 +206,7 @@ class Connection:
                 refusal.method = refusal.method or index
                 raise
             if reply is not None:
-                self.output.write_method(reply, channel.number)
+                channel.write(reply)
 
     # channels
 
@@ -235,7 +235,7 @@ class Connection:
 
     def _on_closing_channel(self, channel: Channel, index: int) -> None:
         if index == commands.Channel.Close.index:
-            self.output.write_method(answer(commands.Channel.CloseOk), channel.number)
+            channel.write(answer(commands.Channel.CloseOk))
         elif index == commands.Channel.CloseOk.index:
             self.forget_channel(channel.number)
 
@@ -374,8 +374,7 @@ class Connection:
         """So many bytes are still waiting for the client to read."""
         if self.output.sent(waiting):
             for channel in tuple(self.channels.values()):
-                for queue, consumer in tuple(channel.deliveries.consumers.values()):
-                    queue.wake(consumer)
+                channel.deliveries.wake()
 
     # bytes out
 

@@ -111,6 +111,11 @@ class Deliveries:
         self.output.write(head + content_frames(number, header, message.body, self.output.room))
         queue.taken(entry, no_ack=no_ack)
 
+    def wake(self) -> None:
+        """The client reads again: its consumers may take deliveries."""
+        for queue, consumer in tuple(self.consumers.values()):
+            queue.wake(consumer)
+
     def cancelled(self, consumer: Consumer) -> None:
         """A consumer's queue is gone."""
         self.consumers.pop(consumer.tag, None)

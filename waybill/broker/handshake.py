@@ -51,8 +51,6 @@ CAPABILITIES = (
 BEHAVES_AS = "4.3.6"
 """The version of RabbitMQ that this broker is held against."""
 
-ACCESS_REFUSED = 403
-
 _LONG = Struct(">I")
 
 
@@ -150,9 +148,7 @@ class Handshake:
                 raise out_of_place(index, self._step.value)
             return step(self, methods.decode(payload))
         except ProtocolRefusal as refusal:
-            if self._step is Step.OPENING or refusal.reply_code == ACCESS_REFUSED:
-                return refusal
-            return Ending.DISTRUSTED
+            return refusal if self._step is Step.OPENING else Ending.DISTRUSTED
 
     def _on_start_ok(self, method: Any) -> Outcome | None:
         """Who is there, and what the client understands."""
@@ -166,7 +162,7 @@ class Handshake:
             if capabilities.get("authentication_failure_close") is not True:
                 return Ending.DISTRUSTED
             how = f"using authentication mechanism {method.mechanism}. For details see the broker logfile."
-            raise ProtocolRefusal(ACCESS_REFUSED, f"Login was refused {how}")
+            return ProtocolRefusal(403, f"Login was refused {how}")
         self._agreed = Agreement(
             user,
             is_told_of_cancels=capabilities.get("consumer_cancel_notify") is True,

@@ -160,8 +160,7 @@ def delete_queue(channel: Channel, method: Any) -> Answer:
     if method.if_unused and len(queue.consumers):
         raise ProtocolRefusal(406, f"{vhost.named(queue)} in use")
     if not method.nowait:  # before the cancels that go to the queue's consumers, perhaps on this very channel
-        reply = answer(commands.Queue.DeleteOk, message_count=queue.ready.count)
-        channel.client.output.write_method(reply, channel.number)
+        channel.write(answer(commands.Queue.DeleteOk, message_count=queue.ready.count))
     vhost.delete_queue(queue)
     return None
 
@@ -207,7 +206,7 @@ def consume(channel: Channel, method: Any) -> Answer:
     else:
         _subscribe(channel, method, tag, name)
     if not method.nowait:
-        channel.client.output.write_method(answer(commands.Basic.ConsumeOk, consumer_tag=tag), channel.number)
+        channel.write(answer(commands.Basic.ConsumeOk, consumer_tag=tag))
     if tag in channel.deliveries.consumers:
         queue, _ = channel.deliveries.consumers[tag]
         queue.dispatch()

@@ -189,7 +189,7 @@ class Publisher:
         confirmed, rejected = self._confirmed, self._rejected
         if not confirmed and not rejected:
             return
-        self.drop_confirms()
+        self._confirmed, self._rejected = [], []
         if len(confirmed) == 1:
             self._settle_one(_ACK, confirmed[0], is_multiple=False)
         elif confirmed:
@@ -198,7 +198,7 @@ class Publisher:
             self._settle(_NACK, rejected, confirmed)
 
     def drop_confirms(self) -> None:
-        """Tell the publisher nothing: it has been told, or its channel is over."""
+        """The channel is over: what it has taken last, nobody is told."""
         self._confirmed, self._rejected = [], []
 
     def _settle(self, method: bytes, numbers: list[int], others: list[int]) -> None:
