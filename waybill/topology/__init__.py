@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from waybill.topology.declarations import Declarations
+from waybill.topology.documents import contents
 from waybill.topology.values import (
     DEFAULT_EXCHANGE,
     DEFAULT_VHOST,
@@ -105,9 +106,7 @@ class Topology:
             UnknownName: no such vhost in it.
             TopologyError: RabbitMQ would refuse what stands in it.
         """
-        from waybill.topology.definitions import from_definitions
-
-        return from_definitions(definitions, vhost)
+        return cls(*contents(definitions, vhost, "definitions"))
 
     def exchange(self, name: str) -> Exchange | None:
         """The exchange of that name, predeclared ones included."""

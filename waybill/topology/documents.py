@@ -1,12 +1,26 @@
-"""A JSON document read entry by entry and field by field; what doesn't fit is named: what, where, got, expected."""
+"""A document of RabbitMQ's definitions, read entry by entry; what doesn't fit is named: what, where, got, expected.
+
+Two shapes are read: the whole broker's (`rabbitmqctl export_definitions`, `GET /api/definitions`), where each
+entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. Users, policies and
+whatever else stands in them is left alone; a file that holds only exchanges, queues and bindings is enough.
+
+RabbitMQ's exports have a gap: exclusive queues and internal exchanges are left out, the bindings to them are
+not. A queue missing from an export is therefore read as an exclusive one; a missing exchange is asked for.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeVar, cast
 
-from waybill.errors import InputError
+from waybill.errors import InputError, UnknownName
+from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
+
+V = TypeVar("V")
+
+Contents = tuple[list[Exchange], list[Queue], list[Binding], str]
+"""What a document holds of one vhost, and the vhost's name."""
 
 MAX_NESTING = 100
 """Objects and lists inside one another: arguments of real exports have some five."""
@@ -81,3 +95,104 @@ def kind_of(value: object) -> str:
         return "a list"
     written = json.dumps(value, default=repr)
     return written if len(written) <= 40 else written[:37] + "..."
+
+
+def contents(data: object, vhost: str | None, where: str) -> Contents:
+    """What a definitions document holds of one vhost; arguments and errors as of `definitions.from_definitions`."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {kind_of(data)}")
+    chosen = _choose_vhost(data, vhost, where)
+    exchanges = [x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE]
+    queues = _read_all(data, "queues", chosen, where, _queue)
+    bindings = [b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE]
+    if "rabbitmq_version" in data or "rabbit_version" in data:
+        _refuse_internal(exchanges, bindings, where)
+        queues += _exclusive(queues, bindings)
+    return exchanges, queues, bindings, chosen
+
+
+def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str:
+    """The vhost that is meant; entries without one belong to any."""
+    names = used_vhosts(data, where)
+    listed = data.get("vhosts", [])
+    if isinstance(listed, list):
+        names |= {each["name"] for each in listed if isinstance(each, Mapping) and isinstance(each.get("name"), str)}
+    if vhost is not None:
+        if names and vhost not in names:
+            raise UnknownName("vhost", vhost, names, where)
+        return vhost
+    if not names or DEFAULT_VHOST in names:
+        original = data.get("original_vhost_name")
+        return original if not names and isinstance(original, str) else DEFAULT_VHOST
+    if len(names) > 1:
+        raise InputError(f"{where}: holds several vhosts, say which: {', '.join(sorted(names))}")
+    (only,) = names
+    return only
+
+
+def used_vhosts(data: Mapping[str, Any], where: str) -> set[str]:
+    """The vhosts that the entries of a definitions document name."""
+    return {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
+
+
+def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for section in ("exchanges", "queues", "bindings"):
+        yield from entries_of(data, section, where)
+
+
+def _read_all(data: Mapping[str, Any], section: str, vhost: str, where: str, read: Callable[[Entry], V]) -> list[V]:
+    entries = entries_of(data, section, where)
+    return [read(Entry(entry, at)) for entry, at in entries if entry.get("vhost", vhost) == vhost]
+
+
+def _exchange(entry: Entry) -> Exchange:
+    return Exchange(
+        entry.text("name"),
+        entry.text("type"),
+        entry.flag("durable", True),
+        entry.flag("auto_delete", False),
+        entry.flag("internal", False),
+        entry.table("arguments"),
+    )
+
+
+def _queue(entry: Entry) -> Queue:
+    return Queue(
+        entry.text("name"),
+        entry.flag("durable", True),
+        entry.flag("exclusive", False),
+        entry.flag("auto_delete", False),
+        entry.table("arguments"),
+    )
+
+
+def _binding(entry: Entry) -> Binding:
+    kind = entry.text("destination_type", "queue")
+    if kind not in ("queue", "exchange"):
+        raise entry.refuse("destination_type", '"queue" or "exchange"')
+    return Binding(
+        entry.text("source"),
+        entry.text("destination"),
+        entry.text("routing_key", ""),
+        entry.table("arguments"),
+        cast(Literal["queue", "exchange"], kind),
+    )
+
+
+def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:
+    """The queues that a broker's export leaves out, though not the bindings to them: the exclusive ones."""
+    listed = {queue.name for queue in queues}
+    bound = dict.fromkeys(binding.destination for binding in bindings if binding.destination_type == "queue")
+    return [Queue(name, durable=False, exclusive=True) for name in bound if name not in listed]
+
+
+def _refuse_internal(exchanges: list[Exchange], bindings: list[Binding], where: str) -> None:
+    """A broker's export leaves out internal exchanges too, and then nobody can say what type they were."""
+    known = {exchange.name for exchange in exchanges} | set(PREDECLARED)
+    for binding in bindings:
+        ends = {binding.source} | ({binding.destination} if binding.destination_type == "exchange" else set())
+        for name in ends - known:
+            raise InputError(
+                f"{where}: exchange '{name}' has bindings and isn't listed, as RabbitMQ exports no internal "
+                f"exchange: add it to exchanges, with its type"
+            )
