@@ -15,8 +15,6 @@ import click
 # Where the value of `-A` is kept in a click context's `meta`.
 APPLICATION = "waybill.celery_app.loading"
 
-HELP_OPTIONS = ("-h", "--help")
-
 # Command -> its help in a line: the first sentence of its own help, which a test compares.
 COMMANDS = {
     "explain": "Show where Celery would send TASK, and why.",
@@ -79,7 +77,7 @@ def _exit_on_error(work: Callable[[], object]) -> None:
         raise SystemExit(code)
 
 
-@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": list(HELP_OPTIONS)})
+@click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-A", "--app", "name", metavar="APP", help="The Celery application, as for `celery -A`.")
 @click.version_option(package_name="waybill")
 @click.pass_context

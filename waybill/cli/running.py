@@ -14,19 +14,18 @@ from typing import NoReturn
 import click
 
 from waybill.cli.ending import Interrupted, ending
-from waybill.cli.group import HELP_OPTIONS
 from waybill.cli.status import status
 from waybill.errors import EXIT_FAILED, WaybillError
 
 
 def run(command: click.Command, arguments: Sequence[str] | None = None, name: str | None = None) -> NoReturn:
-    """Run a click command as a program, and exit.
+    """Run a click command as a program, and exit. `-h` shows its help, too.
 
     Exit codes: what the command returns, 0 without; those of `waybill.errors`; 130 after Ctrl-C, 143 and 129 after
     SIGTERM and SIGHUP.
     """
     run_to_exit(
-        lambda: command.main(arguments, prog_name=name, standalone_mode=False, help_option_names=list(HELP_OPTIONS))
+        lambda: command.main(arguments, prog_name=name, standalone_mode=False, help_option_names=["-h", "--help"])
     )
 
 
