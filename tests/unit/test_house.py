@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,7 @@ ROOMS = (
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MODULES = sorted((ROOT / "waybill").rglob("*.py"))
+NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
 
 # Where tests stand: by what they need. What they share stands in tests/support, programs in tools.
 FOLDERS = {"unit", "broker", "rules", "workers", "pages"}
@@ -39,7 +42,7 @@ def room_of(path: Path) -> str:
 
 
 def imported(path: Path) -> set[str]:
-    """The modules that a file names in its imports, wherever they stand in it."""
+    """The modules that a file names in its imports, wherever they stand in it: for the type checker, too."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -47,7 +50,8 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module == "waybill":
             found |= {f"waybill.{name.name}" for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            inside = {f"{node.module}.{name.name}" for name in node.names}
+            found |= {name if name in NAMES else node.module for name in inside}
     return found
 
 
@@ -59,6 +63,20 @@ def test_imports_run_one_way(path: Path) -> None:
         if top == "waybill" and rest:
             room = rest.partition(".")[0]
             assert LEVEL[room] < LEVEL[room_of(path)] or room == room_of(path), f"{path.name} imports {name}"
+
+
+def test_no_files_know_each_other_in_a_circle() -> None:
+    """Within a room, too, there is an order: what two files need of each other belongs into one, or below both."""
+    TopologicalSorter({name: imported(path) for name, path in NAMES.items()}).prepare()  # its error names the circle
+
+
+def test_the_embedded_broker_names_its_files_in_their_order() -> None:
+    package = ROOT / "waybill" / "broker"
+    order = re.findall(r"(\w+)\.py", (package / "__init__.py").read_text(encoding="utf-8"))
+    assert sorted(order) == sorted(path.stem for path in package.glob("*.py") if path.stem != "__init__")
+    for place, name in enumerate(order):
+        below = {f"waybill.broker.{one}" for one in order[place:]}
+        assert not imported(package / f"{name}.py") & below, f"{name}.py imports a file that stands after it"
 
 
 def test_the_embedded_broker_loads_no_celery() -> None:
