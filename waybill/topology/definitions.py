@@ -1,8 +1,12 @@
 """RabbitMQ's definitions JSON, in and out.
 
 Two shapes are read: the whole broker's (`rabbitmqctl export_definitions`, `GET /api/definitions`), where each
-entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. Users, policies and
-whatever else stands in them is left alone; a file that holds only exchanges, queues and bindings is enough.
+entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. The vhost's policies, its
+operator policies, which stand among the parameters, and its default queue type are read with them. Users and whatever
+else stands there is left alone; a file that holds only exchanges, queues and bindings is enough.
+
+RabbitMQ 4.3 imports a binding without a routing key: fanout, headers and the like take it as any other, to a direct
+exchange it is a binding that no message matches, and for the other types it refuses it.
 
 RabbitMQ's exports have a gap: exclusive queues and internal exchanges are left out, the bindings to them are
 not. A queue missing from an export is therefore read as an exclusive one; a missing exchange is asked for.
@@ -15,22 +19,45 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
-from waybill.errors import InputError, UnknownName
+from waybill.errors import InputError, TopologyError, UnknownName
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue, Topology
+from waybill.topology.declarations import effective_type
 from waybill.topology.documents import MAX_NESTING, Entry, entries_of, is_too_deep, kind_of
 from waybill.topology.fields import plain
+from waybill.topology.policies import Policies, Policy
+from waybill.topology.queue_arguments import ARGUMENTS_OF
 
 V = TypeVar("V")
+
+SECTIONS = ("exchanges", "queues", "bindings", "policies", "parameters")
+"""What of a document is read; each entry may name its vhost."""
+
+TELLING = frozenset(SECTIONS) | {"vhosts", "users", "permissions", "global_parameters", "topic_permissions"}
+"""Sections by which a document is known for definitions: it has one of them at least."""
+
+OPERATOR_POLICY = "operator_policy"
+"""The component under which operator policies stand among the parameters."""
+
+IGNORES_KEYS = frozenset({"fanout", "headers", "x-random", "x-modulus-hash", "x-recent-history"})
+"""Types to which a binding without a routing key is as any other."""
 
 
 def read_definitions(path: str | Path, vhost: str | None = None) -> Topology:
     """The topology in a definitions file.
 
     Raises:
-        InputError: the file can't be read, isn't JSON, or isn't of the shape; in one line with its name.
-        TopologyError: RabbitMQ would refuse what stands in it.
+        InputError: the file can't be read, isn't JSON, isn't of the shape, or holds what RabbitMQ would refuse; in one
+            line with its name.
     """
-    return from_definitions(read_document(path), vhost, where=str(path))
+    return named_definitions(read_document(path), vhost, str(path))
+
+
+def named_definitions(data: object, vhost: str | None, where: str) -> Topology:
+    """As `from_definitions`; RabbitMQ's refusals name the document, too."""
+    try:
+        return from_definitions(data, vhost, where=where)
+    except TopologyError as error:
+        raise InputError(f"{where}: {error.reply_code} {error}") from error
 
 
 def read_document(path: str | Path) -> object:
@@ -69,27 +96,49 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {kind_of(data)}")
+    if not TELLING & data.keys():
+        raise InputError(f"{where}: no definitions: it has no exchanges, queues, bindings or vhosts")
     chosen = _choose_vhost(data, vhost, where)
     exchanges = [x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE]
     queues = _read_all(data, "queues", chosen, where, _queue)
-    bindings = [b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE]
+    types = {exchange.name: effective_type(exchange) for exchange in (*PREDECLARED.values(), *exchanges)}
+    read = _read_all(data, "bindings", chosen, where, lambda entry: _binding(entry, types))
+    bindings = [b for b in read if b is not None and b.source != DEFAULT_EXCHANGE]
     if "rabbitmq_version" in data or "rabbit_version" in data:
         _refuse_internal(exchanges, bindings, where)
         queues += _exclusive(queues, bindings)
-    return Topology(exchanges, queues, bindings, chosen)
+    policies = Policies(
+        tuple(_read_all(data, "policies", chosen, where, _policy)),
+        tuple(one for one in _read_all(data, "parameters", chosen, where, _operator_policy) if one),
+    )
+    return Topology(exchanges, queues, bindings, chosen, _default_queue_type(data, chosen), policies)
 
 
 def all_topologies(data: object, *, where: str = "definitions") -> list[Topology]:
-    """The topologies of all vhosts in a definitions document; errors as of `from_definitions`."""
+    """The topologies of all vhosts in a definitions document.
+
+    Raises:
+        InputError: it isn't of the shape, or holds what RabbitMQ would refuse; in one line with `where`.
+    """
     names: list[str] = sorted(_used_vhosts(data, where)) if isinstance(data, Mapping) else []
-    return [from_definitions(data, name, where=where) for name in names] or [from_definitions(data, where=where)]
+    return [named_definitions(data, name, where) for name in names or (None,)]
 
 
 def left_out(data: object) -> list[str]:
     """What a definitions document holds that would change a message's way and is no part of a topology, in words."""
-    sections = ("policies", "parameters")  # federation upstreams and shovels are parameters
-    held = data if isinstance(data, Mapping) else {}
-    return [f"{name} ({len(held[name])})" for name in sections if isinstance(held.get(name), list) and held[name]]
+    # Federation upstreams and shovels, for two.
+    others = [one for one in _objects(data, "parameters") if one.get("component") != OPERATOR_POLICY]
+    types = {one.get("name"): one.get("type") for one in _objects(data, "exchanges")}
+    direct = {"amq.direct", *(name for name, kind in types.items() if kind == "direct")}
+    bindings = _objects(data, "bindings")
+    keyless = [one for one in bindings if one.get("routing_key") is None and one.get("source") in direct]
+    told = {"parameters": others, "bindings without a routing key, which no message matches": keyless}
+    return [f"{what} ({len(found)})" for what, found in told.items() if found]
+
+
+def _objects(data: object, section: str) -> list[Mapping[str, Any]]:
+    entries = data.get(section) if isinstance(data, Mapping) else None
+    return [one for one in entries if isinstance(one, Mapping)] if isinstance(entries, list) else []
 
 
 def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:
@@ -156,8 +205,20 @@ def _used_vhosts(data: Mapping[str, Any], where: str) -> set[str]:
     return {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
 
 
+def _default_queue_type(data: Mapping[str, Any], vhost: str) -> str:
+    """What the vhost's entry, or the document of one vhost, says; RabbitMQ passes over a type that it doesn't know."""
+    vhosts = data.get("vhosts", [])
+    named = [one for one in vhosts if isinstance(one, Mapping) and one.get("name") == vhost] if vhosts else [data]
+    for one in named:
+        metadata = one.get("metadata")
+        kind = metadata.get("default_queue_type") if isinstance(metadata, Mapping) else None
+        if isinstance(kind, str) and kind in ARGUMENTS_OF:
+            return kind
+    return "classic"
+
+
 def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for section in ("exchanges", "queues", "bindings"):
+    for section in SECTIONS:
         yield from entries_of(data, section, where)
 
 
@@ -187,17 +248,44 @@ def _queue(entry: Entry) -> Queue:
     )
 
 
-def _binding(entry: Entry) -> Binding:
+def _binding(entry: Entry, types: Mapping[str, str]) -> Binding | None:
+    """The binding; None for one that no message matches."""
+    source = entry.text("source")
+    source_type = types.get(source, "fanout")  # of one that isn't there something else will be said
     kind = entry.text("destination_type", "queue")
     if kind not in ("queue", "exchange"):
         raise entry.refuse("destination_type", '"queue" or "exchange"')
-    return Binding(
-        entry.text("source"),
-        entry.text("destination"),
-        entry.text("routing_key", ""),
+    destination = entry.text("destination")
+    is_unmatched = source_type == "direct" and not entry.has("routing_key")
+    is_any = is_unmatched or source_type in IGNORES_KEYS
+    binding = Binding(
+        source,
+        destination,
+        "" if is_any and not entry.has("routing_key") else entry.text("routing_key"),
         entry.table("arguments"),
         cast(Literal["queue", "exchange"], kind),
     )
+    return None if is_unmatched else binding
+
+
+def _policy(entry: Entry) -> Policy:
+    kinds = ("all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges")
+    apply_to = entry.text("apply-to", "all")
+    if apply_to not in kinds:
+        raise entry.refuse("apply-to", f"one of {', '.join(kinds)}")
+    return {
+        "name": entry.text("name", ""),
+        "pattern": entry.pattern("pattern"),
+        "apply-to": apply_to,
+        "priority": entry.number("priority", 0),
+        "definition": entry.table("definition"),
+    }
+
+
+def _operator_policy(entry: Entry) -> Policy | None:
+    if entry.text("component", "") != OPERATOR_POLICY:
+        return None
+    return {**_policy(entry.inner("value")), "name": entry.text("name", "")}
 
 
 def _from_exchange(exchange: Exchange) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,6 +44,30 @@ class Entry:
     def __init__(self, fields: Mapping[str, Any], where: str) -> None:
         self._fields = fields
         self._where = where
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there; `null` is as none."""
+        return self._fields.get(name) is not None
+
+    def inner(self, name: str) -> Entry:
+        """The object in a field."""
+        return Entry(self.table(name), f"{self._where}: {name}")
+
+    def number(self, name: str, default: int) -> int:
+        """A whole number."""
+        value = self._fields.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise InputError(f"{self._where}: {name}: expected a number, got {kind_of(value)}")
+
+    def pattern(self, name: str) -> str:
+        """A regular expression."""
+        text = self.text(name)
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise InputError(f"{self._where}: {name}: {text!r} is no regular expression: {error}") from error
+        return text
 
     def text(self, name: str, default: str | None = None) -> str:
         """Text; `default` where the field is missing, which without one is an error."""
