@@ -268,9 +268,9 @@ def _no_native_delay(router: Router, sent: Publication) -> str:
 def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) -> Arrival:
     consumers = None if fleet is None else fleet.consumers(queue.name)
     reasons: list[Reason] = ["rejected"]
-    if "x-message-ttl" in queue.arguments or trace.message.expiration is not None:
+    if queue.setting("message-ttl") is not None or trace.message.expiration is not None:
         reasons.append("expired")
-    if "x-max-length" in queue.arguments or "x-max-length-bytes" in queue.arguments:
+    if queue.setting("max-length") is not None or queue.setting("max-length-bytes") is not None:
         reasons.append("maxlen")
     if queue.type == "quorum":
         reasons.append("delivery_limit")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pamqp import commands
@@ -95,11 +96,20 @@ def test_definitions_are_there_from_the_beginning(tmp_path: Path) -> None:
 
 def test_every_vhost_of_the_definitions_is_made_and_what_is_left_out_is_said(tmp_path: Path) -> None:
     file = tmp_path / "definitions.json"
-    queues = [{"name": f"q-{name}", "vhost": name} for name in ("one", "two")]
+    queues: list[dict[str, Any]] = [{"name": f"q-{name}", "vhost": name} for name in ("one", "two")]
+    queues.append({"name": "log", "vhost": "two", "arguments": {"x-queue-type": "stream"}})
+    exchanges = [{"name": name, "vhost": "two", "type": f"x-{name}"} for name in ("jms-topic", "lottery")]
+    bindings = [{"source": "jms-topic", "vhost": "two", "destination": "q-two", "routing_key": "k"}]
     policies = [{"vhost": "one", "name": "p", "pattern": ".*", "definition": {"max-length": 1}}]
-    file.write_text(json.dumps({"queues": queues, "policies": policies, "parameters": []}))
+    shovels = [{"vhost": "one", "component": "shovel", "name": "s", "value": {}}]
+    document = {"queues": queues, "policies": policies, "parameters": shovels}
+    file.write_text(json.dumps({**document, "exchanges": exchanges, "bindings": bindings}))
     process, said = started("--definitions", str(file))
-    assert said == f"waybill broker: {file}: left out, this broker has none: policies (1)\n"
+    assert said == (
+        f"waybill broker: {file}: left out, this broker has none: parameters (1), "
+        "exchange 'jms-topic' (type x-jms-topic), "
+        "exchange 'lottery' (type x-lottery), queue 'log' (type stream)\n"
+    )
     assert process.stdout is not None
     line = process.stdout.readline()
     for name in ("one", "two"):
@@ -122,14 +132,18 @@ def test_a_user_of_its_own_and_no_password_in_the_output() -> None:
     process.stdout.close()
 
 
-STREAMS = {"queues": [{"name": "s", "vhost": "v", "durable": True, "arguments": {"x-queue-type": "stream"}}]}
+BOUND = {"bindings": [{"source": "amq.topic", "vhost": "v", "destination": "q", "routing_key": "k"}]}
 REFUSED = [
     (["--host", "0.0.0.0"], "to listen on 0.0.0.0, name a --user"),
     (["--user", "me"], "the user me needs a password"),
     (["--port", "99999"], "port 99999: expected 1 to 65535"),
     (["--port", "-1"], "port -1: expected 1 to 65535"),
     (["--definitions", "none.json"], "none.json"),
-    (["--definitions", "streams.json"], "streams.json: vhost 'v': queue 's': type stream is not part of"),
+    (
+        ["--definitions", "package.json"],
+        "package.json: no definitions: it has no exchanges",
+    ),
+    (["--definitions", "bound.json"], "bound.json: 404 no queue 'q' in vhost 'v'"),
 ]
 
 
@@ -138,7 +152,8 @@ def test_refusals_are_one_line_and_exit_code_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "streams.json").write_text(json.dumps(STREAMS))
+    (tmp_path / "package.json").write_text(json.dumps({"name": "shop", "scripts": {}}))
+    (tmp_path / "bound.json").write_text(json.dumps(BOUND))
     monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
     result = call("waybill.cli", "broker", *options)
     assert (result.code, result.out) == (2, "")

@@ -43,7 +43,7 @@ def refusal(rig: Rig) -> str:
     return ""
 
 
-@pytest.mark.parametrize("code", ["WB203", "WB204", "WB207"])
+@pytest.mark.parametrize("code", ["WB203", "WB204", "WB207", "WB216"])
 def test_a_declaration_is_refused(rig: Any, code: str) -> None:
     with rig(RULES[code].failing) as made:
         (finding,) = check(Facts(facts_of(made.app)), select=[code]).findings

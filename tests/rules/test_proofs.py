@@ -23,7 +23,7 @@ PROVEN: dict[str, dict[str, tuple[str, ...]]] = {
         "test_celery_refuses": ("WB122",),
     },
     "test_declaring": {
-        "test_a_declaration_is_refused": ("WB203", "WB204", "WB207"),
+        "test_a_declaration_is_refused": ("WB203", "WB204", "WB207", "WB216"),
         "test_a_key_is_too_long": ("WB208",),
         "test_what_lives_is_other": ("WB201", "WB202", "WB214"),
         "test_a_type_that_the_broker_lacks": ("WB212",),

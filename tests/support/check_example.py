@@ -1,7 +1,7 @@
 """A rule's examples as facts: each is written to a file and imported, as an application is.
 
 An example makes an application `app`. Beside it it may name a `fleet` (the text of a Procfile), what `lives` on the
-broker (Kombu's queues) with the messages `waiting` there, and the version of `rabbitmq`.
+broker (Kombu's queues) with the messages `waiting` there and its `policies`, and the version of `rabbitmq`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,8 @@ from waybill.rabbitmq.state import version_of
 from waybill.routing import Router
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
-from waybill.topology import PREDECLARED
+from waybill.topology import PREDECLARED, Topology
+from waybill.topology.policies import Policies
 
 PRELUDE = """\
 from celery import Celery
@@ -92,22 +93,26 @@ def load(code: str, folder: Path) -> ModuleType:
 
 def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Facts:
     """All that the example says."""
-    app = facts_of(module.app)
+    if live is None and hasattr(module, "lives"):
+        _ = module.app.amqp.queues  # Celery completes what the queues leave open
+        live = living(module.lives, getattr(module, "waiting", {}), policies=getattr(module, "policies", ()))
+    app = facts_of(module.app, live)
     fleet = None
     if hasattr(module, "fleet"):
         procfile = folder / "Procfile"
         procfile.write_text(module.fleet)
         fleet = fleet_facts(procfile, module.app, "proj")
-    if live is None and hasattr(module, "lives"):
-        live = living(module.lives, getattr(module, "waiting", {}))
     version = version_of(module.rabbitmq) if hasattr(module, "rabbitmq") else live.version if live else None
     return Facts(app, fleet, live, version)
 
 
-def living(queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = "/") -> LiveFacts:
+def living(
+    queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = "/", policies: Sequence[Mapping[str, Any]] = ()
+) -> LiveFacts:
     """A RabbitMQ 4.3 on which these queues live."""
     topology = from_kombu(queues)
     exchanges = {**PREDECLARED, **{exchange.name: exchange for exchange in topology.exchanges}}
+    applied = Policies(tuple(policies))
     bindings: list[Any] = [
         LiveBinding(b.source, b.destination, b.destination_type, b.binding_key, dict(b.arguments))
         for b in topology.bindings
@@ -119,11 +124,11 @@ def living(queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = 
         denied=frozenset({"global_qos"}),
         permitted=frozenset({"transient_nonexcl_queues"}),
         default_queue_type="classic",
-        policies=(),
-        exchanges=exchanges,
-        queues={queue.name: queue for queue in topology.queues},
+        policies=applied,
+        exchanges={name: applied.applied(one) for name, one in exchanges.items()},
+        queues={queue.name: applied.applied(queue) for queue in topology.queues},
         messages=messages,
         bindings=tuple(bindings),
         consumers=(),
-        router=Router.of(topology),
+        router=Router.of(Topology(topology.exchanges, topology.queues, topology.bindings, vhost, policies=applied)),
     )

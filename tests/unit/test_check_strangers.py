@@ -179,6 +179,34 @@ SITUATIONS = (
         says=("the queue of '{name}.index': expected its name or a kombu.Queue",),
     ),
     Situation(
+        "an exchange of a plugin that nobody knows leaves the rest as it is",
+        "once = Exchange('once', 'x-message-deduplication', arguments={{'x-cache-size': 9}})\n"
+        "app.conf.task_queues = [Queue('celery'), Queue('once', once, 'once')]\n"
+        "@app.task(name='{name}.once', exchange='once', routing_key='once')\ndef once(): ...\n" + TASK,
+        ("WB216 note",),
+        says=("which may be a plugin's: where a message goes from there can't be told here",),
+    ),
+    Situation(
+        "a misspelt type",
+        "app.conf.task_queues = [Queue('celery'), Queue('usa', Exchange('news', 'topci'), 'usa.#')]\n" + TASK,
+        ("WB216 error",),
+        says=("406 unknown exchange type 'topci'; did you mean `topic`?",),
+    ),
+    Situation(
+        "a delayed exchange that doesn't say as what it routes",
+        "app.conf.task_queues = [Queue('celery'), Queue('mail', Exchange('later', 'x-delayed-message'), 'mail')]\n"
+        "@app.task(name='{name}.mail', exchange='later', routing_key='mail')\ndef mail(): ...\n" + TASK,
+        ("WB204 error",),
+        says=("406 Invalid argument, 'x-delayed-type' must be an existing exchange type", '"x-delayed-type": "direct"'),
+    ),
+    Situation(
+        "one of several queues, by chance",
+        "dice = Exchange('dice', 'x-random')\n"
+        "app.conf.task_queues = [Queue('celery'), Queue('a', dice, 'a'), Queue('b', dice, 'b')]\n"
+        "@app.task(name='{name}.throw', bind=True, exchange='dice', routing_key='k')\n"
+        "def throw(self): raise self.retry()\n",
+    ),
+    Situation(
         "a view that no worker imports",
         REPORTS,
         ("WB111 error", "WB124 error"),

@@ -18,6 +18,7 @@ from waybill.rabbitmq.management import LiveBinding, LiveConsumer
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Exchange as EngineExchange
 from waybill.topology import Queue as EngineQueue
+from waybill.topology.policies import Policies
 
 NEWS = Exchange("news", "topic")
 USA = Queue("usa", NEWS, "usa.#")
@@ -146,7 +147,7 @@ def test_orphan_exchanges() -> None:
 
 def test_the_whole_text() -> None:
     live = living([Queue("resize", Exchange("old", "direct"), "r", max_priority=5), USA], {"resize": 3})
-    live = replace(live, policies=[{"name": "p", "pattern": "^res", "definition": {"max-length": 5}, "vhost": "/"}])
+    live = replace(live, policies=Policies(({"name": "p", "pattern": "^res", "definition": {"max-length": 5}},)))
     wanted = (USA, Queue("resize", NEWS, "r", max_length=9), Queue("new\x1b[31m", NEWS, "n"))
     assert text.text(plan(wanted, live)).splitlines() == [
         "+ queue new\\x1b[31m (classic)",
@@ -215,5 +216,5 @@ POLICIES: tuple[tuple[list[dict[str, Any]], tuple[str, str] | None], ...] = (
 
 @pytest.mark.parametrize(("policies", "expected"), POLICIES)
 def test_the_policy_that_applies(policies: list[dict[str, Any]], expected: tuple[str, str] | None) -> None:
-    live = replace(living([USA], {}), policies=policies)
+    live = replace(living([USA], {}), policies=Policies(tuple(policies)))
     assert policy_that_sets("x-message-ttl", EngineQueue("usa"), live) == expected

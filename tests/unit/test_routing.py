@@ -260,7 +260,7 @@ class TestDeadLetters:
             (dying("q"), "expired",
              "no binding of the dead-letter exchange 'dlx' takes it: the message is lost"),
             (dying("q", x_overflow="reject-publish"), "maxlen",
-             "the full queue refuses the new message (x-overflow: reject-publish), a nack to its publisher"),
+             "the full queue refuses the new message (overflow: reject-publish), a nack to its publisher"),
             (dying("q"), "delivery_limit", "a classic queue has no delivery limit"),
             (Queue("q", arguments={"x-queue-type": "stream"}), "rejected", "a stream dead-letters nothing"),
             (dying("q", ""), "expired", "a cycle without a rejection in it: the message is dropped"),

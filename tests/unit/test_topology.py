@@ -17,8 +17,9 @@ from kombu.common import Broadcast
 from tests.support.celery_lines import needs_native_delay
 from waybill.celery_app.declared import from_celery, from_kombu
 from waybill.errors import InputError, TopologyError, UnknownName
-from waybill.topology import Binding, Exchange, Queue, Topology
-from waybill.topology.definitions import from_definitions, read_definitions, to_definitions
+from waybill.routing import Router
+from waybill.topology import Binding, Exchange, Message, Queue, Topology
+from waybill.topology.definitions import from_definitions, left_out, read_definitions, to_definitions
 
 X, Q = Exchange("x", "topic"), Queue("q")
 Q_IN = "for queue 'q' in vhost '/'"
@@ -28,7 +29,7 @@ def queue(**arguments: Any) -> Queue:
     return Queue("q", arguments={name.replace("_", "-"): value for name, value in arguments.items()})
 
 
-def of_type(kind: str, **properties: bool) -> Queue:
+def of_type(kind: str, **properties: Any) -> Queue:
     return Queue("q", arguments={"x-queue-type": kind}, **properties)
 
 
@@ -218,6 +219,25 @@ class TestDefinitions:
         ("data", "message"),
         [
             ([], "definitions: expected an object with exchanges, queues and bindings, got a list"),
+            ({}, "definitions: no definitions: it has no exchanges, queues, bindings or vhosts"),
+            ({"name": "shop", "version": "1.0", "scripts": {}},
+             "definitions: no definitions: it has no exchanges, queues, bindings or vhosts"),
+            ({"bindings": [{"source": "amq.topic", "destination": "q"}]},
+             "definitions: bindings[0]: routing_key: expected text, got nothing"),
+            ({"bindings": [{"source": "amq.topic", "destination": "q", "routing_key": None}]},
+             "definitions: bindings[0]: routing_key: expected text, got null"),
+            ({"bindings": [{"source": "amq.direct", "destination": "q", "routing_key": 1}]},
+             "definitions: bindings[0]: routing_key: expected text, got 1"),
+            ({"policies": [{"name": "p", "pattern": "(", "definition": {}}]},
+             "definitions: policies[0]: pattern: '(' is no regular expression: missing ), unterminated subpattern at "
+             "position 0"),
+            ({"policies": [{"name": "p", "pattern": "x", "priority": "5", "definition": {}}]},
+             'definitions: policies[0]: priority: expected a number, got "5"'),
+            ({"policies": [{"name": "p", "pattern": "x", "apply-to": "exchange", "definition": {}}]},
+             "definitions: policies[0]: apply-to: expected one of all, queues, classic_queues, quorum_queues, streams, "
+             'exchanges, got "exchange"'),
+            ({"parameters": [{"component": "operator_policy", "name": "o", "value": {}}]},
+             "definitions: parameters[0]: value: pattern: expected text, got nothing"),
             ({"queues": {}}, "definitions: queues: expected a list, got an object"),
             ({"queues": [1]}, "definitions: queues[0]: expected an object, got 1"),
             ({"queues": [{}]}, "definitions: queues[0]: name: expected text, got nothing"),
@@ -235,12 +255,57 @@ class TestDefinitions:
             from_definitions(data)
         assert str(error.value) == message
 
+    @pytest.mark.parametrize(
+        ("source", "expected"),
+        [("amq.direct", ()), ("amq.fanout", ("q",)), ("amq.headers", ("q",)), ("dice", ("q",))],
+    )
+    def test_a_binding_without_a_key(self, source: str, expected: tuple[str, ...]) -> None:
+        """As RabbitMQ imports it (4.3.6): a direct exchange sends nothing along it, others ignore keys anyway."""
+        document: dict[str, Any] = {
+            "exchanges": [{"name": "dice", "type": "x-random"}],
+            "queues": [{"name": "q"}],
+            "bindings": [{"source": source, "destination": "q", "destination_type": "queue", "arguments": {}}],
+        }
+        router = Router.of(from_definitions(document))
+        assert [router.route(Message(source, key)) for key in ("", "undefined", "q")] == [expected] * 3
+        said = "bindings without a routing key, which no message matches (1)"
+        assert left_out(document) == ([] if expected else [said])
+
+    def test_each_vhost_has_its_own_policies_and_default_queue_type(self) -> None:
+        def vhost(name: str, kind: str) -> dict[str, Any]:
+            return {"name": name, "metadata": {"default_queue_type": kind}}
+
+        policy = {"name": "p", "pattern": "", "apply-to": "all", "definition": {"max-length": 5}}
+        operator = {"pattern": "", "apply-to": "queues", "definition": {"max-length": 3}, "priority": 0}
+        document = {
+            "vhosts": [vhost("one", "quorum"), vhost("two", "no such type")],
+            "queues": [{"name": "q", "vhost": "one"}, {"name": "q", "vhost": "two"}],
+            "policies": [{"vhost": "one", **policy}],
+            "parameters": [{"vhost": "two", "component": "operator_policy", "name": "o", "value": operator}],
+        }
+        (one,), (two,) = (from_definitions(document, name).queues for name in ("one", "two"))
+        assert (one.type, one.setting("max-length")) == ("quorum", 5)
+        assert (two.type, two.setting("max-length")) == ("classic", 3)
+        assert left_out(document) == []
+
+    def test_a_type_of_an_unknown_plugin_leaves_the_rest_as_it_is(self) -> None:
+        document = to_definitions(WHOLE)
+        document["exchanges"].append({"name": "once", "type": "x-message-deduplication", "vhost": "/"})
+        document["bindings"].append({"source": "once", "destination": "q", "routing_key": "k", "vhost": "/"})
+        router = Router.of(from_definitions(document))
+        assert router.trace(Message("x", "a.b")).queues == ("q",)
+        assert router.trace(Message("x", "a.b")).is_certain
+        assert not router.trace(Message("once", "k")).is_certain
+
     def test_a_bad_file_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "definitions.json"
         with pytest.raises(InputError, match=r"definitions\.json: No such file or directory"):
             read_definitions(path)
         path.write_text("{")
         with pytest.raises(InputError, match=r"definitions\.json: not JSON: .* line 1 column 2"):
+            read_definitions(path)
+        path.write_text(json.dumps({"queues": [{"name": "q", "arguments": {"x-max-length": "5"}}]}))
+        with pytest.raises(InputError, match=r"definitions\.json: 406 invalid arg 'x-max-length' for queue 'q'"):
             read_definitions(path)
         path.write_text(json.dumps(to_definitions(WHOLE)))
         assert read_definitions(path) == WHOLE

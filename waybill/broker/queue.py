@@ -79,13 +79,13 @@ class Queue:
     """
 
     def __init__(self, declaration: Declaration, home: Home, owner: Owner | None = None) -> None:
-        arguments = declaration.arguments
+        setting = declaration.setting
         self.declaration = declaration
         self.name = declaration.name
         self.home = home
         self.owner = owner
         self.is_quorum = declaration.type == "quorum"
-        self.is_single_active = arguments.get("x-single-active-consumer") is True
+        self.is_single_active = declaration.arguments.get("x-single-active-consumer") is True
         self.ready = QuorumReady() if self.is_quorum else Ready()
         self.consumers = consumers.Consumers[Receiver](is_single=self.is_single_active, is_preemptive=self.is_quorum)
         self.unacked = 0
@@ -95,14 +95,15 @@ class Queue:
         self.is_deleted = False
         self.dead_letter_exchange = declaration.dead_letter_exchange
         self.dead_letter_key = declaration.dead_letter_routing_key
-        self._ttl = _seconds(arguments.get("x-message-ttl"))
-        self._expires = _seconds(arguments.get("x-expires"))
-        self._max_length: int | None = arguments.get("x-max-length")
-        self._max_bytes: int | None = arguments.get("x-max-length-bytes")
+        self._ttl = _seconds(setting("message-ttl"))
+        self._expires = _seconds(setting("expires"))
+        self._max_length: int | None = setting("max-length")
+        self._max_bytes: int | None = setting("max-length-bytes")
         self._is_bounded = self._max_length is not None or self._max_bytes is not None
-        self._overflow: str = arguments.get("x-overflow", "drop-head")
+        self._overflow: str = setting("overflow") or "drop-head"
         self._has_priorities = self.is_quorum or bool(declaration.max_priority)
-        self._delivery_limit: int = arguments.get("x-delivery-limit", DELIVERY_LIMIT)
+        limit = setting("delivery-limit")
+        self._delivery_limit: int = DELIVERY_LIMIT if limit is None else limit
         self._next_position = 0
         self._next_consumer = 0
         self._can_expire = False

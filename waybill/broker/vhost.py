@@ -25,8 +25,10 @@ from waybill.errors import ProtocolRefusal
 from waybill.routing import Router
 from waybill.routing.dead_letters import Reason, is_cycle
 from waybill.topology import Topology
+from waybill.topology.declarations import EXCHANGE_TYPES
 from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
+from waybill.topology.queue_arguments import with_default_type
 from waybill.topology.values import Binding, Exchange
 from waybill.topology.values import Queue as Declaration
 
@@ -61,7 +63,7 @@ class VHost:
         self.name = name
         self._clock = clock
         self._memory = memory
-        self.router = Router(name)
+        self.router = Router(name, exchange_types=EXCHANGE_TYPES)
         self.queues: dict[str, Queue] = {}
         self.reply_consumers: dict[str, ReplyConsumer] = {}
         self._reply_mark = secrets.token_urlsafe(12)
@@ -93,17 +95,30 @@ class VHost:
         else:
             queue.on_time()
 
-    def load(self, topology: Topology) -> None:
-        """Declare what a topology holds."""
+    def load(self, topology: Topology) -> tuple[str, ...]:
+        """Declare what a topology holds in an empty vhost; its policies and default queue type hold from then on.
+
+        Returns:
+            What of it this broker has no place for, in words: it is left out, with the bindings from and to it.
+        """
+        self.router = Router(self.name, topology.default_queue_type, topology.policies, EXCHANGE_TYPES)
+        self._reads_headers.clear()
+        left_out: dict[tuple[str, str], str] = {}
         for exchange in topology.exchanges:
-            if self.router.declare_exchange(exchange, is_restored=True):
+            if why := _foreign(exchange):
+                left_out["exchange", exchange.name] = f"exchange '{exchange.name}' ({why})"
+            elif self.router.declare_exchange(exchange, is_restored=True):
                 self.histories.declared(exchange)
         for declaration in topology.queues:
-            self._check_type(declaration)
-            if self.router.declare_queue(declaration, is_restored=True):
-                self.queues[declaration.name] = Queue(declaration, self)
+            if declaration.type == "stream":
+                left_out["queue", declaration.name] = f"queue '{declaration.name}' (type stream)"
+            elif self.router.declare_queue(declaration, is_restored=True):
+                self.queues[declaration.name] = Queue(self.router.queues[declaration.name], self)
         for binding in topology.bindings:
-            self.bind(binding)
+            ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
+            if not ends & left_out.keys():
+                self.bind(binding)
+        return tuple(left_out.values())
 
     # exchanges and bindings
 
@@ -114,10 +129,8 @@ class VHost:
             TopologyError: 403, 406, as RabbitMQ answers.
             ProtocolRefusal: 540 for what this broker does not have.
         """
-        if exchange.type in FOREIGN_TYPES:
-            raise ProtocolRefusal(540, f"exchange type {exchange.type} is not part of waybill's embedded broker")
-        if exchange.type == "x-consistent-hash" and "hash-property" in exchange.arguments:
-            raise ProtocolRefusal(540, "hash-property is not part of waybill's embedded broker, hash-header is")
+        if exchange.type in EXCHANGE_TYPES and (why := _foreign(exchange)):
+            raise ProtocolRefusal(540, f"exchange {why} is not part of waybill's embedded broker")
         if self.router.declare_exchange(exchange):
             self.histories.declared(exchange)
             self._reads_headers.clear()
@@ -182,18 +195,14 @@ class VHost:
             self.router.declare_queue(declaration)
             queue.touch()
             return queue
-        self._check_type(declaration)
+        if with_default_type(declaration, self.router.default_queue_type).type == "stream":
+            raise ProtocolRefusal(540, NO_STREAMS.format(declaration.name))
         self.router.declare_queue(declaration, is_restored=declaration.name.startswith("amq.gen-"))
         owner = connection if declaration.exclusive else None
-        queue = self.queues[declaration.name] = Queue(declaration, self, owner)
+        queue = self.queues[declaration.name] = Queue(self.router.queues[declaration.name], self, owner)
         if owner is not None:
             owner.owned.add(queue)
         return queue
-
-    @staticmethod
-    def _check_type(declaration: Declaration) -> None:
-        if declaration.type == "stream":
-            raise ProtocolRefusal(540, NO_STREAMS.format(declaration.name))
 
     def _named(self, declaration: Declaration) -> Declaration:
         if declaration.type != "classic":
@@ -329,6 +338,14 @@ class VHost:
         died = [(death.queue, death.reason) for death in letter.deaths]
         names = self._route_on(letter.exchange, letter)
         self.deliver(letter, tuple(name for name in names if not is_cycle(name, died)))
+
+
+def _foreign(exchange: Exchange) -> str:
+    """What of the exchange is not part of this broker; empty where it can run it."""
+    if exchange.type in FOREIGN_TYPES or exchange.type not in EXCHANGE_TYPES:
+        return f"type {exchange.type}"
+    has_property = exchange.type == "x-consistent-hash" and "hash-property" in exchange.arguments
+    return "argument hash-property" if has_property else ""
 
 
 def generated_name(prefix: str, entropy: Callable[[int], bytes] = secrets.token_bytes) -> str:

@@ -110,10 +110,10 @@ def check_app(
     """
     app.loader.import_default_modules()
     app.finalize()
-    known = facts_of(app)
+    live = None if management is None else facts_at(management, vhost or vhost_of(app))
+    known = facts_of(app, live)
     paths = [fleet] if isinstance(fleet, str | Path) else fleet
     workers = None if paths is None else fleet_facts([Path(path) for path in paths], app, name)
-    live = None if management is None else facts_at(management, vhost or vhost_of(app))
     facts = Facts(known, workers, live, rabbitmq or (live.version if live else None))
     return check(facts, select=select, ignore=ignore, accepted=accepted)
 
@@ -163,6 +163,8 @@ def check(
     unused = _unused(accepted, left_out, ran)
     handlers = facts.app.handlers
     unread = () if fleet is None else (*map(str, fleet.unread), *fleet.unloaded.values())
+    if facts.live is not None:
+        unread = (*unread, *facts.live.unread)
     if "django_celery_beat" in str(facts.app.conf.beat_scheduler):
         unread = (*unread, "the schedule of django_celery_beat, which is in the database")
     return Report(

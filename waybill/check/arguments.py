@@ -9,6 +9,7 @@ from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest
+from waybill.topology import Exchange, Queue
 from waybill.topology.queue_arguments import ARGUMENTS_OF
 
 KNOWN = frozenset(name for names in ARGUMENTS_OF.values() for name in names)
@@ -69,12 +70,14 @@ def index(): ...
     source="https://www.rabbitmq.com/docs/dlx",
 )
 def missing_dead_letters(facts: Facts) -> Iterator[Found]:
-    for queue in facts.app.queues:
+    for declared in facts.app.queues:
+        queue = facts.app.router.queues.get(declared.name, declared)
         name = queue.dead_letter_exchange
         if name and not is_delayed(queue.name) and _is_missing(facts, name):
+            by = _policy(facts, queue, "dead-letter-exchange")
             yield Found(
                 (queue.name, name),
-                f"its dead letters go to `{name}`, which {_who(facts)}: they are dropped{_hint(facts, name)}",
+                f"its dead letters go to `{name}`{by}, which {_who(facts)}: they are dropped{_hint(facts, name)}",
                 f'Queue("{queue.name}_dead", Exchange("{name}", "fanout"), "any") in task_queues',
                 severity=None if facts.live else Severity.WARNING,
             )
@@ -104,11 +107,19 @@ def missing_alternate(facts: Facts) -> Iterator[Found]:
         if name and _is_missing(facts, name):
             yield Found(
                 (exchange.name, name),
-                f"its alternate exchange `{name}` is one that {_who(facts)}: what no binding takes is dropped"
+                f"its alternate exchange `{name}`{_policy(facts, exchange, 'alternate-exchange')} is one that "
+                f"{_who(facts)}: what no binding takes is dropped"
                 f"{_hint(facts, name)}",
                 f'Queue("{name}", Exchange("{name}", "fanout"), "any") in task_queues',
                 severity=None if facts.live else Severity.WARNING,
             )
+
+
+def _policy(facts: Facts, item: Exchange | Queue, setting: str) -> str:
+    """That a policy says so, and no argument, for a sentence."""
+    argument = setting if isinstance(item, Exchange) else f"x-{setting}"
+    name = "" if facts.live is None or argument in item.arguments else facts.live.policies.who_sets(setting, item)
+    return f" by the policy `{name}`" if name else ""
 
 
 def _is_missing(facts: Facts, name: str) -> bool:

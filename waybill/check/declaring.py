@@ -9,8 +9,9 @@ from typing import Any
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.words import all_of, nearest
 from waybill.topology import Binding, Exchange, Queue
+from waybill.topology.declarations import DELAYED, EXCHANGE_TYPES, PLUGIN_PREFIX
 
 SHORTSTR_CODE = 501
 
@@ -39,23 +40,71 @@ app.conf.task_queues = [
 )
 def two_types(facts: Facts) -> Iterator[Found]:
     for item, error in facts.app.refused:
-        if isinstance(item, Exchange):
-            first = facts.app.router.exchanges.get(item.name)
-            kinds = f"`{item.name}` is declared as {first.type} and as {item.type}: " if first else ""
+        if not isinstance(item, Exchange) or item.type not in EXCHANGE_TYPES:
+            continue
+        first = facts.app.router.exchanges.get(item.name)
+        if first is not None:
             yield Found(
                 (item.name,),
-                f"{kinds}{error.reply_code} {error.text}",
-                f'{item.name} = Exchange("{item.name}", "{first.type if first else "..."}"), once, for all its queues',
+                f"`{item.name}` is declared as {first.type} and as {item.type}: {error.reply_code} {error.text}",
+                f'{item.name} = Exchange("{item.name}", "{first.type}"), once, for all its queues',
             )
 
 
 @rule(
+    "WB216",
+    "An exchange's type is unknown",
+    Severity.ERROR,
+    symptom="The declaration fails with 406, unknown exchange type; or all goes well, and Waybill can't say where to.",
+    cause="RabbitMQ takes no type that it doesn't know. One that begins with `x-` may be a plugin's: whether the "
+    "broker has it, and where a message goes from there, can't be told here, which is a note.",
+    failing="""
+app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topci"), "usa.#")]
+""",
+    fixed="""
+app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa.#")]
+""",
+    source="https://www.rabbitmq.com/docs/exchanges#types",
+)
+def unknown_type(facts: Facts) -> Iterator[Found]:
+    known = facts.live.exchange_types if facts.live else None
+    for exchange in (*facts.app.router.exchanges.values(), *untyped(facts)):
+        name, kind = exchange.name, exchange.type
+        if kind in EXCHANGE_TYPES or (known is not None and kind not in known):
+            continue  # the broker's own word on it is another rule
+        if kind.startswith(PLUGIN_PREFIX) or known:
+            whose = "which this broker knows and Waybill doesn't" if known else "which may be a plugin's"
+            yield Found(
+                (name, kind),
+                f"`{name}` is of type `{kind}`, {whose}: where a message goes from there can't be told here",
+                "nothing, where the plugin is enabled" + ("" if known else "; --management URL asks the broker"),
+                severity=Severity.NOTE,
+            )
+        else:
+            near = nearest(kind, EXCHANGE_TYPES)
+            hint = f"; did you mean `{near}`?" if near else ""
+            yield Found(
+                (name, kind),
+                f"RabbitMQ refuses `{name}`: 406 unknown exchange type '{kind}'{hint}",
+                f'Exchange("{name}", "{near or "topic"}")',
+            )
+
+
+def untyped(facts: Facts) -> Iterator[Exchange]:
+    """The exchanges that RabbitMQ refuses for their type."""
+    for item, _ in facts.app.refused:
+        if isinstance(item, Exchange) and item.type not in EXCHANGE_TYPES:
+            yield item
+
+
+@rule(
     "WB204",
-    "A queue's type refuses its arguments",
+    "A queue or an exchange is refused for its arguments",
     Severity.ERROR,
     symptom="The worker, or the first publisher, ends with 406 PRECONDITION_FAILED.",
     cause="Quorum queues take no x-max-priority (`task_queue_max_priority` sets it on every queue), no auto_delete, "
-    "nothing exclusive or transient; numbers must be numbers, priorities at most 255.",
+    "nothing exclusive or transient; numbers must be numbers, priorities at most 255. "
+    "A plugin's exchange has rules of its own: `x-delayed-type`, `hash-header`.",
     failing="""
 app.conf.task_queue_max_priority = 10
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
@@ -69,6 +118,13 @@ def refused_queue(facts: Facts) -> Iterator[Found]:
     for item, error in facts.app.refused:
         if isinstance(item, Queue) and error.reply_code != SHORTSTR_CODE:
             yield Found((item.name,), f"RabbitMQ refuses it: {error.reply_code} {error.text}", _way_out(facts, item))
+        elif isinstance(item, Exchange) and item.type in EXCHANGE_TYPES and item.name not in facts.app.router.exchanges:
+            inner = ', arguments={"x-delayed-type": "direct"}' if item.type == DELAYED else ", ..."
+            yield Found(
+                (item.name,),
+                f"RabbitMQ refuses it: {error.reply_code} {error.text}",
+                f'Exchange("{item.name}", "{item.type}"{inner})',
+            )
 
 
 def _way_out(facts: Facts, queue: Queue) -> str:

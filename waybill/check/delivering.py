@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from kombu.common import Broadcast
 
@@ -14,7 +13,6 @@ from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
-from waybill.rabbitmq.policies import definition_of, policy_for
 from waybill.topology import Queue
 
 CONSUMER_TIMEOUT = 1800.0
@@ -69,15 +67,8 @@ def _timeout(facts: Facts, queue: Queue) -> float | None:
     """Seconds that this queue's consumers have; None without a limit."""
     if facts.version is not None and facts.version >= QUORUM_ONLY_FROM and queue.type != "quorum":
         return None
-    milliseconds = queue.arguments.get("x-consumer-timeout") or _policy(facts, queue).get("consumer-timeout")
+    milliseconds = queue.setting("consumer-timeout")
     return milliseconds / 1000 if isinstance(milliseconds, int) else CONSUMER_TIMEOUT
-
-
-def _policy(facts: Facts, queue: Queue) -> Mapping[str, Any]:
-    """What the policy sets that RabbitMQ applies to this queue, as it lives where it does."""
-    if facts.live is None:
-        return {}
-    return definition_of(policy_for(facts.live.queues.get(queue.name, queue), facts.live.policies))
 
 
 @rule(
@@ -112,10 +103,9 @@ def limited(facts: Facts) -> Iterator[Found]:
                 again.setdefault(name, []).append(sent.task)
     for name, tasks in again.items():
         queue = facts.app.router.queues[name]
-        policy = _policy(facts, queue)
-        limit = queue.arguments.get("x-delivery-limit", policy.get("delivery-limit", DELIVERY_LIMIT))
-        has_exchange = queue.dead_letter_exchange or policy.get("dead-letter-exchange")
-        if queue.type == "quorum" and not has_exchange and limit != -1:
+        given = queue.setting("delivery-limit")
+        limit = DELIVERY_LIMIT if given is None else given
+        if queue.type == "quorum" and not queue.dead_letter_exchange and limit != -1:
             yield Found(
                 (name, *sorted(set(tasks))),
                 f"a task that loses its worker goes back to `{name}`, {limit} times, and is then dropped: "

@@ -62,6 +62,7 @@ class Sent:
         options: what decided, and who said so.
         created: queues that come to be only with it.
         queues: where it ends, after a native delay; None where its exchange doesn't exist.
+        is_choice: an exchange on the way chooses by what isn't known offline: `queues` are its candidates.
         is_unrouted: a router of the application's fails on it: whether it does in earnest isn't known.
     """
 
@@ -75,6 +76,7 @@ class Sent:
     created: tuple[str, ...] = ()
     queues: tuple[str, ...] | None = ()
     is_unrouted: bool = False
+    is_choice: bool = False
 
     def option(self, name: str) -> Option | None:
         """The option of that name with who set it, where anybody did."""

@@ -28,8 +28,9 @@ from waybill.celery_app.publication import Publication, message_of
 from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, RouterFailed, TopologyError
+from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
-from waybill.topology import DEFAULT_VHOST
+from waybill.topology import DEFAULT_VHOST, Message
 
 MAX_PRIORITY = 255
 """The highest that AMQP's basic properties carry: a byte."""
@@ -38,19 +39,24 @@ MAX_PRIORITY = 255
 PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
 
 
-def facts_of(app: Celery) -> AppFacts:
-    """All that the rules read of an application that is loaded and finalized."""
+def facts_of(app: Celery, live: LiveFacts | None = None) -> AppFacts:
+    """All that the rules read of an application that is loaded and finalized.
+
+    Args:
+        live: the broker whose policies and default queue type hold for what is declared.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Celery's of attributes that it has deprecated: they are read here, not set
-        return _facts(app)
+        return _facts(app, live)
 
 
-def _facts(app: Celery) -> AppFacts:
+def _facts(app: Celery, live: LiveFacts | None) -> AppFacts:
     with no_new_queues(app):
         recorder = record(app)
         declared = dict(app.amqp.queues)
     connection = broker_of(app)
-    router, refused = _accepted(recorder, connection.virtual_host or DEFAULT_VHOST)
+    router = live.empty_router() if live else Router(connection.virtual_host or DEFAULT_VHOST)
+    refused = _refused(recorder, router)
     tasks = {name: _task(app, name) for name in sorted(app.tasks)}
     source = read_source(app)
     calls = (*source.calls, *scheduled_calls(app))
@@ -96,9 +102,8 @@ def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(declared[name] for name in queues) if isinstance(queues, Mapping) else tuple(queues)
 
 
-def _accepted(recorder: Recorder, vhost: str) -> tuple[Router, tuple[tuple[Any, TopologyError], ...]]:
-    """A router with what RabbitMQ accepts, and what it refuses of the rest."""
-    router = Router(vhost)
+def _refused(recorder: Recorder, router: Router) -> tuple[tuple[Any, TopologyError], ...]:
+    """Declare everything on the router, and give what RabbitMQ would refuse of it."""
     refused: list[tuple[Any, TopologyError]] = []
     steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
         (recorder.exchanges, router.declare_exchange),
@@ -111,7 +116,7 @@ def _accepted(recorder: Recorder, vhost: str) -> tuple[Router, tuple[tuple[Any, 
                 declare(item)
             except TopologyError as error:
                 refused.append((item, error))
-    return router, tuple(refused)
+    return tuple(refused)
 
 
 def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:
@@ -195,7 +200,7 @@ def _ended(router: Router, sent: Sent) -> Sent:
         return sent
     for queue in sent.publication.declares:
         _create(router, queue)
-    return replace(sent, queues=_queues(router, sent.publication))
+    return replace(sent, queues=_queues(router, sent.publication), is_choice=_is_choice(router, sent.publication))
 
 
 def _create_delay(app: Celery, router: Router, queues: Sequence[KombuQueue]) -> None:
@@ -228,11 +233,21 @@ def _declare(router: Router, recorder: Recorder) -> None:
 
 
 def _queues(router: Router, sent: Publication) -> tuple[str, ...] | None:
-    message = message_of(sent)
-    exchange = installed.DELAYED_DELIVERY_EXCHANGE if is_delayed(message.exchange) else message.exchange
-    if exchange not in router.exchanges:
+    message = _delivered(sent)
+    if message.exchange not in router.exchanges:
         return None
-    return router.route_key(exchange, message.routing_key, message.headers)
+    return router.route_key(message.exchange, message.routing_key, message.headers)
+
+
+def _is_choice(router: Router, sent: Publication) -> bool:
+    message = _delivered(sent)
+    return message.exchange in router.exchanges and not router.trace(message).is_certain
+
+
+def _delivered(sent: Publication) -> Message:
+    """The message as it is routed after any native delay."""
+    message = message_of(sent)
+    return replace(message, exchange=installed.DELAYED_DELIVERY_EXCHANGE) if is_delayed(message.exchange) else message
 
 
 def _task(app: Celery, name: str) -> TaskFacts:

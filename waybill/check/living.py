@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from waybill.celery_app.declared import stable
 from waybill.celery_app.names import BROADCAST_PREFIX
+from waybill.check.declaring import untyped
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of
@@ -151,7 +152,8 @@ def other_exchange(facts: Facts) -> Iterator[Found]:
     symptom="The declaration fails: unknown exchange type.",
     cause="Types that begin with `x-` come with plugins, and a plugin must be enabled on the broker.",
     failing="""
-app.conf.task_queues = [Queue("celery"), Queue("later", Exchange("delay", "x-delayed-message"), "later")]
+delay = Exchange("delay", "x-delayed-message", arguments={"x-delayed-type": "direct"})
+app.conf.task_queues = [Queue("celery"), Queue("later", delay, "later")]
 lives = []
 """,
     fixed="""
@@ -162,7 +164,7 @@ lives = []
 )
 def unknown_type(facts: Facts) -> Iterator[Found]:
     known = _live(facts).exchange_types
-    for exchange in facts.app.router.exchanges.values():
+    for exchange in (*facts.app.router.exchanges.values(), *untyped(facts)):
         if exchange.type not in known:
             yield Found(
                 (exchange.name, exchange.type),

@@ -10,6 +10,7 @@ from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest, published, said
 from waybill.routing.trace import Visit
+from waybill.topology import Exchange
 
 
 @rule(
@@ -55,8 +56,10 @@ def _lost(facts: Facts) -> Iterator[Sent]:
     """The publications that reach no queue, by what is declared and by what lives."""
     for sent in facts.app.publications():
         live = facts.live and facts.live.router
-        if sent.queues == () and not (
-            live and sent.published.exchange in live.exchanges and live.route(message_of(sent.published))
+        if (
+            sent.queues == ()
+            and not sent.is_choice
+            and not (live and sent.published.exchange in live.exchanges and live.route(message_of(sent.published)))
         ):
             yield sent
 
@@ -144,9 +147,10 @@ def report(): ...
     source="https://github.com/celery/kombu/issues/1039",
 )
 def missing_exchange(facts: Facts) -> Iterator[Found]:
+    refused = {item.name for item, _ in facts.app.refused if isinstance(item, Exchange)}
     for sent in facts.app.publications():
         name = sent.published.exchange
-        if sent.queues is None and not (facts.live and name in facts.live.exchanges):
+        if sent.queues is None and name not in refused and not (facts.live and name in facts.live.exchanges):
             near = nearest(name, filter(None, facts.app.router.exchanges))
             missing = "the application declares no such exchange" + (f"; did you mean `{near}`?" if near else "")
             yield Found(

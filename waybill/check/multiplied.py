@@ -115,6 +115,8 @@ def multiplying_retry(facts: Facts) -> Iterator[Found]:
 
 def _copies(facts: Facts, sent: Sent) -> int:
     """How many copies a publication makes: a Broadcast gives one to every worker that consumes it."""
+    if sent.is_choice:
+        return 1
     count = 0
     for queue in sent.queues or ():
         is_broadcast = queue.startswith(BROADCAST_PREFIX)
@@ -158,7 +160,9 @@ def widened(facts: Facts) -> Iterator[Found]:
     if not facts.app.delayed:
         return
     for sent in facts.app.publications():
-        if not sent.queues or _type(facts, sent.published.exchange) != "topic" or len(sent.queues) < 2:
+        if sent.is_choice or not sent.queues or len(sent.queues) < 2:
+            continue
+        if _type(facts, sent.published.exchange) != "topic":
             continue
         matched = [attempt.binding for attempt in facts.app.trace(sent).root.matched]
         for queue in sent.queues:

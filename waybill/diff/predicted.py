@@ -16,11 +16,8 @@ from waybill.errors import TopologyError
 from waybill.rabbitmq.stale import is_told_by_json, likeness, living
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Binding, Exchange, Queue
-from waybill.topology.declarations import EXCHANGE_TYPES, Declarations
+from waybill.topology.declarations import Declarations
 from waybill.topology.equivalence import LOCKED
-
-ATOMS = frozenset({"x-random", "x-jms-topic"})
-"""Types of plugins that RabbitMQ calls invalid instead of unknown: words that its VM has read somewhere (4.3.6)."""
 
 TRANSIENT = "transient_nonexcl_queues"
 
@@ -33,7 +30,7 @@ def answers(declared: Declared, live: LiveFacts) -> Iterator[Answer]:
     held = live.declarations()
     refused: set[tuple[str, str]] = set()
     for exchange in declared.exchanges:
-        yield from _answer(exchange, lambda one: _exchange(held, live, one), refused)
+        yield from _answer(exchange, held.declare_exchange, refused)
     for queue in declared.shared():
         for item, error in _answer(queue, lambda one: _queue(held, live, one), refused):
             yield (item if error else held.queues[queue.name]), error
@@ -53,13 +50,6 @@ def _answer(item: Any, declare: Callable[[Any], bool], refused: set[tuple[str, s
 
 def _kind(item: Exchange | Queue) -> str:
     return "exchange" if isinstance(item, Exchange) else "queue"
-
-
-def _exchange(held: Declarations, live: LiveFacts, exchange: Exchange) -> bool:
-    if exchange.type in EXCHANGE_TYPES and exchange.type not in live.exchange_types:
-        word = "invalid" if exchange.type in ATOMS else "unknown"
-        raise TopologyError(406, f"{word} exchange type '{exchange.type}'")
-    return held.declare_exchange(exchange)
 
 
 def _queue(held: Declarations, live: LiveFacts, queue: Queue) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 from waybill.diff.plan import Failure
-from waybill.rabbitmq.policies import definition_of, policy_for
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.queue_arguments import with_default_type
@@ -113,6 +112,6 @@ def _called(item: Exchange | Queue, given: tuple[str, ...], arguments: Mapping[s
 
 def policy_that_sets(argument: str | None, queue: Queue, live: LiveFacts) -> tuple[str, str] | None:
     """The policy that sets such an argument for the queue, and what it sets, `message-ttl=5`."""
-    policy = policy_for(queue, live.policies)
-    key, definition = (argument or "").removeprefix("x-"), definition_of(policy)
-    return (str(policy.get("name")), f"{key}={definition[key]}") if key in definition else None
+    key = (argument or "").removeprefix("x-")
+    setting = live.policies.setting_for(queue)
+    return (live.policies.who_sets(key, queue), f"{key}={setting[key]}") if key in setting else None

@@ -188,6 +188,14 @@ class Management:
         policies: list[dict[str, Any]] = self._get(f"policies/{self._vhost}")
         return policies
 
+    def operator_policies(self) -> list[dict[str, Any]] | None:
+        """The policies that an operator sets above the users'; None where the user may not see them."""
+        try:
+            policies: list[dict[str, Any]] = self._get(f"operator-policies/{self._vhost}")
+        except (NotFound, NotAllowed):
+            return None
+        return policies
+
     def deprecated_features(self) -> dict[str, str]:
         """Deprecated feature -> `permitted` or `denied`.
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from waybill.errors import BrokerUnavailable, TopologyError
 from waybill.rabbitmq.management import LiveBinding, LiveConsumer, Management
 from waybill.routing import Router
 from waybill.topology import Binding, DestinationType, Exchange, Queue
 from waybill.topology.declarations import Declarations
+from waybill.topology.policies import Policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,8 @@ class LiveFacts:
     Attributes:
         denied: the deprecated features that the broker denies.
         default_queue_type: what a queue without `x-queue-type` becomes.
-        policies: as the management API tells them.
+        policies: the users' and the operators'.
+        unread: what this user may not see of it.
         router: of what lives there.
     """
 
@@ -32,17 +33,25 @@ class LiveFacts:
     denied: frozenset[str]
     permitted: frozenset[str]
     default_queue_type: str
-    policies: Sequence[Mapping[str, Any]]
+    policies: Policies
     exchanges: Mapping[str, Exchange]
     queues: Mapping[str, Queue]
     messages: Mapping[str, int]
     bindings: tuple[LiveBinding, ...]
     consumers: tuple[LiveConsumer, ...]
     router: Router = field(default_factory=Router)
+    unread: tuple[str, ...] = ()
+
+    def empty_router(self) -> Router:
+        """Of a vhost with the same rules in which nothing is declared yet.
+
+        It takes the types of plugins that the broker hasn't, so that what else is wrong is found, too.
+        """
+        return Router(self.vhost, self.default_queue_type, self.policies)
 
     def declarations(self) -> Declarations:
         """What lives there, as declarations that others are compared with."""
-        held = Declarations(self.vhost, self.default_queue_type)
+        held = Declarations(self.vhost, self.default_queue_type, self.policies, self.exchange_types)
         held.exchanges.update(self.exchanges)
         held.queues.update(self.queues)
         return held
@@ -76,6 +85,8 @@ def live_facts(management: Management, vhost: str) -> LiveFacts:
 def _asked(management: Management, vhost: str) -> LiveFacts:
     overview = management.overview()
     states = management.deprecated_features()
+    operators = management.operator_policies()
+    policies = Policies(tuple(management.policies()), tuple(operators or ()))
     exchanges = {
         x.name: Exchange(x.name, x.type, x.durable, x.auto_delete, x.internal, x.arguments)
         for x in management.exchanges()
@@ -83,26 +94,34 @@ def _asked(management: Management, vhost: str) -> LiveFacts:
     queues = management.queues()
     living = {q.name: Queue(q.name, q.durable, q.exclusive, q.auto_delete, q.arguments) for q in queues}
     bindings = tuple(binding for binding in management.bindings() if binding.source)
+    default_queue_type = _queue_type(management.vhost().get("default_queue_type"))
+    # What there is the broker has accepted: its own list of types says nothing against it.
+    router = _router(Router(vhost, default_queue_type, policies), exchanges, living, bindings)
     return LiveFacts(
         vhost=vhost,
         version=version_of(str(overview["rabbitmq_version"])),
         exchange_types=frozenset(kind["name"] for kind in overview["exchange_types"]),
         denied=frozenset(name for name, state in states.items() if state == "denied"),
         permitted=frozenset(name for name, state in states.items() if state == "permitted"),
-        default_queue_type=_queue_type(management.vhost().get("default_queue_type")),
-        policies=management.policies(),
-        exchanges=exchanges,
-        queues=living,
+        default_queue_type=default_queue_type,
+        policies=policies,
+        exchanges={name: policies.applied(one) for name, one in exchanges.items()},
+        queues={name: policies.applied(one) for name, one in living.items()},
         messages={q.name: q.messages for q in queues},
         bindings=bindings,
         consumers=tuple(management.consumers()),
-        router=_router(exchanges, living, bindings),
+        router=router,
+        unread=("operator policies, which this user may not see",) if operators is None else (),
     )
 
 
-def _router(exchanges: Mapping[str, Exchange], queues: Mapping[str, Queue], bindings: Iterable[LiveBinding]) -> Router:
-    """The live topology; what the engine doesn't know, such as a plugin's exchange type, is left out."""
-    router = Router()
+def _router(
+    router: Router,
+    exchanges: Mapping[str, Exchange],
+    queues: Mapping[str, Queue],
+    bindings: Iterable[LiveBinding],
+) -> Router:
+    """The live topology; what the engine doesn't know, such as a plugin's queue type, is left out."""
     for exchange in exchanges.values():
         with suppress(TopologyError):
             router.declare_exchange(exchange, is_restored=True)

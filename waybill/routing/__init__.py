@@ -15,7 +15,7 @@ A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from waybill.errors import TopologyError
@@ -27,6 +27,7 @@ from waybill.routing.trace import Trace
 from waybill.routing.tracing import trace_route
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
 from waybill.topology.fields import EMPTY
+from waybill.topology.policies import NO_POLICIES, Policies
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
@@ -39,6 +40,7 @@ class Router(RoutingTable):
 
     Args:
         vhost: its name, for the refusals' sentences.
+        default_queue_type, policies, exchange_types: as of `Declarations`.
 
     Example:
         >>> from waybill import Message, Router, Topology
@@ -58,8 +60,14 @@ class Router(RoutingTable):
         usa False first word is `eu`, the binding wants `usa`
     """
 
-    def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
-        super().__init__(vhost)
+    def __init__(
+        self,
+        vhost: str = DEFAULT_VHOST,
+        default_queue_type: str = "classic",
+        policies: Policies = NO_POLICIES,
+        exchange_types: Set[str] | None = None,
+    ) -> None:
+        super().__init__(vhost, default_queue_type, policies, exchange_types)
         self._routes: dict[str, dict[str, tuple[str, ...]]] = {}
         self._listed: dict[str, tuple[Binding, ...]] = {}
         self._header_bound: dict[str, bool] = {}
@@ -67,7 +75,7 @@ class Router(RoutingTable):
     @classmethod
     def of(cls, topology: Topology) -> Router:
         """A router that holds what `topology` holds."""
-        router = cls(topology.vhost)
+        router = cls(topology.vhost, topology.default_queue_type, topology.policies)
         for exchange in topology.exchanges:
             router.declare_exchange(exchange, is_restored=True)
         for queue in topology.queues:

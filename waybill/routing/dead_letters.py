@@ -154,8 +154,8 @@ def death_headers(queue: str, reason: Reason, exchange: str, *, is_first: bool) 
 def _why_not(queue: Queue, reason: Reason, routes: Routes) -> str:
     if queue.type == "stream":
         return "a stream dead-letters nothing"
-    if reason == "maxlen" and queue.arguments.get("x-overflow") == "reject-publish":
-        return "the full queue refuses the new message (x-overflow: reject-publish), a nack to its publisher"
+    if reason == "maxlen" and queue.setting("overflow") == "reject-publish":
+        return "the full queue refuses the new message (overflow: reject-publish), a nack to its publisher"
     if reason == "delivery_limit" and queue.type != "quorum":
         return f"a {queue.type} queue has no delivery limit"
     if queue.dead_letter_exchange is None:
@@ -193,4 +193,4 @@ def _letter(queue: Queue, message: Message, reason: Reason, *, is_first: bool) -
 
 
 def _expires_by_itself(queue: Queue) -> bool:
-    return "x-message-ttl" in queue.arguments and queue.dead_letter_exchange is not None
+    return queue.setting("message-ttl") is not None and queue.dead_letter_exchange is not None

@@ -10,23 +10,34 @@ the bindings that lead to it.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from waybill.errors import TopologyError
 from waybill.matching import Matcher, matcher_for
 from waybill.topology import DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Topology
 from waybill.topology.declarations import Declarations, refuse_default_exchange
+from waybill.topology.policies import NO_POLICIES, Policies
 
 
 class RoutingTable(Declarations):
     """A vhost's exchanges, queues and bindings, ready to be matched."""
 
-    def __init__(self, vhost: str = DEFAULT_VHOST) -> None:
-        super().__init__(vhost)
+    def __init__(
+        self,
+        vhost: str = DEFAULT_VHOST,
+        default_queue_type: str = "classic",
+        policies: Policies = NO_POLICIES,
+        exchange_types: Set[str] | None = None,
+    ) -> None:
+        super().__init__(vhost, default_queue_type, policies, exchange_types)
         self._matchers: dict[str, Matcher] = {name: matcher_for(x) for name, x in PREDECLARED.items()}
         self._held: dict[Binding, int] = {}  # and in which turn it was made
         self._turn = 0
         self._into: dict[tuple[str, str], dict[Binding, None]] = {}
         self._out_of: dict[str, int] = {}
         self._ways: dict[str, dict[str, int]] = {}  # from exchange to exchange: bindings and alternates, counted
+        for name in PREDECLARED:
+            self._open_alternate(name)
 
     # -- what is held ------------------------------------------------------------
 
@@ -51,7 +62,7 @@ class RoutingTable(Declarations):
     def topology(self) -> Topology:
         """What is held at this moment, as a value."""
         declared = (exchange for name, exchange in self.exchanges.items() if name not in PREDECLARED)
-        return Topology(declared, self.queues.values(), self._held, self.vhost)
+        return Topology(declared, self.queues.values(), self._held, self.vhost, self.default_queue_type, self.policies)
 
     # -- changing it ------------------------------------------------------------
 
@@ -60,8 +71,7 @@ class RoutingTable(Declarations):
         is_new = super().declare_exchange(exchange, is_restored=is_restored)
         if is_new:
             self._matchers[exchange.name] = matcher_for(exchange)
-            if exchange.alternate is not None:
-                self._open_way(exchange.name, exchange.alternate)
+            self._open_alternate(exchange.name)
             self._changed(exchange.name)
         return is_new
 
@@ -168,6 +178,11 @@ class RoutingTable(Declarations):
                 gone.append(exchange.name)
                 sources += self._delete_exchange(exchange.name)
         return tuple(gone)
+
+    def _open_alternate(self, name: str) -> None:
+        alternate = self.exchanges[name].alternate
+        if alternate is not None:
+            self._open_way(name, alternate)
 
     def _open_way(self, source: str, destination: str) -> None:
         ways = self._ways.setdefault(source, {})

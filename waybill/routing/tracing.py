@@ -65,8 +65,8 @@ def trace_route(router: Walkable, message: Message) -> Trace:
     return Trace(message, tuple(queues), _freeze(router, stops, keys, message.headers))
 
 
-_BY_CHANCE = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-jms-topic"})
-"""Types whose choice isn't told here: by chance, by the node a queue is on, by what the message carries."""
+_TOLD = frozenset({"", "direct", "fanout", "headers", "topic", "x-recent-history"})
+"""Types whose choice is told here; of the others it is by chance, by the node a queue is on, or a plugin's secret."""
 
 
 def _leave(
@@ -94,7 +94,7 @@ def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: 
         exchange = router.exchanges.get(name)
         kind = "" if exchange is None else effective_type(exchange)
         tried: Sequence[Attempt] = ()
-        is_certain = kind not in _BY_CHANCE
+        is_certain = kind in _TOLD
         if exchange is not None and not stop.note:
             tried = Attempts(router.tried_at(name), kind, keys, headers)
             if kind == "x-consistent-hash":

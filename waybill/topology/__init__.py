@@ -15,6 +15,7 @@ from functools import cached_property
 
 from waybill.topology.declarations import Declarations
 from waybill.topology.documents import contents
+from waybill.topology.policies import NO_POLICIES, Policies
 from waybill.topology.values import (
     DEFAULT_EXCHANGE,
     DEFAULT_VHOST,
@@ -48,6 +49,8 @@ class Topology:
 
     Args:
         vhost: named in RabbitMQ's refusals.
+        default_queue_type: the type of queues that name none, where their other properties allow it.
+        policies: applied to the exchanges and queues.
 
     Raises:
         TopologyError: a declaration that RabbitMQ refuses, in its own words.
@@ -72,6 +75,8 @@ class Topology:
     queues: tuple[Queue, ...] = ()
     bindings: tuple[Binding, ...] = ()
     vhost: str = field(default=DEFAULT_VHOST, compare=False)
+    default_queue_type: str = field(default="classic", compare=False)
+    policies: Policies = field(default=NO_POLICIES, compare=False)
 
     def __init__(
         self,
@@ -79,8 +84,10 @@ class Topology:
         queues: Iterable[Queue] = (),
         bindings: Iterable[Binding] = (),
         vhost: str = DEFAULT_VHOST,
+        default_queue_type: str = "classic",
+        policies: Policies = NO_POLICIES,
     ) -> None:
-        held = Declarations(vhost)
+        held = Declarations(vhost, default_queue_type, policies)
         for exchange in exchanges:
             held.declare_exchange(exchange, is_restored=True)
         for queue in queues:
@@ -93,6 +100,8 @@ class Topology:
         object.__setattr__(self, "queues", tuple(held.queues.values()))
         object.__setattr__(self, "bindings", tuple(kept))
         object.__setattr__(self, "vhost", vhost)
+        object.__setattr__(self, "default_queue_type", default_queue_type)
+        object.__setattr__(self, "policies", policies)
 
     @classmethod
     def from_definitions(cls, definitions: object, vhost: str | None = None) -> Topology:

@@ -8,11 +8,12 @@ arguments may hold stands in queue_arguments.py, when two declarations are the s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, NoReturn
 
 from waybill.errors import TopologyError
 from waybill.topology.equivalence import check_same_exchange, check_same_queue
+from waybill.topology.policies import NO_POLICIES, Policies
 from waybill.topology.queue_arguments import check_arguments, type_name, with_default_type, written
 from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
 
@@ -33,6 +34,15 @@ EXCHANGE_TYPES = frozenset(
     | {"x-delayed-message", "x-jms-topic"}
 )
 
+DELAYED = "x-delayed-message"
+"""The type that holds a message back for its header `x-delay`, and then routes as its `x-delayed-type`."""
+
+PLUGIN_PREFIX = "x-"
+"""How the names of the types begin that plugins bring."""
+
+ATOMS = frozenset({"x-random", "x-jms-topic"})
+"""Types of plugins that a RabbitMQ without them calls invalid instead of unknown (4.3.6)."""
+
 
 class Declarations:
     """The exchanges and queues of one vhost, every one of them acceptable to RabbitMQ.
@@ -40,12 +50,23 @@ class Declarations:
     Args:
         vhost: its name, for the refusals' sentences.
         default_queue_type: the type of queues that name none, where their other properties allow it.
+        policies: applied to what is declared.
+        exchange_types: those that the broker knows; None where no broker is known, and a type `x-...` that Waybill
+            doesn't know may be that of a plugin.
     """
 
-    def __init__(self, vhost: str = DEFAULT_VHOST, default_queue_type: str = "classic") -> None:
+    def __init__(
+        self,
+        vhost: str = DEFAULT_VHOST,
+        default_queue_type: str = "classic",
+        policies: Policies = NO_POLICIES,
+        exchange_types: Set[str] | None = None,
+    ) -> None:
         self.vhost = vhost
         self.default_queue_type = default_queue_type
-        self.exchanges: dict[str, Exchange] = dict(PREDECLARED)
+        self.policies = policies
+        self.exchange_types = exchange_types
+        self.exchanges: dict[str, Exchange] = {name: policies.applied(one) for name, one in PREDECLARED.items()}
         self.queues: dict[str, Queue] = {}
 
     def declare_exchange(self, exchange: Exchange, *, is_restored: bool = False) -> bool:
@@ -60,9 +81,7 @@ class Declarations:
         Raises:
             TopologyError: 403, 406, or 501 for what `check_carried` refuses.
         """
-        if exchange.type not in EXCHANGE_TYPES:
-            # For a word that happens to be an atom in the broker's VM (`foo`, `x-random`) it says "invalid".
-            raise TopologyError(406, f"unknown exchange type '{exchange.type}'")
+        self._check_exchange_type(exchange.type)
         refuse_default_exchange(exchange.name)
         check_carried(exchange)
         current = self.exchanges.get(exchange.name)
@@ -73,7 +92,8 @@ class Declarations:
             _refuse_reserved("exchange", exchange.name)
         _check_name_argument(exchange.arguments, "alternate-exchange", self.named("exchange", exchange.name))
         _check_hash_arguments(exchange)
-        self.exchanges[exchange.name] = exchange
+        self._check_delayed_type(exchange)
+        self.exchanges[exchange.name] = self.policies.applied(exchange)
         return True
 
     def declare_queue(self, queue: Queue, *, is_restored: bool = False) -> bool:
@@ -90,8 +110,26 @@ class Declarations:
         where = self.named("queue", queue.name)
         _check_name_argument(queue.arguments, "x-dead-letter-exchange", where)
         check_arguments(queue, where)
-        self.queues[queue.name] = queue
+        self.queues[queue.name] = self.policies.applied(queue)
         return True
+
+    def _is_known_type(self, kind: str) -> bool:
+        if self.exchange_types is None:
+            return kind in EXCHANGE_TYPES or kind.startswith(PLUGIN_PREFIX)
+        return kind in self.exchange_types
+
+    def _check_exchange_type(self, kind: str) -> None:
+        if not self._is_known_type(kind):
+            # RabbitMQ says "invalid" for a word that its VM has read somewhere.
+            raise TopologyError(406, f"{'invalid' if kind in ATOMS else 'unknown'} exchange type '{kind}'")
+
+    def _check_delayed_type(self, exchange: Exchange) -> None:
+        """As the plugin does (rabbit_exchange_type_delayed_message.erl, `validate`); it isn't in RabbitMQ's image."""
+        if exchange.type != DELAYED:
+            return
+        inner = exchange.arguments.get("x-delayed-type")
+        if not isinstance(inner, str) or inner == DELAYED or not self._is_known_type(inner):
+            raise TopologyError(406, "Invalid argument, 'x-delayed-type' must be an existing exchange type")
 
     def refusal(self, item: Exchange | Queue | Binding, *, is_restored: bool = False) -> TopologyError | None:
         """What RabbitMQ would answer to this declaration, None where it takes it; an exchange or queue is then held."""
@@ -155,10 +193,7 @@ class Declarations:
 
 def effective_type(exchange: Exchange) -> str:
     """The type that routes: a delayed-message exchange routes as the type its argument names."""
-    if exchange.type == "x-delayed-message":
-        inner = exchange.arguments.get("x-delayed-type", "direct")
-        return inner if inner in EXCHANGE_TYPES else "direct"
-    return exchange.type
+    return str(exchange.arguments.get("x-delayed-type", "direct")) if exchange.type == DELAYED else exchange.type
 
 
 def check_carried(item: Exchange | Queue | Binding) -> None:

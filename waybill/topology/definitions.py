@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from waybill.errors import InputError
+from waybill.errors import InputError, TopologyError
 from waybill.topology import Binding, Exchange, Queue, Topology
-from waybill.topology.documents import MAX_NESTING, contents, is_too_deep, used_vhosts
+from waybill.topology.documents import MAX_NESTING, OPERATOR_POLICY, contents, is_too_deep, used_vhosts
 from waybill.topology.fields import plain
 
 
@@ -17,10 +17,18 @@ def read_definitions(path: str | Path, vhost: str | None = None) -> Topology:
     """The topology in a definitions file.
 
     Raises:
-        InputError: the file can't be read, isn't JSON, or isn't of the shape; in one line with its name.
-        TopologyError: RabbitMQ would refuse what stands in it.
+        InputError: the file can't be read, isn't JSON, isn't of the shape, or holds what RabbitMQ would refuse; in one
+            line with its name.
     """
-    return from_definitions(read_document(path), vhost, where=str(path))
+    return named_definitions(read_document(path), vhost, str(path))
+
+
+def named_definitions(data: object, vhost: str | None, where: str) -> Topology:
+    """As `from_definitions`; RabbitMQ's refusals name the document, too."""
+    try:
+        return from_definitions(data, vhost, where=where)
+    except TopologyError as error:
+        raise InputError(f"{where}: {error.reply_code} {error}") from error
 
 
 def read_document(path: str | Path) -> object:
@@ -61,16 +69,30 @@ def from_definitions(data: object, vhost: str | None = None, *, where: str = "de
 
 
 def all_topologies(data: object, *, where: str = "definitions") -> list[Topology]:
-    """The topologies of all vhosts in a definitions document; errors as of `from_definitions`."""
+    """The topologies of all vhosts in a definitions document.
+
+    Raises:
+        InputError: it isn't of the shape, or holds what RabbitMQ would refuse; in one line with `where`.
+    """
     names: list[str] = sorted(used_vhosts(data, where)) if isinstance(data, Mapping) else []
-    return [from_definitions(data, name, where=where) for name in names] or [from_definitions(data, where=where)]
+    return [named_definitions(data, name, where) for name in names or (None,)]
 
 
 def left_out(data: object) -> list[str]:
     """What a definitions document holds that would change a message's way and is no part of a topology, in words."""
-    sections = ("policies", "parameters")  # federation upstreams and shovels are parameters
-    held = data if isinstance(data, Mapping) else {}
-    return [f"{name} ({len(held[name])})" for name in sections if isinstance(held.get(name), list) and held[name]]
+    # Federation upstreams and shovels, for two.
+    others = [one for one in _objects(data, "parameters") if one.get("component") != OPERATOR_POLICY]
+    types = {one.get("name"): one.get("type") for one in _objects(data, "exchanges")}
+    direct = {"amq.direct", *(name for name, kind in types.items() if kind == "direct")}
+    bindings = _objects(data, "bindings")
+    keyless = [one for one in bindings if one.get("routing_key") is None and one.get("source") in direct]
+    told = {"parameters": others, "bindings without a routing key, which no message matches": keyless}
+    return [f"{what} ({len(found)})" for what, found in told.items() if found]
+
+
+def _objects(data: object, section: str) -> list[Mapping[str, Any]]:
+    entries = data.get(section) if isinstance(data, Mapping) else None
+    return [one for one in entries if isinstance(one, Mapping)] if isinstance(entries, list) else []
 
 
 def to_definitions(topology: Topology) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """A document of RabbitMQ's definitions, read entry by entry; what doesn't fit is named: what, where, got, expected.
 
 Two shapes are read: the whole broker's (`rabbitmqctl export_definitions`, `GET /api/definitions`), where each
-entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. Users, policies and
-whatever else stands in them is left alone; a file that holds only exchanges, queues and bindings is enough.
+entry names its vhost, and one vhost's (`GET /api/definitions/{vhost}`), where none does. The vhost's policies, its
+operator policies, which stand among the parameters, and its default queue type are read with them. Users and whatever
+else stands there is left alone; a file that holds only exchanges, queues and bindings is enough.
+
+RabbitMQ 4.3 imports a binding without a routing key: fanout, headers and the like take it as any other, to a direct
+exchange it is a binding that no message matches, and for the other types it refuses it.
 
 RabbitMQ's exports have a gap: exclusive queues and internal exchanges are left out, the bindings to them are
 not. A queue missing from an export is therefore read as an exclusive one; a missing exchange is asked for.
@@ -11,16 +15,32 @@ not. A queue missing from an export is therefore read as an exclusive one; a mis
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 from waybill.errors import InputError, UnknownName
+from waybill.topology.declarations import effective_type
+from waybill.topology.policies import Policies, Policy
+from waybill.topology.queue_arguments import ARGUMENTS_OF
 from waybill.topology.values import DEFAULT_EXCHANGE, DEFAULT_VHOST, PREDECLARED, Binding, Exchange, Queue
 
 V = TypeVar("V")
 
-Contents = tuple[list[Exchange], list[Queue], list[Binding], str]
-"""What a document holds of one vhost, and the vhost's name."""
+Contents = tuple[list[Exchange], list[Queue], list[Binding], str, str, Policies]
+"""What a document holds of one vhost, the vhost's name, its default queue type, and its policies."""
+
+SECTIONS = ("exchanges", "queues", "bindings", "policies", "parameters")
+"""What of a document is read; each entry may name its vhost."""
+
+TELLING = frozenset(SECTIONS) | {"vhosts", "users", "permissions", "global_parameters", "topic_permissions"}
+"""Sections by which a document is known for definitions: it has one of them at least."""
+
+OPERATOR_POLICY = "operator_policy"
+"""The component under which operator policies stand among the parameters."""
+
+IGNORES_KEYS = frozenset({"fanout", "headers", "x-random", "x-modulus-hash", "x-recent-history"})
+"""Types to which a binding without a routing key is as any other."""
 
 MAX_NESTING = 100
 """Objects and lists inside one another: arguments of real exports have some five."""
@@ -57,6 +77,30 @@ class Entry:
     def __init__(self, fields: Mapping[str, Any], where: str) -> None:
         self._fields = fields
         self._where = where
+
+    def has(self, name: str) -> bool:
+        """Whether the field is there; `null` is as none."""
+        return self._fields.get(name) is not None
+
+    def inner(self, name: str) -> Entry:
+        """The object in a field."""
+        return Entry(self.table(name), f"{self._where}: {name}")
+
+    def number(self, name: str, default: int) -> int:
+        """A whole number."""
+        value = self._fields.get(name, default)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise InputError(f"{self._where}: {name}: expected a number, got {kind_of(value)}")
+
+    def pattern(self, name: str) -> str:
+        """A regular expression."""
+        text = self.text(name)
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise InputError(f"{self._where}: {name}: {text!r} is no regular expression: {error}") from error
+        return text
 
     def text(self, name: str, default: str | None = None) -> str:
         """Text; `default` where the field is missing, which without one is an error."""
@@ -101,14 +145,22 @@ def contents(data: object, vhost: str | None, where: str) -> Contents:
     """What a definitions document holds of one vhost; arguments and errors as of `definitions.from_definitions`."""
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: expected an object with exchanges, queues and bindings, got {kind_of(data)}")
+    if not TELLING & data.keys():
+        raise InputError(f"{where}: no definitions: it has no exchanges, queues, bindings or vhosts")
     chosen = _choose_vhost(data, vhost, where)
     exchanges = [x for x in _read_all(data, "exchanges", chosen, where, _exchange) if x.name != DEFAULT_EXCHANGE]
     queues = _read_all(data, "queues", chosen, where, _queue)
-    bindings = [b for b in _read_all(data, "bindings", chosen, where, _binding) if b.source != DEFAULT_EXCHANGE]
+    types = {exchange.name: effective_type(exchange) for exchange in (*PREDECLARED.values(), *exchanges)}
+    read = _read_all(data, "bindings", chosen, where, lambda entry: _binding(entry, types))
+    bindings = [b for b in read if b is not None and b.source != DEFAULT_EXCHANGE]
     if "rabbitmq_version" in data or "rabbit_version" in data:
         _refuse_internal(exchanges, bindings, where)
         queues += _exclusive(queues, bindings)
-    return exchanges, queues, bindings, chosen
+    policies = Policies(
+        tuple(_read_all(data, "policies", chosen, where, _policy)),
+        tuple(one for one in _read_all(data, "parameters", chosen, where, _operator_policy) if one),
+    )
+    return exchanges, queues, bindings, chosen, _default_queue_type(data, chosen), policies
 
 
 def _choose_vhost(data: Mapping[str, Any], vhost: str | None, where: str) -> str:
@@ -135,8 +187,20 @@ def used_vhosts(data: Mapping[str, Any], where: str) -> set[str]:
     return {entry["vhost"] for entry, _ in _entries(data, where) if isinstance(entry.get("vhost"), str)}
 
 
+def _default_queue_type(data: Mapping[str, Any], vhost: str) -> str:
+    """What the vhost's entry, or the document of one vhost, says; RabbitMQ passes over a type that it doesn't know."""
+    vhosts = data.get("vhosts", [])
+    named = [one for one in vhosts if isinstance(one, Mapping) and one.get("name") == vhost] if vhosts else [data]
+    for one in named:
+        metadata = one.get("metadata")
+        kind = metadata.get("default_queue_type") if isinstance(metadata, Mapping) else None
+        if isinstance(kind, str) and kind in ARGUMENTS_OF:
+            return kind
+    return "classic"
+
+
 def _entries(data: Mapping[str, Any], where: str) -> Iterator[tuple[Mapping[str, Any], str]]:
-    for section in ("exchanges", "queues", "bindings"):
+    for section in SECTIONS:
         yield from entries_of(data, section, where)
 
 
@@ -166,17 +230,44 @@ def _queue(entry: Entry) -> Queue:
     )
 
 
-def _binding(entry: Entry) -> Binding:
+def _binding(entry: Entry, types: Mapping[str, str]) -> Binding | None:
+    """The binding; None for one that no message matches."""
+    source = entry.text("source")
+    source_type = types.get(source, "fanout")  # of one that isn't there something else will be said
     kind = entry.text("destination_type", "queue")
     if kind not in ("queue", "exchange"):
         raise entry.refuse("destination_type", '"queue" or "exchange"')
-    return Binding(
-        entry.text("source"),
-        entry.text("destination"),
-        entry.text("routing_key", ""),
+    destination = entry.text("destination")
+    is_unmatched = source_type == "direct" and not entry.has("routing_key")
+    is_any = is_unmatched or source_type in IGNORES_KEYS
+    binding = Binding(
+        source,
+        destination,
+        "" if is_any and not entry.has("routing_key") else entry.text("routing_key"),
         entry.table("arguments"),
         cast(Literal["queue", "exchange"], kind),
     )
+    return None if is_unmatched else binding
+
+
+def _policy(entry: Entry) -> Policy:
+    kinds = ("all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges")
+    apply_to = entry.text("apply-to", "all")
+    if apply_to not in kinds:
+        raise entry.refuse("apply-to", f"one of {', '.join(kinds)}")
+    return {
+        "name": entry.text("name", ""),
+        "pattern": entry.pattern("pattern"),
+        "apply-to": apply_to,
+        "priority": entry.number("priority", 0),
+        "definition": entry.table("definition"),
+    }
+
+
+def _operator_policy(entry: Entry) -> Policy | None:
+    if entry.text("component", "") != OPERATOR_POLICY:
+        return None
+    return {**_policy(entry.inner("value")), "name": entry.text("name", "")}
 
 
 def _exclusive(queues: list[Queue], bindings: list[Binding]) -> list[Queue]:

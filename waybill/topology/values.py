@@ -7,7 +7,7 @@ A single value may hold anything. It is checked when it is declared: in a `Topol
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from waybill.topology.fields import EMPTY, FieldTable, as_table
@@ -32,6 +32,7 @@ class Exchange:
         type: `direct`, `fanout`, `topic`, `headers`, or a plugin's (`x-consistent-hash`, ...).
         internal: no client may publish to it, only other exchanges.
         arguments: `alternate-exchange`, or what a plugin's type asks for.
+        policy: what the broker's policies set beside them; no part of the declaration, and never compared.
     """
 
     name: str
@@ -40,26 +41,32 @@ class Exchange:
     auto_delete: bool = False
     internal: bool = False
     arguments: Mapping[str, Any] = EMPTY
+    policy: Mapping[str, Any] = field(default=EMPTY, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", as_table(self.arguments))
 
     @property
     def alternate(self) -> str | None:
-        """The exchange that takes what this one could not route, or None."""
-        name = self.arguments.get("alternate-exchange")
+        """The exchange that takes what this one could not route, or None: the argument's before the policy's."""
+        name = self.arguments.get("alternate-exchange", self.policy.get("alternate-exchange"))
         return name if isinstance(name, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue as `queue.declare` describes it."""
+    """A queue as `queue.declare` describes it.
+
+    Args:
+        policy: what the broker's policies set beside the arguments; no part of the declaration, and never compared.
+    """
 
     name: str
     durable: bool = True
     exclusive: bool = False
     auto_delete: bool = False
     arguments: Mapping[str, Any] = EMPTY
+    policy: Mapping[str, Any] = field(default=EMPTY, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", as_table(self.arguments))
@@ -88,14 +95,37 @@ class Queue:
     @property
     def dead_letter_exchange(self) -> str | None:
         """Where rejected, expired and overflowing messages go, or None where they are dropped."""
-        name = self.arguments.get("x-dead-letter-exchange")
+        name = self.setting("dead-letter-exchange")
         return name if isinstance(name, str) else None
 
     @property
     def dead_letter_routing_key(self) -> str | None:
         """The key a dead letter is published with, or None where it keeps its own."""
-        key = self.arguments.get("x-dead-letter-routing-key")
+        key = self.setting("dead-letter-routing-key")
         return key if isinstance(key, str) else None
+
+    def setting(self, name: str) -> Any:
+        """What holds for the queue, None where nothing is set: `message-ttl`, `max-length`, `overflow`, ...
+
+        The argument `x-<name>` counts before the policy; of two limits the smaller one does.
+        """
+        argument, policy = self.arguments.get(f"x-{name}"), self.policy.get(name)
+        return policy if argument is None else smaller_limit(name, policy, argument)
+
+
+LIMITS = frozenset({"message-ttl", "expires", "max-length", "max-length-bytes", "delivery-limit"}) | {
+    "max-in-memory-length",
+    "max-in-memory-bytes",
+}
+"""Settings of which the smaller counts where an argument, a policy and an operator's policy name one."""
+
+
+def smaller_limit(name: str, below: Any, above: Any) -> Any:
+    """What counts of two values of a setting: the smaller limit, otherwise `above`."""
+    if name not in LIMITS or not isinstance(below, int) or not isinstance(above, int):
+        return above
+    # A delivery limit of -1 is none: any other one is smaller (rabbit_quorum_queue.erl, `resolve_delivery_limit`).
+    return max(below, above) if below < 0 or above < 0 else min(below, above)
 
 
 @dataclass(frozen=True, slots=True)

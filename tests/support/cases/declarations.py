@@ -108,7 +108,7 @@ _EXCHANGES = (
 )
 
 
-def _queue(arguments: dict[str, Any], **flags: bool) -> Queue:
+def _queue(arguments: dict[str, Any], **flags: Any) -> Queue:
     return Queue("q", arguments=arguments, **flags)
 
 

@@ -40,12 +40,13 @@ def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
 
 def _load(embedded: Broker, path: Path) -> None:
     document = read_document(path)
+    missing = left_out(document)
     for topology in all_topologies(document, where=str(path)):
         try:
-            embedded.node.vhost(topology.vhost).load(topology)
+            missing += embedded.node.vhost(topology.vhost).load(topology)
         except WaybillError as error:
             raise InputError(f"{path}: vhost {topology.vhost!r}: {error}") from None
-    if missing := left_out(document):
+    if missing:
         terminal.print_note(f"waybill broker: {path}: left out, this broker has none: {', '.join(missing)}")
 
 

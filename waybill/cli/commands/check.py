@@ -89,9 +89,10 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
 
 def _facts(ctx: click.Context, fleet: Sequence[Path], given: Mapping[str, Any]) -> Facts:
     app = application_of(ctx)
-    found, management = facts_of(app), given["management"]
-    workers = fleet_facts(fleet, app, application_name(ctx), given["ignored"]) if fleet else None
+    management = given["management"]
     live = None if management is None else _live(management, given["vhost"] or vhost_of(app))
+    found = facts_of(app, live)
+    workers = fleet_facts(fleet, app, application_name(ctx), given["ignored"]) if fleet else None
     return Facts(found, workers, live, given["rabbitmq"] or (live.version if live else None))
 
 

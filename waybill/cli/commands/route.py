@@ -16,7 +16,7 @@ from waybill.cli.route_lines import route_lines
 from waybill.errors import EXIT_OK, UnknownName
 from waybill.routing import Router
 from waybill.topology import Message
-from waybill.topology.definitions import read_definitions
+from waybill.topology.definitions import left_out, named_definitions, read_document
 
 
 @click.command()
@@ -39,7 +39,10 @@ def route(
     The exchanges, queues and bindings are those of a definitions file. With --messages, the exit status is 1 if
     RabbitMQ would refuse one of the messages.
     """
-    router = Router.of(read_definitions(definitions, vhost))
+    document = read_document(definitions)
+    router = Router.of(named_definitions(document, vhost, str(definitions)))
+    if missing := left_out(document):
+        terminal.print_note(f"waybill route: {definitions}: left out: {', '.join(missing)}")
     if messages is not None:
         return route_lines(router, messages)
     if exchange is None:
