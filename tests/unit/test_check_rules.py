@@ -337,6 +337,38 @@ def train(): ...
     assert len(found) == is_too_long
 
 
+BY_POLICY = """
+app.conf.task_queues = [Queue("ledger", Exchange("money", "topic"), "money.#")]
+app.conf.task_default_queue = "ledger"
+lives = [Queue("lost", Exchange("lost", "fanout"), "any")]
+
+@app.task(exchange="money", routing_key="coins.eur")
+def book(): ...
+"""
+ALTERNATE = {"name": "ae", "pattern": "^money$", "apply-to": "exchanges", "definition": {"alternate-exchange": "lost"}}
+GRAVES = {"name": "dlx", "pattern": "^led", "apply-to": "queues", "definition": {"dead-letter-exchange": "graveyard"}}
+ELSEWHERE = {**ALTERNATE, "definition": {"alternate-exchange": "nowhere"}}
+
+
+@pytest.mark.parametrize(
+    ("policies", "expected"),
+    [
+        ([], ["WB105"]),
+        ([ALTERNATE], []),  # `money` is not there yet: the policy takes it when it is declared
+        ([{**ALTERNATE, "apply-to": "queues"}], ["WB105"]),
+        ([ELSEWHERE], ["WB105", "WB211"]),
+        ([ALTERNATE, GRAVES], ["WB210"]),
+        ([ALTERNATE, {**GRAVES, "apply-to": "quorum_queues"}], []),
+    ],
+)
+def test_what_policies_change(policies: list[dict[str, Any]], expected: list[str], tmp_path: Path) -> None:
+    module = check_example.load(BY_POLICY, tmp_path)
+    live = check_example.living(module.lives, {}, policies=policies)
+    found = check(check_example.facts(module, tmp_path, live), select=["WB105", "WB21"]).findings
+    assert [finding.rule.code for finding in found] == expected
+    assert all("by the policy `" in one.found.text for one in found if one.rule.code != "WB105")
+
+
 NEWS = """
 news = Exchange("news", "topic")
 app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#"), Queue("pdf", Exchange("documents", "headers"))]

@@ -7,12 +7,14 @@ and time.
 
 from __future__ import annotations
 
+import random
 import secrets
 from base64 import urlsafe_b64encode
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
+from zlib import crc32
 
 from waybill.broker import deaths
 from waybill.broker.clock import Clock
@@ -35,7 +37,7 @@ from waybill.topology.values import Queue as Declaration
 REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue of direct reply-to; with a dot and a token it names one channel's reply consumer."""
 
-FOREIGN_TYPES = frozenset({"x-random", "x-local-random", "x-modulus-hash", "x-delayed-message", "x-jms-topic"})
+FOREIGN_TYPES = frozenset({"x-delayed-message", "x-jms-topic"})
 """Exchange types that the engine knows for what they may reach, and this broker cannot run."""
 
 NO_STREAMS = "queue '{}': type stream is not part of waybill's embedded broker, use RabbitMQ"
@@ -64,6 +66,7 @@ class VHost:
         self._clock = clock
         self._memory = memory
         self.router = Router(name, exchange_types=EXCHANGE_TYPES)
+        self.router.choose = choose
         self.queues: dict[str, Queue] = {}
         self.reply_consumers: dict[str, ReplyConsumer] = {}
         self._reply_mark = secrets.token_urlsafe(12)
@@ -102,6 +105,7 @@ class VHost:
             What of it this broker has no place for, in words: it is left out, with the bindings from and to it.
         """
         self.router = Router(self.name, topology.default_queue_type, topology.policies, EXCHANGE_TYPES)
+        self.router.choose = choose
         self._reads_headers.clear()
         left_out: dict[tuple[str, str], str] = {}
         for exchange in topology.exchanges:
@@ -338,6 +342,17 @@ class VHost:
         died = [(death.queue, death.reason) for death in letter.deaths]
         names = self._route_on(letter.exchange, letter)
         self.deliver(letter, tuple(name for name in names if not is_cycle(name, died)))
+
+
+def choose(exchange: Exchange, bindings: Sequence[Binding], keys: Sequence[str]) -> Binding:
+    """The binding that an exchange of these types takes: by chance, or for one key always the same.
+
+    RabbitMQ's `x-modulus-hash` sorts its destinations, too; the hash that chooses one is Erlang's own there.
+    """
+    if exchange.type == "x-modulus-hash":
+        row = sorted(bindings, key=lambda one: (one.destination_type, one.destination))
+        return row[crc32("\0".join(keys).encode()) % len(row)]
+    return random.choice(bindings)
 
 
 def _foreign(exchange: Exchange) -> str:

@@ -9,6 +9,7 @@ from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.words import all_of, nearest, published, said
+from waybill.routing import Router
 from waybill.routing.trace import Visit
 from waybill.topology import Exchange
 
@@ -53,15 +54,25 @@ def unroutable(facts: Facts) -> Iterator[Found]:
 
 
 def _lost(facts: Facts) -> Iterator[Sent]:
-    """The publications that reach no queue, by what is declared and by what lives."""
-    for sent in facts.app.publications():
-        live = facts.live and facts.live.router
-        if (
-            sent.queues == ()
-            and not sent.is_choice
-            and not (live and sent.published.exchange in live.exchanges and live.route(message_of(sent.published)))
-        ):
+    """The publications that reach no queue, by what is declared and what lives."""
+    lost = [sent for sent in facts.app.publications() if sent.queues == () and not sent.is_choice]
+    together = _together(facts.app.router, facts.live.router) if lost and facts.live else None
+    for sent in lost:
+        if together is None or not together.route(message_of(sent.published)):
             yield sent
+
+
+def _together(declared: Router, live: Router) -> Router:
+    """What the broker will hold when the workers have declared what they can."""
+    held = Router.of(live.topology())
+    for exchange in declared.exchanges.values():
+        held.refusal(exchange, is_restored=True)  # holds what isn't refused
+    for queue in declared.queues.values():
+        held.refusal(queue, is_restored=True)
+    for binding in declared.bindings:
+        if held.refusal(binding) is None:
+            held.bind(binding)
+    return held
 
 
 def _nearest_key(sent: Sent, visit: Visit) -> str | None:

@@ -13,6 +13,8 @@
   and `#` are wildcards only as a whole word of a binding key. See topic.py.
 - Headers are compared by type and value. See headers.py, and fields.py of `waybill.topology`.
 - A consistent-hash exchange chooses one destination. See consistent_hash.py.
+- The random and the modulus-hash exchanges choose one of all their bindings: a router that is told how chooses, any
+  other gives all of them as candidates.
 - Nothing here knows queues from exchanges, alternates or dead letters: that is `waybill.routing`.
 
 A matcher holds one exchange's bindings, arranged so that a match does not look at all of them.
@@ -94,10 +96,20 @@ class FanoutMatcher:
         return iter(self._bindings)
 
 
+class ChoiceMatcher(FanoutMatcher):
+    """`x-random`, `x-local-random`, `x-modulus-hash`: one of all bindings takes the message, whatever its key.
+
+    Which one is the broker's to say: `match` gives all of them. A queue that is bound twice counts twice.
+    """
+
+
 _MATCHERS: Mapping[str, Callable[[], Matcher]] = {
     "direct": DirectMatcher,
     "topic": TopicMatcher,
     "headers": HeadersMatcher,
+    "x-random": ChoiceMatcher,
+    "x-local-random": ChoiceMatcher,
+    "x-modulus-hash": ChoiceMatcher,
 }
 
 

@@ -15,22 +15,26 @@ A publish is refused as RabbitMQ refuses it: 404 for an exchange that doesn't ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from typing import Any, TypeAlias
 
 from waybill.errors import TopologyError
+from waybill.matching import ChoiceMatcher
 from waybill.matching.consistent_hash import ConsistentHashMatcher
 from waybill.routing.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.routing.publishing import check_expiration, routing_keys
 from waybill.routing.table import RoutingTable
 from waybill.routing.trace import Trace
 from waybill.routing.tracing import trace_route
-from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Message, Topology
+from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Exchange, Message, Topology
 from waybill.topology.fields import EMPTY
 from waybill.topology.policies import NO_POLICIES, Policies
 
 MAX_CACHED_ROUTES = 32_768
 """Routes remembered for one exchange, some 8 MB of them; keys that never repeat must not fill the memory."""
+
+Choose: TypeAlias = Callable[[Exchange, Sequence[Binding], Sequence[str]], Binding]
+"""An exchange, the bindings that it chooses from, the message's routing keys -> the one that takes the message."""
 
 
 class Router(RoutingTable):
@@ -71,6 +75,8 @@ class Router(RoutingTable):
         self._routes: dict[str, dict[str, tuple[str, ...]]] = {}
         self._listed: dict[str, tuple[Binding, ...]] = {}
         self._header_bound: dict[str, bool] = {}
+        self.choose: Choose | None = None
+        """How exchanges such as `x-random` choose; None gives all that they choose from."""
 
     @classmethod
     def of(cls, topology: Topology) -> Router:
@@ -111,7 +117,7 @@ class Router(RoutingTable):
         self.check_publish(name)
         keys = routing_keys(routing_key, headers)
         queues = self.route_within(name, keys, headers)
-        if len(keys) == 1 and not self._reads_headers(name):
+        if len(keys) == 1 and not self._reads_headers(name) and not self._chooses(name):
             self._remember(name, routing_key, queues)
         return queues
 
@@ -163,6 +169,9 @@ class Router(RoutingTable):
     def matched_at(self, exchange: str, keys: Sequence[str], headers: Mapping[str, Any]) -> list[Binding]:
         """The bindings of one exchange that take such a message; one may be listed twice."""
         matcher = self._matchers[exchange]
+        if isinstance(matcher, ChoiceMatcher):
+            matched = matcher.match(keys[0], headers)
+            return [self.choose(self.exchanges[exchange], matched, keys)] if matched and self.choose else matched
         if len(keys) == 1 or isinstance(matcher, ConsistentHashMatcher):  # by the first key alone
             return matcher.match(keys[0], headers)
         return [binding for key in keys for binding in matcher.match(key, headers)]
@@ -205,6 +214,12 @@ class Router(RoutingTable):
         if reads is None:
             reads = self._header_bound[name] = any(self._matchers[x].reads_headers for x in self._reach(name))
         return reads
+
+    def _chooses(self, name: str) -> bool:
+        """Whether a second message of the same key may go elsewhere."""
+        if self.choose is None:
+            return False
+        return any(isinstance(self._matchers[exchange], ChoiceMatcher) for exchange in self._reach(name))
 
     def _reach(self, name: str) -> set[str]:
         """Every exchange that a message may come by from `name` on."""

@@ -78,21 +78,26 @@ def all_topologies(data: object, *, where: str = "definitions") -> list[Topology
     return [named_definitions(data, name, where) for name in names or (None,)]
 
 
-def left_out(data: object) -> list[str]:
-    """What a definitions document holds that would change a message's way and is no part of a topology, in words."""
+def left_out(data: object, vhost: str | None = None) -> list[str]:
+    """What a definitions document holds that would change a message's way and is no part of a topology, in words.
+
+    Args:
+        vhost: only what is of this one.
+    """
     # Federation upstreams and shovels, for two.
-    others = [one for one in _objects(data, "parameters") if one.get("component") != OPERATOR_POLICY]
-    types = {one.get("name"): one.get("type") for one in _objects(data, "exchanges")}
+    others = [one for one in _objects(data, "parameters", vhost) if one.get("component") != OPERATOR_POLICY]
+    types = {one.get("name"): one.get("type") for one in _objects(data, "exchanges", vhost)}
     direct = {"amq.direct", *(name for name, kind in types.items() if kind == "direct")}
-    bindings = _objects(data, "bindings")
+    bindings = _objects(data, "bindings", vhost)
     keyless = [one for one in bindings if one.get("routing_key") is None and one.get("source") in direct]
     told = {"parameters": others, "bindings without a routing key, which no message matches": keyless}
     return [f"{what} ({len(found)})" for what, found in told.items() if found]
 
 
-def _objects(data: object, section: str) -> list[Mapping[str, Any]]:
+def _objects(data: object, section: str, vhost: str | None) -> list[Mapping[str, Any]]:
     entries = data.get(section) if isinstance(data, Mapping) else None
-    return [one for one in entries if isinstance(one, Mapping)] if isinstance(entries, list) else []
+    found = [one for one in entries if isinstance(one, Mapping)] if isinstance(entries, list) else []
+    return found if vhost is None else [one for one in found if one.get("vhost", vhost) == vhost]
 
 
 def to_definitions(topology: Topology) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def route(
     """
     document = read_document(definitions)
     router = Router.of(named_definitions(document, vhost, str(definitions)))
-    if missing := left_out(document):
+    if missing := left_out(document, router.vhost):
         terminal.print_note(f"waybill route: {definitions}: left out: {', '.join(missing)}")
     if messages is not None:
         return route_lines(router, messages)
@@ -55,5 +55,6 @@ def route(
         terminal.echo(json.dumps(trace.to_json()))
     else:
         terminal.print_tree(trace_node(trace))
-        terminal.print_line(f"queues: {', '.join(trace.queues) or 'none, the message is unroutable'}")
+        found = ", ".join(trace.queues) or "none, the message is unroutable"
+        terminal.print_line(f"{'queues' if trace.is_certain else 'only the broker knows which of'}: {found}")
     return EXIT_OK
