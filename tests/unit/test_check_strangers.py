@@ -66,6 +66,12 @@ def later():
     sync.apply_async(args=["latest", "huge"])
 """
 
+IMPORTS = "import sys\nsys.path.insert(0, os.path.abspath('site-packages'))\nimport {name}_images\n"
+LIBRARY = {
+    "site-packages/{name}_images.py": "from celery import shared_task\n@shared_task(name='{name}_images.shrink')\n"
+    "def shrink(): ...\n"
+}
+
 SITUATIONS = (
     Situation(
         "a blank in -Q",
@@ -207,6 +213,23 @@ SITUATIONS = (
         "def throw(self): raise self.retry()\n",
     ),
     Situation(
+        "a library's task that nobody here sends",
+        IMPORTS + "app.conf.task_routes = {{'{name}.index': {{'queue': 'work'}}}}\n" + TASK,
+        ("WB112 note",),
+        "w: celery -A {name} worker -Q work",
+        files=LIBRARY,
+    ),
+    Situation(
+        "a library's task that is sent",
+        IMPORTS
+        + "app.conf.task_routes = {{'{name}.index': {{'queue': 'work'}}}}\n"
+        + TASK
+        + "def view():\n    {name}_images.shrink.delay()\n",
+        ("WB112 warning",),
+        "w: celery -A {name} worker -Q work",
+        files=LIBRARY,
+    ),
+    Situation(
         "a view that no worker imports",
         REPORTS,
         ("WB111 error", "WB124 error"),
@@ -228,8 +251,9 @@ def test_what_check_says(situation: Situation, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / f"{name}.py").write_text((HEAD + situation.code).format(name=name))
     for file, text in situation.files.items():
-        (tmp_path / file).parent.mkdir()
-        (tmp_path / file).write_text(text.format(name=name))
+        path = tmp_path / file.format(name=name)
+        path.parent.mkdir()
+        path.write_text(text.format(name=name))
     (tmp_path / "Procfile").write_text(situation.fleet.format(name=name))
     fleet = ("--fleet", "Procfile") if situation.fleet else ()
     shown = call("waybill.cli", "-A", name, "check", *fleet, *situation.arguments)

@@ -224,9 +224,15 @@ def _reasoned(accepted: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _located(facts: Facts, rule: Rule, found: Found) -> Finding:
-    """The finding; where no call is at fault, it stands where its task does."""
+    """The finding; where no call is at fault, it stands where its task does.
+
+    About a task that perhaps nobody sends it is a note.
+    """
     task = facts.app.tasks.get(found.objects[0])
-    return Finding(rule, replace(found, where=found.where or task.where) if task else found)
+    if task is None:
+        return Finding(rule, found)
+    severity = Severity.NOTE if facts.app.is_unasked(task.name) else found.severity
+    return Finding(rule, replace(found, where=found.where or task.where, severity=severity))
 
 
 def _reason(rule: Rule, found: Found, accepted: Mapping[str, str]) -> str | None:

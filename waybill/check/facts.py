@@ -32,6 +32,7 @@ class TaskFacts:
         max_retries: None for ever.
         retry_delay, time_limit: in seconds.
         where: `file:line` of its function.
+        is_librarys: it is defined by an installed package, not by the project.
     """
 
     name: str
@@ -45,6 +46,7 @@ class TaskFacts:
     time_limit: float | None
     where: str = ""
     rejects: bool = False
+    is_librarys: bool = False
 
     @property
     def is_builtin(self) -> bool:
@@ -141,6 +143,10 @@ class AppFacts:
     def own_tasks(self) -> Iterator[TaskFacts]:
         """The tasks that aren't Celery's."""
         return (task for task in self.tasks.values() if not task.is_builtin)
+
+    def is_unasked(self, task: str) -> bool:
+        """Whether a task is an installed library's, and nothing in the project sends it: perhaps nobody ever does."""
+        return task in self.tasks and self.tasks[task].is_librarys and task not in {call.task for call in self.calls}
 
     def publications(self) -> Iterator[Sent]:
         """What is published, of the application's own tasks, where Celery can make it."""

@@ -16,6 +16,7 @@ from kombu.entity import Queue as KombuQueue
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
+from waybill.celery_app.calls.project import INSTALLED
 from waybill.celery_app.calls.reading import read_source
 from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
 from waybill.celery_app.calls.values import DELAY, Call
@@ -269,6 +270,7 @@ def _task(app: Celery, name: str) -> TaskFacts:
         time_limit=float(limit) if limit else None,
         where=_where(task),
         rejects=_names(task, "Reject"),
+        is_librarys=bool(INSTALLED & set(Path(getattr(inspect.getmodule(task.run), "__file__", None) or "").parts)),
     )
 
 

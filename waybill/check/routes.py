@@ -84,7 +84,8 @@ def unserved_default(facts: Facts) -> Iterator[Found]:
     else:
         return
     what = f"{why}, and {all_of(there[:5])} {'go' if len(there) > 1 else 'goes'} there"
-    yield Found((name,), what, fix, severity=Severity.NOTE if fleet and fleet.unread else None)
+    is_certain = not (fleet and fleet.unread) and not all(map(app.is_unasked, there))
+    yield Found((name,), what, fix, severity=None if is_certain else Severity.NOTE)
 
 
 def _to_default(facts: Facts) -> list[str]:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from celery import Celery
 
+# Folders of installed packages.
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+
 # Folders whose code isn't the project's own, or never runs in earnest.
-FOREIGN = frozenset(
-    {"site-packages", "dist-packages", "node_modules", "venv", "env", "build", "dist", "tests", "test", "__pycache__"}
-)
+FOREIGN = INSTALLED | {"node_modules", "venv", "env", "build", "dist", "tests", "test", "__pycache__"}
 TESTS = ("test_", "conftest.py", "tests.py")
 
 MAX_FILES = 20_000
