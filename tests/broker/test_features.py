@@ -254,7 +254,7 @@ def test_streams_are_refused_clearly() -> None:
             assert "use RabbitMQ" in close.reply_text
 
 
-@pytest.mark.parametrize("kind", ["x-jms-topic", "x-delayed-message", "x-lottery"])
+@pytest.mark.parametrize("kind", ["x-jms-topic", "x-lottery"])
 def test_exchanges_that_are_not_there_are_refused(kind: str) -> None:
     for url in embedded_url():
         with Wire(url) as wire:

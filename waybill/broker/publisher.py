@@ -104,7 +104,10 @@ class Publisher:
             carry_copies(message, headers)
         if found.user_id is not None:  # last, as RabbitMQ looks at it
             self._check_user(found.user_id)
-        vhost.note_in_histories(exchange, message, headers)
+        if headers is not None and vhost.holds_back(message, headers):
+            names = ()
+        else:
+            vhost.note_in_histories(exchange, message, headers)
         self._client.has_published = True
         number = 0
         if self.count is not None:

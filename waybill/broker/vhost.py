@@ -20,14 +20,16 @@ from waybill.broker import deaths
 from waybill.broker.clock import Clock
 from waybill.broker.history import Histories
 from waybill.broker.memory import Memory
-from waybill.broker.message import Message
+from waybill.broker.message import Message, with_counts
 from waybill.broker.properties import plain_headers, read
 from waybill.broker.queue import Owner, Queue
+from waybill.broker.tables import long_integer
 from waybill.errors import ProtocolRefusal
 from waybill.routing import Router
 from waybill.routing.dead_letters import Reason, is_cycle
+from waybill.routing.publishing import delay_of
 from waybill.topology import Topology
-from waybill.topology.declarations import EXCHANGE_TYPES
+from waybill.topology.declarations import DELAYED, EXCHANGE_TYPES, effective_type
 from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
 from waybill.topology.queue_arguments import with_default_type
@@ -37,8 +39,10 @@ from waybill.topology.values import Queue as Declaration
 REPLY_TO = "amq.rabbitmq.reply-to"
 """The pseudo-queue of direct reply-to; with a dot and a token it names one channel's reply consumer."""
 
-FOREIGN_TYPES = frozenset({"x-delayed-message", "x-jms-topic"})
+FOREIGN_TYPES = frozenset({"x-jms-topic"})
 """Exchange types that the engine knows for what they may reach, and this broker cannot run."""
+
+NOT_HERE = "is not part of waybill's embedded broker"
 
 NO_STREAMS = "queue '{}': type stream is not part of waybill's embedded broker, use RabbitMQ"
 
@@ -120,7 +124,10 @@ class VHost:
                 self.queues[declaration.name] = Queue(self.router.queues[declaration.name], self)
         for binding in topology.bindings:
             ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
-            if not ends & left_out.keys():
+            if binding.destination_type == "exchange" and self._is_delaying(binding.destination):
+                what = f"the bindings to exchange '{binding.destination}' (type {DELAYED})"
+                left_out["binding", binding.destination] = what
+            elif not ends & left_out.keys():
                 self.bind(binding)
         return tuple(left_out.values())
 
@@ -134,7 +141,7 @@ class VHost:
             ProtocolRefusal: 540 for what this broker does not have.
         """
         if exchange.type in EXCHANGE_TYPES and (why := _foreign(exchange)):
-            raise ProtocolRefusal(540, f"exchange {why} is not part of waybill's embedded broker")
+            raise ProtocolRefusal(540, f"exchange {why} {NOT_HERE}")
         if self.router.declare_exchange(exchange):
             self.histories.declared(exchange)
             self._reads_headers.clear()
@@ -152,6 +159,8 @@ class VHost:
             ProtocolRefusal: 541 where the destination is an exchange from which one of these messages reaches no queue;
                 the binding stays, and so do the newer ones, which were delivered before.
         """
+        if binding.destination_type == "exchange" and self._is_delaying(binding.destination):
+            raise ProtocolRefusal(540, f"a binding to an exchange of type {DELAYED} {NOT_HERE}")
         if self.router.bind(binding):
             self._reads_headers.clear()
             self._replay(binding, self.histories.of(binding.source))
@@ -281,10 +290,29 @@ class VHost:
         """
         reads = self._reads_headers.get(exchange)
         if reads is None:
-            reads = self._reads_headers[exchange] = self.router.reads_headers(exchange)
+            reads = self.router.reads_headers(exchange) or self._is_delaying(exchange)
+            self._reads_headers[exchange] = reads
         if reads or b"\x02CC" in raw or b"\x03BCC" in raw:
             return plain_headers(raw)
         return None
+
+    def _is_delaying(self, exchange: str) -> bool:
+        found = self.router.exchanges.get(exchange)
+        return found is not None and found.type == DELAYED
+
+    def holds_back(self, message: Message, headers: Mapping[str, Any]) -> bool:
+        """Keep a message for its `x-delay` where its exchange is of type `x-delayed-message`; then it is routed."""
+        delay = delay_of(headers) if self._is_delaying(message.exchange) else 0
+        if delay:
+            self.account(len(message.body))
+            self._clock.wake_at(message, self.now + delay / 1000, lambda: self._release(message, delay))
+        return bool(delay)
+
+    def _release(self, message: Message, delay: int) -> None:
+        """Route a message that was held back, with the delay below 0, by which the plugin knows it again."""
+        self.account(-len(message.body))
+        message.header = with_counts(message.header, (("x-delay", long_integer(-delay)),))
+        self.deliver(message, self._route_on(message.exchange, message))
 
     def note_in_histories(self, exchange: str, message: Message, headers: Mapping[str, Any] | None) -> None:
         """Have the recent-history exchanges remember a message that was routed, even if a transaction holds it back."""
@@ -339,6 +367,10 @@ class VHost:
         return self.router.route_within(exchange, message.all_keys, headers or EMPTY)
 
     def _send_dead_letter(self, letter: Message) -> None:
+        # No cycle ends what is held back: the plugin doesn't look for one.
+        headers = plain_headers(read(letter.header).headers or b"") if self._is_delaying(letter.exchange) else EMPTY
+        if self.holds_back(letter, headers):
+            return
         died = [(death.queue, death.reason) for death in letter.deaths]
         names = self._route_on(letter.exchange, letter)
         self.deliver(letter, tuple(name for name in names if not is_cycle(name, died)))
@@ -349,7 +381,7 @@ def choose(exchange: Exchange, bindings: Sequence[Binding], keys: Sequence[str])
 
     RabbitMQ's `x-modulus-hash` sorts its destinations, too; the hash that chooses one is Erlang's own there.
     """
-    if exchange.type == "x-modulus-hash":
+    if effective_type(exchange) == "x-modulus-hash":
         row = sorted(bindings, key=lambda one: (one.destination_type, one.destination))
         return row[crc32("\0".join(keys).encode()) % len(row)]
     return random.choice(bindings)
@@ -359,6 +391,9 @@ def _foreign(exchange: Exchange) -> str:
     """What of the exchange is not part of this broker; empty where it can run it."""
     if exchange.type in FOREIGN_TYPES or exchange.type not in EXCHANGE_TYPES:
         return f"type {exchange.type}"
+    inner = effective_type(exchange)
+    if exchange.type == DELAYED and (inner not in EXCHANGE_TYPES or inner in (*FOREIGN_TYPES, "x-recent-history")):
+        return f"type {exchange.type} that routes as {inner}"
     has_property = exchange.type == "x-consistent-hash" and "hash-property" in exchange.arguments
     return "argument hash-property" if has_property else ""
 

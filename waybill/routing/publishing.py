@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from waybill.errors import TopologyError
@@ -35,6 +37,24 @@ def _copies(name: str, headers: Mapping[str, Any]) -> list[str]:
         wrong = f'{{unacceptable_type_in_header,"{name}",{type_name(value)}}}'
         raise TopologyError(406, f"invalid message: {wrong}")
     return [key for key in value if isinstance(key, str)]
+
+
+MAX_DELAY = 2**32 - 1
+"""Milliseconds of the longest `x-delay`, Erlang's longest timer; a longer one is as none."""
+
+
+def delay_of(headers: Mapping[str, Any]) -> int:
+    """Milliseconds for which an exchange of type `x-delayed-message` holds a message back, 0 for not at all.
+
+    The header `x-delay` is a number or its digits (rabbit_delayed_message_utils.erl; the plugin isn't in RabbitMQ's
+    image, and none of this was run there). What is no number delays nothing here.
+    """
+    given: Any = headers.get("x-delay")
+    is_number = isinstance(given, int | float | Decimal) and not isinstance(given, bool) and isfinite(given)
+    if not is_number and not (isinstance(given, str) and re.fullmatch(r"[+-]?[0-9]{1,20}", given)):
+        return 0
+    delay = int(given)
+    return delay if 0 < delay <= MAX_DELAY else 0
 
 
 def check_expiration(expiration: str) -> int:

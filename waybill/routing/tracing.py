@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from waybill.matching.consistent_hash import hash_of
-from waybill.routing.publishing import routing_keys
+from waybill.routing.publishing import delay_of, routing_keys
 from waybill.routing.trace import Attempt, Attempts, Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Exchange, Message, Queue
-from waybill.topology.declarations import effective_type
+from waybill.topology.declarations import DELAYED, effective_type
 from waybill.topology.fields import plain
 
 __all__ = ["Attempt", "Attempts", "Trace", "Visit", "plain", "trace_route"]
@@ -99,9 +99,20 @@ def _freeze(router: Walkable, stops: list[_Stop], keys: Sequence[str], headers: 
             tried = Attempts(router.tried_at(name), kind, keys, headers)
             if kind == "x-consistent-hash":
                 tried, is_certain = _hashed(router, exchange, keys, headers)
+        note = stop.note or _held_back(exchange, headers)
         onward = tuple([visits[ahead] for ahead in stop.onward])
-        visits[stop] = Visit(name, kind, stop.reached_by, tried, stop.note, onward, is_certain)
+        visits[stop] = Visit(name, kind, stop.reached_by, tried, note, onward, is_certain)
     return visits[stops[0]]
+
+
+def _held_back(exchange: Exchange | None, headers: Mapping[str, Any]) -> str:
+    """What a delaying exchange does before it routes; empty for any other."""
+    if exchange is None or exchange.type != DELAYED:
+        return ""
+    delay = delay_of(headers)
+    if not delay:
+        return f"{DELAYED}: routes at once, the message has no header x-delay above 0"
+    return f"{DELAYED}: holds the message for {delay} ms, and returns it at once where it is mandatory"
 
 
 def _hashed(

@@ -175,8 +175,15 @@ class Evaluator:
     def _of_module(self, module: str, name: str) -> list[Any]:
         if (home := self._modules.get(module)) is not None and name in home:
             return self._in(home, name)
+        if home is None and (task := self._functions.get((module, name))) is not None:
+            return [Task(task)]  # of an installed package
         submodule = f"{module}.{name}"
-        return [ModuleName(submodule)] if submodule in self._modules or module in ("celery", "kombu") else []
+        is_known = submodule in self._modules or module in ("celery", "kombu") or self._leads_to_tasks(submodule)
+        return [ModuleName(submodule)] if is_known else []
+
+    def _leads_to_tasks(self, module: str) -> bool:
+        """Whether a module has tasks, or a module of it has some."""
+        return any(one == module or one.startswith(f"{module}.") for one, _ in self._functions)
 
     def _attribute(self, node: ast.Attribute, scope: Scope) -> list[Any]:
         owner = self.one(node.value, scope)

@@ -92,7 +92,9 @@ def _registered(app: Celery, modules: list[Module]) -> dict[tuple[str, str], str
         code = getattr(inspect.unwrap(task.run), "__code__", None)
         file = getattr(sys.modules.get(task.__module__), "__file__", None)
         for path, own in ((code and code.co_filename, code and code.co_name), (file, type(task).__name__)):
-            if isinstance(path, str) and (module := by_path.get(str(Path(path).resolve()))) is not None:
+            if isinstance(path, str):
+                # What is installed isn't read, and its tasks are known by the names that they are imported by.
+                module = by_path.get(str(Path(path).resolve()), str(task.__module__))
                 found.setdefault((module, str(own)), name)
     return found
 
