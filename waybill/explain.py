@@ -145,7 +145,13 @@ def explain_task(
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
     if task not in app.tasks and not (is_foreign or is_routed):
         raise UnknownName("task", task, app.tasks, called)
-    router = Router.of(from_celery(_Declared.with_(app, declared.values(), (*sent.declares, *created))))
+    published = (*sent.declares, *created)
+    router = Router.of(from_celery(_Declared.with_(app, declared.values(), published)))
+    if fleet is not None:
+        made = [one for one in declared.values() if fleet.may_declare(one.name, one.alias)]
+        existing = Router.of(from_celery(_Declared.with_(app, made, published)))
+    else:
+        existing = router
     if sent.exchange not in router.exchanges:
         raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), called)
     message = message_of(sent)
@@ -165,7 +171,9 @@ def explain_task(
         ),
         trace=trace,
         delivered=delivered,
-        arrivals=tuple(_arrival(router, router.queues[queue], trace, fleet) for queue in (delivered or trace).queues),
+        arrivals=tuple(
+            _arrival(router, router.queues[queue], existing, trace, fleet) for queue in (delivered or trace).queues
+        ),
     )
 
 
@@ -265,7 +273,14 @@ def _no_native_delay(router: Router, sent: Publication) -> str:
     )
 
 
-def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) -> Arrival:
+def _arrival(router: Router, queue: Queue, existing: Router, trace: Trace, fleet: Fleet | None) -> Arrival:
+    """What becomes of the message in a queue.
+
+    Args:
+        existing: what the publication and the workers declare; that of which nobody consumes a queue isn't there.
+    """
+    if queue.name not in existing.queues:
+        return Arrival(queue, queue.level_of(trace.message.priority), (), (), (_UNMADE,))
     consumers = None if fleet is None else fleet.consumers(queue.name)
     reasons: list[Reason] = ["rejected"]
     if queue.setting("message-ttl") is not None or trace.message.expiration is not None:
@@ -274,8 +289,20 @@ def _arrival(router: Router, queue: Queue, trace: Trace, fleet: Fleet | None) ->
         reasons.append("maxlen")
     if queue.type == "quorum":
         reasons.append("delivery_limit")
-    letters = tuple(router.dead_letters(queue.name, trace.message, reason) for reason in reasons)
-    return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, tuple(_notes(queue, trace)))
+    letters = tuple(existing.dead_letters(queue.name, trace.message, reason) for reason in reasons)
+    lost = {one.exchange for one in letters if one.exchange in router.exchanges} - existing.exchanges.keys()
+    notes = (*_notes(queue, trace), *(_NOT_MADE.format(name) for name in lost))
+    return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, notes)
+
+
+_NOT_MADE = (
+    "nobody declares `{}`: it stands in the application, and no worker of the fleet consumes a queue of it; "
+    "`waybill declare` declares it"
+)
+_UNMADE = (
+    "no worker of the fleet declares it, since none consumes it, and neither does this publication: unless somebody "
+    "else has (`waybill declare`), the message is dropped"
+)
 
 
 def _notes(queue: Queue, trace: Trace) -> list[str]:

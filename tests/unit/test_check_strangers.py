@@ -72,6 +72,21 @@ LIBRARY = {
     "def shrink(): ...\n"
 }
 
+# A dead-letter queue and an alternate's, as tutorials have them: declared in task_queues.
+DEAD = (
+    "app.conf.task_queues = [\n"
+    "    Queue('orders', Exchange('orders'), 'orders', queue_arguments={{'x-dead-letter-exchange': 'orders.dead'}}),\n"
+    "    Queue('orders_dead', Exchange('orders.dead', 'fanout'), 'dead')]\n"
+    "app.conf.task_default_queue = 'orders'\n"
+    "@app.task(name='{name}.cancel', acks_late=True, reject_on_worker_lost=True)\ndef cancel(): ...\n"
+    "app.conf.broker_transport_options = {{'confirm_publish': True}}\n"
+)
+UNFILED = (
+    "app.conf.task_queues = [\n"
+    "    Queue('celery'), Queue('unfiled', Exchange('unfiled', 'fanout'), 'any'),\n"
+    "    Queue('usa', Exchange('news', 'topic', arguments={{'alternate-exchange': 'unfiled'}}), 'usa.#')]\n" + TASK
+)
+
 SITUATIONS = (
     Situation(
         "a blank in -Q",
@@ -211,6 +226,30 @@ SITUATIONS = (
         "app.conf.task_queues = [Queue('celery'), Queue('a', dice, 'a'), Queue('b', dice, 'b')]\n"
         "@app.task(name='{name}.throw', bind=True, exchange='dice', routing_key='k')\n"
         "def throw(self): raise self.retry()\n",
+    ),
+    Situation(
+        "a dead-letter queue that no worker consumes",
+        DEAD,
+        ("WB210 error",),
+        "w: celery -A {name} worker -Q orders",
+        ("go to `orders.dead`, which nobody declares", "waybill declare before the workers start"),
+    ),
+    Situation(
+        "a dead-letter queue with a worker of its own",
+        DEAD,
+        (),
+        "w: celery -A {name} worker -n w@%h -Q orders\nd: celery -A {name} worker -n d@%h -Q orders_dead",
+    ),
+    Situation("a worker that consumes all of them", DEAD, (), "w: celery -A {name} worker"),
+    Situation(
+        "perhaps another worker consumes it", DEAD, (), "w: celery -A {name} worker -Q orders\nworker2: ./run.sh"
+    ),
+    Situation(
+        "an alternate exchange of a queue that no worker consumes",
+        UNFILED,
+        ("WB211 error",),
+        "w: celery -A {name} worker -Q celery,usa",
+        ("its alternate exchange is `unfiled`, which nobody declares",),
     ),
     Situation(
         "a library's task that nobody here sends",

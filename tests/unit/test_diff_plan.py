@@ -12,6 +12,7 @@ from kombu.common import Broadcast
 from tests.support.celery_lines import needs_native_delay
 from tests.support.check_example import living
 from tests.support.diff_support import PLACE, application, names
+from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.diff import Plan, declared_by, difference, text
 from waybill.diff.ways_out import exchange_code, policy_that_sets, queue_code
 from waybill.rabbitmq.management import LiveBinding, LiveConsumer
@@ -54,6 +55,21 @@ LEFT: tuple[tuple[tuple[tuple[str, str, str, str], ...], list[str]], ...] = (
     # What leads to queues that aren't declared is told with them.
     ((("news", "x", "queue", "other"),), []),
 )
+
+
+def test_what_no_worker_consumes_is_created_by_none() -> None:
+    app = application(USA, Queue("dead", Exchange("dead", "fanout"), "any"))
+    worker = Worker("usa", "usa@%h", ("usa",), ())
+    found = difference(declared_by(app, Fleet((worker,))), living([], {}), PLACE)
+    assert [getattr(item, "name", "a binding") for item in found.create] == ["news", "usa", "a binding"]
+    assert text.text(found).splitlines()[3:] == [
+        "? exchange dead (fanout): no worker of the fleet consumes it, so none creates it; `waybill declare` does",
+        "? queue dead (classic): no worker of the fleet consumes it, so none creates it; `waybill declare` does",
+        "vhost /: 3 to create, 0 refused, 2 that nobody creates, 0 that the application doesn't declare",
+    ]
+    assert [one["name"] for one in found.to_json()["unmade"]] == ["dead", "dead"]
+    unread = Fleet((worker,), (Unread("other", "its script isn't here"),))
+    assert difference(declared_by(app, unread), living([], {}), PLACE).unmade == ()
 
 
 @pytest.mark.parametrize(("more", "expected"), LEFT)

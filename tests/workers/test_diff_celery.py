@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from kombu import Connection, Exchange, Queue
 from tests.support.apps.everything import USA, add, app
 from tests.support.diff_support import PLACE, Site, application, names, site
 from tests.support.programs import PATIENCE, ROOT
-from waybill.celery_app.fleet.workers import Worker
+from waybill.celery_app.fleet.workers import Fleet, Worker
 from waybill.diff import declared_by, difference
+from waybill.explain import explain_task
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 from waybill.testing.workers import LocalWorkers, Zygote
@@ -110,3 +112,56 @@ def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, plain_zygote: Zygote
     httpx.delete(address, timeout=PATIENCE).raise_for_status()
     assert at.plan(wanted).failures == ()
     assert at.declare(wanted) is None
+
+
+ORDERS = """\
+from celery import Celery
+from celery.exceptions import Reject
+from kombu import Exchange, Queue
+
+app = Celery("orders", backend="rpc://")
+app.conf.task_queues = [
+    Queue("orders", Exchange("orders"), "orders", queue_arguments={"x-dead-letter-exchange": "orders.dead"}),
+    Queue("orders_dead", Exchange("orders.dead", "fanout"), "dead"),
+]
+app.conf.task_default_queue = "orders"
+
+
+@app.task(name="cancel", acks_late=True)
+def cancel():
+    raise Reject("unknown order", requeue=False)
+
+
+@app.task(name="ship")
+def ship():
+    return True
+"""
+
+
+def test_a_worker_declares_what_it_consumes_and_no_more(
+    at: Site, tmp_path: Path, plain_zygote: Zygote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in task_queues and no worker consumes doesn't come to be, and what should go there is dropped."""
+    (tmp_path / "waybill_orders.py").write_text(ORDERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    orders = importlib.import_module("waybill_orders").app
+    arguments = ("-A", "waybill_orders", "worker", "-n", "orders@%h", "-Q", "orders", "-c", "1", "-l", "error")
+    worker = Worker("orders", "orders@%h", ("orders",), arguments)
+    declared = declared_by(orders, Fleet((worker,)))
+    before = difference(declared, at.live(), PLACE)
+    assert [type(item).__name__ for item in before.create] == ["Exchange", "Queue", "Binding"]
+    assert names(before.unmade) == ["orders.dead", "orders_dead"]
+    (arrival,) = explain_task(orders, "cancel", fleet=Fleet((worker,))).arrivals
+    assert [letter.queues for letter in arrival.unconsumed] == [()]
+    assert "nobody declares `orders.dead`" in arrival.notes[0]
+    with (
+        brokers.use_broker(orders, at.address.url),
+        LocalWorkers([worker], brokers.environment(at.address.url), tmp_path, plain_zygote),
+    ):
+        orders.send_task("cancel")
+        assert orders.send_task("ship").get(timeout=PATIENCE)  # in the one process, after it
+        live = at.live()
+        assert {"orders", "orders_dead", "orders.dead"} & {*live.queues, *live.exchanges} == {"orders"}
+        after = difference(declared, live, PLACE)
+        assert (after.create, names(after.unmade)) == ((), ["orders.dead", "orders_dead"])
+        assert live.messages["orders"] == 0

@@ -22,6 +22,7 @@ from kombu.entity import binding
 from kombu.transport.base import to_rabbitmq_queue_arguments
 
 from waybill.celery_app import installed
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.errors import InputError
 from waybill.topology import (
     DEFAULT_EXCHANGE,
@@ -58,9 +59,13 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     return record(app).topology(vhost)
 
 
-def record(app: CeleryApp) -> Recorder:
-    """What `from_celery` reads, as it is declared one after the other: nothing is checked."""
-    queues = queues_of(app)
+def record(app: CeleryApp, fleet: Fleet | None = None) -> Recorder:
+    """What `from_celery` reads, as it is declared one after the other: nothing is checked.
+
+    Args:
+        fleet: only what its workers declare, which is the queues that they consume with their exchanges.
+    """
+    queues = [queue for queue in queues_of(app) if fleet is None or fleet.may_declare(queue.name, queue.alias)]
     recorder = Recorder()
     for queue in queues:
         recorder.declare(queue)

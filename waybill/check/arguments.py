@@ -73,7 +73,11 @@ def missing_dead_letters(facts: Facts) -> Iterator[Found]:
     for declared in facts.app.queues:
         queue = facts.app.router.queues.get(declared.name, declared)
         name = queue.dead_letter_exchange
-        if name and not is_delayed(queue.name) and _is_missing(facts, name):
+        if not name or is_delayed(queue.name):
+            continue
+        if facts.nobody_declares(name):
+            yield Found((queue.name, name), f"its dead letters go to `{name}`, {_UNMADE}: they are dropped", _DECLARE)
+        elif _is_missing(facts, name):
             by = _policy(facts, queue, "dead-letter-exchange")
             yield Found(
                 (queue.name, name),
@@ -104,7 +108,10 @@ app.conf.task_queues = [
 def missing_alternate(facts: Facts) -> Iterator[Found]:
     for exchange in facts.app.router.exchanges.values():
         name = exchange.alternate
-        if name and _is_missing(facts, name):
+        if name and facts.nobody_declares(name):
+            what = f"its alternate exchange is `{name}`, {_UNMADE}: what no binding takes is dropped"
+            yield Found((exchange.name, name), what, _DECLARE)
+        elif name and _is_missing(facts, name):
             yield Found(
                 (exchange.name, name),
                 f"its alternate exchange `{name}`{_policy(facts, exchange, 'alternate-exchange')} is one that "
@@ -120,6 +127,10 @@ def _policy(facts: Facts, item: Exchange | Queue, setting: str) -> str:
     argument = setting if isinstance(item, Exchange) else f"x-{setting}"
     name = "" if facts.live is None or argument in item.arguments else facts.live.policies.who_sets(setting, item)
     return f" by the policy `{name}`" if name else ""
+
+
+_UNMADE = "which nobody declares, since no worker of the fleet consumes a queue of it"
+_DECLARE = "celery -A proj waybill declare before the workers start, or a worker that consumes its queue"
 
 
 def _is_missing(facts: Facts, name: str) -> bool:

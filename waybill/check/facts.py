@@ -15,7 +15,7 @@ from waybill.errors import TopologyError
 from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
 from waybill.routing.trace import Trace
-from waybill.topology import Binding, Exchange, Queue
+from waybill.topology import PREDECLARED, Binding, Exchange, Queue
 
 BUILTIN = "celery."
 """How the names of Celery's own tasks begin."""
@@ -195,8 +195,29 @@ class Facts:
     live: LiveFacts | None = None
     version: tuple[int, int] | None = None
 
+    def nobody_declares(self, exchange: str) -> bool:
+        """Whether an exchange stands in the application and nobody makes it.
+
+        A worker declares the queues that it consumes with their exchanges, a publisher the queue that it names, and no
+        worker of the fleet and no publication that is known comes to a queue of this one.
+        """
+        exists = exchange in PREDECLARED or (self.live is not None and exchange in self.live.exchanges)
+        if exists or self.fleet is None or self.fleet.unread:
+            return False
+        of_it = [queue for queue in self.app.declared.values() if exchange in _exchanges_of(queue)]
+        named = {queue.name for sent in self.app.publications() for queue in sent.published.declares}
+        return bool(of_it) and not any(
+            queue.name in named or self.fleet.consumers(queue.name, queue.alias) for queue in of_it
+        )
+
     def has(self, need: str) -> bool:
         """Whether what a rule needs is known."""
         if need == "fleet":
             return self.fleet is not None and bool(self.fleet.workers)
         return getattr(self, need) is not None
+
+
+def _exchanges_of(queue: Any) -> set[str]:
+    """The exchanges that Kombu declares with a queue."""
+    bound = [one.exchange for one in queue.bindings or () if one.exchange]
+    return {one.name for one in (queue.exchange, *bound) if one}

@@ -11,11 +11,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from celery import Celery
 
 from waybill.celery_app.broker_url import broker_of, vhost_of
+from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.diff.declared import Declared, declared_by
 from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import Failure, Plan
@@ -25,11 +29,12 @@ from waybill.diff.ways_out import Place, ways_out
 from waybill.rabbitmq.management import Management
 from waybill.rabbitmq.stale import stale_bindings
 from waybill.rabbitmq.state import LiveFacts, live_facts
+from waybill.topology import Exchange, Queue
 
 __all__ = ["Declared", "Failure", "Place", "Plan", "compare", "declared_by", "difference"]
 
 
-def compare(app: Celery, *, management: str, vhost: str | None = None) -> Plan:
+def compare(app: Celery, *, management: str, vhost: str | None = None, fleet: Fleet | str | Path | None = None) -> Plan:
     """Compare what an application declares with what exists on its broker, as `waybill diff` does.
 
     The broker's management API is asked by GET only, and nothing is changed.
@@ -37,6 +42,8 @@ def compare(app: Celery, *, management: str, vhost: str | None = None) -> Plan:
     Args:
         management: the URL of the management API, `http://user:password@host:15672`.
         vhost: the vhost to look at; that of the application's broker by default.
+        fleet: the `docker-compose.yml` or `Procfile` of the workers: each declares only what it consumes. Without it
+            somebody is taken to consume each queue.
 
     Returns:
         What the next worker start would create, what the broker would refuse, and what exists there that the
@@ -62,8 +69,9 @@ def compare(app: Celery, *, management: str, vhost: str | None = None) -> Plan:
     app.finalize()
     require_amqp(broker_of(app))
     vhost = vhost or vhost_of(app)
+    fleet = read_fleet(Path(fleet), app=app, allow_twins=True) if isinstance(fleet, str | Path) else fleet
     with Management(management, vhost) as asked:
-        return difference(declared_by(app), live_facts(asked, vhost), Place(app.main or "proj", asked.address))
+        return difference(declared_by(app, fleet), live_facts(asked, vhost), Place(app.main or "proj", asked.address))
 
 
 def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:
@@ -82,4 +90,11 @@ def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:
         stale=tuple(stale_bindings(declared.exchanges, declared.shared(), declared.bindings, live.bindings)),
         queues=tuple(orphan_queues(declared, live)),
         exchanges=tuple(orphan_exchanges(declared, live)),
+        unmade=tuple(_unmade(declared, live)),
     )
+
+
+def _unmade(declared: Declared, live: LiveFacts) -> Iterator[Exchange | Queue]:
+    """The exchanges and queues that no worker makes, and that nobody else has made either."""
+    yield from (one for one in declared.exchanges if one in declared.unmade and one.name not in live.exchanges)
+    yield from (one for one in declared.shared() if one in declared.unmade and one.name not in live.queues)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from celery import Celery
 
 from waybill.celery_app.declared import record, stable
+from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.options import no_new_queues
 from waybill.topology import Binding, Exchange, Queue
 
@@ -32,6 +33,7 @@ class Declared:
     Attributes:
         awaited: queues with `no_declare`: a worker consumes them and declares nothing.
         per_worker: `Broadcast` queues, of which each worker makes one under a name of its own; here `bcast.<alias>`.
+        unmade: what stands in the application and no worker of the fleet declares, since none consumes it.
     """
 
     exchanges: tuple[Exchange, ...] = ()
@@ -40,6 +42,7 @@ class Declared:
     awaited: frozenset[str] = frozenset()
     per_worker: frozenset[str] = frozenset()
     names: CelerysNames = CelerysNames()
+    unmade: frozenset[Exchange | Queue | Binding] = frozenset()
 
     def shared(self) -> tuple[Queue, ...]:
         """The queues that every worker declares, under one name."""
@@ -47,11 +50,17 @@ class Declared:
         return tuple(queue for queue in self.queues if queue.name not in left_out)
 
 
-def declared_by(app: Celery) -> Declared:
-    """What the application's workers declare; nobody is connected to."""
+def declared_by(app: Celery, fleet: Fleet | None = None) -> Declared:
+    """What the application's workers declare; nobody is connected to.
+
+    Args:
+        fleet: the workers; without it somebody is taken to consume each queue.
+    """
     with no_new_queues(app):
         recorder = record(app)
+        made = recorder if fleet is None else record(app, fleet)
         queues = list(app.amqp.queues.values())
+    every: set[Exchange | Queue | Binding] = {*recorder.exchanges, *recorder.queues, *recorder.bindings}
     conf = app.conf
     return Declared(
         tuple(dict.fromkeys(recorder.exchanges)),
@@ -60,4 +69,5 @@ def declared_by(app: Celery) -> Declared:
         awaited=frozenset(queue.name for queue in queues if queue.no_declare),
         per_worker=frozenset(one.name for queue in queues if (one := stable(queue)) is not queue),
         names=CelerysNames(conf.event_exchange, conf.event_queue_prefix, conf.control_exchange or "celery"),
+        unmade=frozenset(every.difference(made.exchanges, made.queues, made.bindings)),
     )

@@ -89,6 +89,7 @@ class Plan:
         create: in the order in which it is declared; queues as the vhost's default type makes them.
         stale: bindings into what is declared, that no declaration makes.
         default_type: what a queue becomes that names no type.
+        unmade: declared exchanges and queues that don't exist, and that no worker of the fleet would create.
     """
 
     vhost: str
@@ -98,11 +99,12 @@ class Plan:
     stale: tuple[LiveBinding, ...] = ()
     queues: tuple[OrphanQueue, ...] = ()
     exchanges: tuple[OrphanExchange, ...] = ()
+    unmade: tuple[Exchange | Queue, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether declared and live are the same."""
-        return not (self.create or self.failures or self.stale or self.queues or self.exchanges)
+        return not (self.create or self.failures or self.stale or self.queues or self.exchanges or self.unmade)
 
     def without(self, unbound: tuple[LiveBinding, ...]) -> Plan:
         """The plan when these bindings are gone."""
@@ -115,6 +117,7 @@ class Plan:
             "default_queue_type": self.default_type,
             "create": [described(item) for item in self.create],
             "fail": [failure.to_json() for failure in self.failures],
+            "unmade": [described(item) for item in self.unmade],
             "undeclared": [
                 *(described(living(binding)) for binding in self.stale),
                 *(queue.to_json() for queue in self.queues),

@@ -30,8 +30,12 @@ def answers(declared: Declared, live: LiveFacts) -> Iterator[Answer]:
     held = live.declarations()
     refused: set[tuple[str, str]] = set()
     for exchange in declared.exchanges:
+        if exchange in declared.unmade:
+            continue
         yield from _answer(exchange, held.declare_exchange, refused)
     for queue in declared.shared():
+        if queue in declared.unmade:
+            continue
         for item, error in _answer(queue, lambda one: _queue(held, live, one), refused):
             yield (item if error else held.queues[queue.name]), error
     for name in sorted(declared.awaited - live.queues.keys()):
@@ -71,6 +75,8 @@ def _bindings(
     for binding in declared.bindings:
         ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
         if ends & refused or binding in known or binding.destination in declared.per_worker:
+            continue
+        if binding in declared.unmade:
             continue
         if alike and likeness(binding) in alike:
             continue

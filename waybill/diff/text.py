@@ -10,12 +10,13 @@ from waybill.rabbitmq.stale import living
 from waybill.topology import Binding, Exchange
 from waybill.topology.text import arguments_label, printable
 
-CREATE, FAIL, LEFT = "+", "!", "-"
+CREATE, FAIL, LEFT, UNMADE = "+", "!", "-", "?"
 
 
 def text(plan: Plan) -> str:
     """The whole plan, a thing a line, then the sum of it."""
-    return "\n".join(map(printable, [*_created(plan.create), *_failed(plan.failures), *_left(plan), summary(plan)]))
+    of_workers = (*_created(plan.create), *_failed(plan.failures), *_unmade(plan))
+    return "\n".join(map(printable, [*of_workers, *_left(plan), summary(plan)]))
 
 
 def outcome(made: Iterable[Item], failures: Iterable[Failure], last: str) -> str:
@@ -38,6 +39,11 @@ def _failed(failures: Iterable[Failure]) -> Iterator[str]:
 def failed(failure: Failure) -> str:
     """A failure in one line; a sentence of RabbitMQ's may have several."""
     return f"{FAIL} {named(failure.item)}: {' '.join(failure.sentence.split())}"
+
+
+def _unmade(plan: Plan) -> Iterator[str]:
+    for item in plan.unmade:
+        yield f"{UNMADE} {named(item)}: no worker of the fleet consumes it, so none creates it; `waybill declare` does"
 
 
 def _left(plan: Plan) -> Iterator[str]:
@@ -83,8 +89,9 @@ def summary(plan: Plan) -> str:
     if plan.is_empty:
         return f"vhost {plan.vhost}: declared and live are the same"
     left = len(plan.stale) + len(plan.queues) + len(plan.exchanges)
+    unmade = f"{len(plan.unmade)} that nobody creates, " if plan.unmade else ""
     return (
-        f"vhost {plan.vhost}: {len(plan.create)} to create, {len(plan.failures)} refused, "
+        f"vhost {plan.vhost}: {len(plan.create)} to create, {len(plan.failures)} refused, {unmade}"
         f"{left} that the application doesn't declare"
     )
 

@@ -90,6 +90,15 @@ class Fleet:
         """The names of the workers that consume this queue; that of a Broadcast is known by its alias in `-Q`."""
         return tuple(worker.name for worker in self.consuming({queue, queue.removeprefix(BROADCAST_PREFIX)}))
 
+    def may_declare(self, queue: str, alias: str | None = None) -> bool:
+        """Whether one of its workers declares a queue at its start: each declares what it consumes, and no more.
+
+        Args:
+            alias: what `-Q` may call the queue.
+        """
+        names = {queue, alias or queue, queue.removeprefix(BROADCAST_PREFIX)}
+        return not self.is_complete or bool(self.consuming(names).workers)
+
     def without(self, queues: Iterable[str]) -> Fleet:
         """The workers that consume none of these queues."""
         unwanted = set(queues)

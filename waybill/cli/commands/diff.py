@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of
-from waybill.cli.commands.parameters import json_option, management_option, vhost_option
+from waybill.cli.application import application_name, application_of, fleet_of
+from waybill.cli.commands.parameters import fleet_options, json_option, management_option, vhost_option
 from waybill.diff import Place, declared_by, difference, text
 from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import described
@@ -20,32 +22,46 @@ from waybill.rabbitmq.management import LiveBinding, Management
 from waybill.rabbitmq.stale import living
 from waybill.rabbitmq.state import live_facts
 
-STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow"}
+STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow", text.UNMADE: "yellow"}
 BINDINGS = "bindings"
 
 
 @click.command()
 @management_option("The URL of the broker's management API", is_required=True)
 @vhost_option
+@fleet_options
 @json_option
 @click.option("--fix", type=click.Choice([BINDINGS]), help="Remove the stale bindings, after asking.")
 @click.option("--yes", is_flag=True, help="Remove them without asking.")
 @click.pass_context
-def diff(ctx: click.Context, /, management: str, vhost: str | None, is_json: bool, fix: str | None, yes: bool) -> int:
+def diff(
+    ctx: click.Context,
+    /,
+    management: str,
+    vhost: str | None,
+    fleet: Sequence[Path],
+    without_fleet: bool,
+    ignored: Sequence[str],
+    is_json: bool,
+    fix: str | None,
+    yes: bool,
+) -> int:
     """Compare the application's declarations with the broker.
 
     A line begins with + if the next worker start would create it, with ! if the broker would refuse it, and with - if
-    it exists on the broker and not in the application. The broker is sent GET requests only, except by --fix. The exit
+    it exists on the broker and not in the application. A worker creates the queues that it consumes: with --fleet a
+    line begins with ? if no worker creates it. The broker is sent GET requests only, except by --fix. The exit
     status is 1 if there are differences.
     """
     if yes and fix is None:
         raise click.UsageError("--yes is for --fix bindings only")
     app = application_of(ctx)
     require_amqp(broker_of(app))
+    workers = fleet_of(ctx, app, fleet, without_fleet, ignored)
     vhost = vhost or vhost_of(app)
     with Management(management, vhost) as asked:
         live = live_facts(asked, vhost)
-        plan = difference(declared_by(app), live, Place(application_name(ctx) or "proj", asked.address))
+        plan = difference(declared_by(app, workers), live, Place(application_name(ctx) or "proj", asked.address))
         if not is_json:
             print_plan(text.text(plan))
         unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
