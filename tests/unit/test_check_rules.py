@@ -364,7 +364,8 @@ ELSEWHERE = {**ALTERNATE, "definition": {"alternate-exchange": "nowhere"}}
 def test_what_policies_change(policies: list[dict[str, Any]], expected: list[str], tmp_path: Path) -> None:
     module = check_example.load(BY_POLICY, tmp_path)
     live = check_example.living(module.lives, {}, policies=policies)
-    found = check(check_example.facts(module, tmp_path, live), select=["WB105", "WB21"]).findings
+    facts = check_example.facts(module, tmp_path, live)
+    found = check(facts, select=["WB105", "WB21"]).findings
     assert [finding.rule.code for finding in found] == expected
     assert all("by the policy `" in one.found.text for one in found if one.rule.code != "WB105")
 
