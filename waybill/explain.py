@@ -258,7 +258,10 @@ def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, route
             "takes the default exchange with the queue's name instead; give `exchange` too"
         )
     if trace.is_unroutable:
-        remarks.append("no queue takes it: RabbitMQ drops it, or returns it to a publisher that asks for `mandatory`")
+        remarks.append(
+            "no queue takes it: RabbitMQ drops it, or returns it to a publisher that asks for `mandatory`; the "
+            "broker's policies, of which one may name an alternate exchange, aren't known here"
+        )
     return remarks
 
 

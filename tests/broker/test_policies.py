@@ -234,6 +234,30 @@ def test_a_policy_holds(row: Row, place: Any) -> None:
         assert {name: count for name in names if (count := channel.queue_purge(name))} == row.expected
 
 
+@pytest.mark.parametrize("kind", ["quorum", "stream"])
+def test_the_default_queue_type_holds_for_what_is_declared_later(kind: str) -> None:
+    """As in a vhost of RabbitMQ that was imported with it (4.3.6)."""
+    document = {"metadata": {"default_queue_type": kind}, "original_vhost_name": VHOST, "exchanges": []}
+    broker = Broker()
+    broker.node.vhost(VHOST).load(from_definitions(document))
+
+    def refusal(name: str, **flags: bool) -> str:
+        given = {"durable": True, "auto_delete": False, **flags}
+        try:
+            with LiveBroker(broker.url.removesuffix("/") + VHOST) as live:
+                live._connection.channel().queue_declare(name, **given)
+        except amqp.AMQPError as error:
+            return str(error.reply_text)
+        return ""
+
+    with broker:
+        assert refusal("goes", auto_delete=True) == refusal("mine", exclusive=True) == ""
+        assert f"Cannot declare a server-named queue for type rabbit_{kind}_queue" in refusal("")
+        assert ("type stream is not part of" in refusal("kept")) == (kind == "stream")
+        kinds = {name: queue.declaration.type for name, queue in broker.node.vhost(VHOST).queues.items()}
+    assert kinds.get("kept", "stream") == kind
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.claim)
 def test_the_router_says_the_same(row: Row) -> None:
     router = Router.of(from_definitions(row.definitions))

@@ -88,8 +88,9 @@ def test_a_type_that_the_broker_lacks(rig: Any) -> None:
         facts = Facts(facts_of(made.app), None, live_facts_of(made))
         (finding,) = check(facts, select=["WB212"]).findings
         assert "`x-delayed-message`; this broker knows `direct`, `fanout`" in finding.found.text
-        with pytest.raises(AMQPError):
-            made.declare()
+        if made.address.management_url is not None:  # the embedded broker has it
+            with pytest.raises(AMQPError):
+                made.declare()
 
 
 def test_a_stale_binding_leads_on(rig: Any) -> None:

@@ -337,6 +337,24 @@ def train(): ...
     assert len(found) == is_too_long
 
 
+ONCE = """
+app.conf.task_queues = [Queue("celery"), Queue("once", Exchange("once", "x-message-deduplication"), "once")]
+lives = [Queue("celery")]
+"""
+
+
+@pytest.mark.parametrize(("is_enabled", "expected"), [(True, "WB216 note"), (False, "WB212 error")])
+def test_the_brokers_own_types_decide(is_enabled: bool, expected: str, tmp_path: Path) -> None:
+    module = check_example.load(ONCE, tmp_path)
+    live = check_example.living(module.lives, {})
+    types = live.exchange_types | ({"x-message-deduplication"} if is_enabled else set())
+    facts = check_example.facts(module, tmp_path, replace(live, exchange_types=types))
+    found = check(facts, select=["WB120", "WB2"]).findings
+    assert [f"{one.rule.code} {one.severity.word}" for one in found] == [expected]
+    predicted = difference(declared_by(module.app), replace(live, exchange_types=types), PLACE)
+    assert bool(predicted.failures) != is_enabled
+
+
 BY_POLICY = """
 app.conf.task_queues = [Queue("ledger", Exchange("money", "topic"), "money.#")]
 app.conf.task_default_queue = "ledger"
@@ -364,7 +382,8 @@ ELSEWHERE = {**ALTERNATE, "definition": {"alternate-exchange": "nowhere"}}
 def test_what_policies_change(policies: list[dict[str, Any]], expected: list[str], tmp_path: Path) -> None:
     module = check_example.load(BY_POLICY, tmp_path)
     live = check_example.living(module.lives, {}, policies=policies)
-    found = check(check_example.facts(module, tmp_path, live), select=["WB105", "WB21"]).findings
+    facts = check_example.facts(module, tmp_path, live)
+    found = check(facts, select=["WB105", "WB21"]).findings
     assert [finding.rule.code for finding in found] == expected
     assert all("by the policy `" in one.found.text for one in found if one.rule.code != "WB105")
 

@@ -200,6 +200,8 @@ class VHost:
             TopologyError: 403, 406, as RabbitMQ answers.
             ProtocolRefusal: 405 for another connection's exclusive queue, 540 for a stream.
         """
+        if self.router.default_queue_type != "classic":
+            declaration = with_default_type(declaration, self.router.default_queue_type)
         if not declaration.name:
             declaration = self._named(declaration)
         elif (queue := self.queues.get(declaration.name)) is not None:
@@ -208,7 +210,7 @@ class VHost:
             self.router.declare_queue(declaration)
             queue.touch()
             return queue
-        if with_default_type(declaration, self.router.default_queue_type).type == "stream":
+        if declaration.type == "stream":
             raise ProtocolRefusal(540, NO_STREAMS.format(declaration.name))
         self.router.declare_queue(declaration, is_restored=declaration.name.startswith("amq.gen-"))
         owner = connection if declaration.exclusive else None

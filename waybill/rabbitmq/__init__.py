@@ -1,1 +1,1 @@
-"""What exists on a broker: the management API's client, policies, and the state of a vhost. Nothing is changed."""
+"""What exists on a broker: the management API's client, and the state of a vhost. Nothing is changed."""

@@ -84,6 +84,7 @@ def live_facts(management: Management, vhost: str) -> LiveFacts:
 
 def _asked(management: Management, vhost: str) -> LiveFacts:
     overview = management.overview()
+    version = version_of(str(overview["rabbitmq_version"]))
     states = management.deprecated_features()
     operators = management.operator_policies()
     policies = Policies(tuple(management.policies()), tuple(operators or ()))
@@ -99,7 +100,7 @@ def _asked(management: Management, vhost: str) -> LiveFacts:
     router = _router(Router(vhost, default_queue_type, policies), exchanges, living, bindings)
     return LiveFacts(
         vhost=vhost,
-        version=version_of(str(overview["rabbitmq_version"])),
+        version=version,
         exchange_types=frozenset(kind["name"] for kind in overview["exchange_types"]),
         denied=frozenset(name for name, state in states.items() if state == "denied"),
         permitted=frozenset(name for name, state in states.items() if state == "permitted"),

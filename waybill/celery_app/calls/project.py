@@ -99,7 +99,8 @@ def _roots(app: Celery) -> Iterator[tuple[Path, Path]]:
         if not FOREIGN & set(one.relative_to(here).parts):
             yield one, one
     yield here, here
-    names = {task.__module__ for task in app.tasks.values() if not str(task.name).startswith("celery.")}
+    # Tasks of Celery's, and Waybill's own marker, are nobody's project, however the two are installed.
+    names = {task.__module__ for task in app.tasks.values() if not str(task.name).startswith(("celery.", "waybill."))}
     for name in sorted(names):
         file = getattr(sys.modules.get(name), "__file__", None)
         if isinstance(file, str) and file.endswith(".py"):
