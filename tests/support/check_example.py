@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from celery import _state, signals
+from celery.utils.collections import ChainMap
 from celery.utils.dispatch import Signal
 from kombu import Queue as KombuQueue
 
@@ -52,6 +53,8 @@ def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     for signal in vars(signals).values():
         if isinstance(signal, Signal):
             monkeypatch.setattr(signal, "receivers", list(signal.receivers or ()))
+    if isinstance(ChainMap._observers, list):  # in Celery 5.3.0 all applications hear of each other's settings
+        monkeypatch.setattr(ChainMap, "_observers", [])
 
 
 @contextmanager

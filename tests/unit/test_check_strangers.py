@@ -13,6 +13,7 @@ from celery import _state
 
 from tests.support import check_example
 from tests.support.programs import call
+from waybill.celery_app import installed
 
 HEAD = """
 import os, re
@@ -29,6 +30,7 @@ class Situation:
     Attributes:
         found: code and severity of each finding, in the report's order.
         says: texts that the report has, on standard output.
+        since: the Celery that brought a setting of it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Situation:
     says: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    since: tuple[int, int] = (5, 3)
 
 
 TASK = "\n@app.task(name='{name}.index')\ndef index(): ...\n"
@@ -139,6 +142,7 @@ SITUATIONS = (
         + "def later():\n    index.apply_async(countdown=3)\n",
         (),
         "w: celery -A {name} worker -Q packing,celery",
+        since=(5, 6),
     ),
     Situation(
         "a router that reads arguments",
@@ -283,6 +287,8 @@ SITUATIONS = (
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda situation: situation.name)
 def test_what_check_says(situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not installed.since(situation.since):
+        pytest.skip(f"this has a setting that came with Celery {situation.since[0]}.{situation.since[1]}")
     name = f"stranger{SITUATIONS.index(situation)}"
     check_example.isolate(monkeypatch, tmp_path)
     own = {one for one in _state._on_app_finalizers if one.__module__ == "celery.app.builtins"}

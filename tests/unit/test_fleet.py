@@ -131,16 +131,18 @@ MULTI: tuple[tuple[str, list[tuple[str, tuple[str, ...]]]], ...] = (
     ("celery -A proj multi start w1 w2 -Q a", [("w1", ("a",)), ("w2", ("a",))]),
     ("celery multi start 3 -A proj -Q:1,3 a", [("celery1", ("a",)), ("celery2", ALL), ("celery3", ("a",))]),
     ("celery multi restart fast slow -A proj --queues:fast=a -Q:slow b -c 2", [("fast", ("a",)), ("slow", ("b",))]),
-    ("celery multi start w1 -A proj -Q a --pidfile=/tmp/none/%n.pid", [("w1", ("a",))]),
+    ("celery multi start w1 -A proj -Q a --pidfile={folder}/%n.pid", [("w1", ("a",))]),
     ("celery multi stopwait w1 -A proj", []),
 )
 
 
 @pytest.mark.parametrize(("command", "expected"), MULTI)
 def test_celery_multi(tmp_path: Path, command: str, expected: list[tuple[str, tuple[str, ...]]]) -> None:
+    folder = tmp_path / "pids"
+    command = command.format(folder=folder)
     found = fleet_of(tmp_path, {"docker-compose.yml": f"services: {{one: {{command: '{command}'}}, two: {TWO}}}"})
     assert [(worker.name, worker.queues) for worker in found if worker.service == "one"] == expected
-    assert not Path("/tmp/none").exists()  # Celery's own class makes the folder of a pidfile
+    assert not folder.exists()  # Celery's own class makes the folder of a pidfile
 
 
 def test_what_a_worker_is_told_of_itself(tmp_path: Path) -> None:
@@ -408,8 +410,8 @@ UNREAD: tuple[tuple[str, str], ...] = (
         "{image: p, command: python manage.py celery_worker}",
         "w (`python manage.py celery_worker` is no command of Celery's)",
     ),
-    ("{image: p, command: airflow celery worker -q spark}", "w (celery: No such option '-q'"),
-    ("{image: p, command: celery -A proj worker --nosuch}", "w (celery: No such option '--nosuch'"),
+    ("{image: p, command: airflow celery worker -q spark}", "w (celery: No such option"),
+    ("{image: p, command: celery -A proj worker --nosuch}", "w (celery: No such option"),
     ("{image: p, command: celery -A proj worker -Q}", "w (celery: Option '-Q' requires an argument"),
     ("{image: p, command: [sh, -c, celery -A p worker -Q $$Q]}", "w (-Q ${Q}: the description doesn't say what this"),
     (

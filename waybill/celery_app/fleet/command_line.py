@@ -9,11 +9,13 @@ from typing import Any
 
 import click
 from celery import Celery
+from celery.apps import multi
 from celery.apps.multi import MultiParser, NamespacedOptionParser
 from celery.utils.text import str_to_list
 
 from waybill.celery_app.fleet.scripts import Command
 from waybill.celery_app.fleet.services import CannotRead
+from waybill.celery_app.private import replaced
 
 # Celery's programs take options from the environment too: `celery(auto_envvar_prefix="CELERY")`.
 APP_VARIABLE, WORKER_VARIABLES = "CELERY_APP", "CELERY_WORKER_"
@@ -125,7 +127,8 @@ def _multi(arguments: Sequence[str], app: str | None, environment: Mapping[str, 
     given = NamespacedOptionParser(list(arguments))
     given.parse()
     try:
-        nodes = list(_Parser().parse(given))
+        with replaced(vars(multi), {"Node": _Node}):  # Celery 5.3 looks for it there, later ones in the parser
+            nodes = list(_Parser().parse(given))
     except KeyError as error:
         raise CannotRead(f"celery multi: {error.args[0]}") from error
     for node in nodes:
