@@ -13,7 +13,7 @@ from celery import Celery
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
-from waybill.celery_app.declared import from_celery
+from waybill.celery_app.declared import direct_queues, from_celery
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.handlers import before_publish_handlers
@@ -145,7 +145,7 @@ def explain_task(
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
     if task not in app.tasks and not (is_foreign or is_routed):
         raise UnknownName("task", task, app.tasks, called)
-    published = (*sent.declares, *created)
+    published = (*sent.declares, *created, *direct_queues(app, fleet))
     router = Router.of(from_celery(_Declared.with_(app, declared.values(), published)))
     if fleet is not None:
         made = [one for one in declared.values() if fleet.may_declare(one.name, one.alias)]

@@ -90,6 +90,9 @@ UNFILED = (
     "    Queue('usa', Exchange('news', 'topic', arguments={{'alternate-exchange': 'unfiled'}}), 'usa.#')]\n" + TASK
 )
 
+DIRECT = "app.conf.worker_direct = True\n" + TASK + "def view():\n    index.apply_async({to})\n"
+THERE = "exchange='C.dq2', routing_key='w@one'"
+
 SITUATIONS = (
     Situation(
         "a blank in -Q",
@@ -254,6 +257,21 @@ SITUATIONS = (
         ("WB211 error",),
         "w: celery -A {name} worker -Q celery,usa",
         ("its alternate exchange is `unfiled`, which nobody declares",),
+    ),
+    Situation("to one worker", DIRECT.replace("{to}", THERE)),
+    Situation("to one worker of the fleet", DIRECT.replace("{to}", THERE), (), "w: celery -A {name} worker -n w@one"),
+    Situation(
+        "to a worker that isn't there",
+        DIRECT.replace("{to}", THERE),
+        ("WB105 error",),
+        "w: celery -A {name} worker -n w@two",
+    ),
+    Situation(
+        "a worker's own queue by the name that it had",
+        DIRECT.replace("{to}", "queue='w@one.dq'"),
+        ("WB119 error",),
+        "w: celery -A {name} worker -n w@one",
+        ("one consumes `w@one.dq2`", 'queue="w@one.dq2", or celery'),
     ),
     Situation(
         "a library's task that nobody here sends",

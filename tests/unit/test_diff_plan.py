@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from celery.utils.nodenames import worker_direct
 from kombu import Exchange, Queue, binding
 from kombu.common import Broadcast
 
@@ -55,6 +56,18 @@ LEFT: tuple[tuple[tuple[tuple[str, str, str, str], ...], list[str]], ...] = (
     # What leads to queues that aren't declared is told with them.
     ((("news", "x", "queue", "other"),), []),
 )
+
+
+def test_the_queue_of_each_worker_is_celerys() -> None:
+    own = worker_direct("usa@host")
+    live = living([USA, own], {})
+    found = plan(USA, live, worker_direct=True)
+    assert found.is_empty
+    assert [one.queue.name for one in plan(USA, live).queues] == ["usa@host.dq2"]
+    nodes = Fleet((Worker("usa", "usa@host", ("usa", own.name), ()), Worker("b", "b@%h", (), ())))
+    declared = declared_by(application(USA, worker_direct=True), nodes)
+    made = difference(declared, living([USA], {}), PLACE).create
+    assert [getattr(item, "name", "a binding") for item in made] == ["C.dq2", own.name, "a binding"]
 
 
 def test_what_no_worker_consumes_is_created_by_none() -> None:

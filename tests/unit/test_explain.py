@@ -195,7 +195,8 @@ def test_arrivals_tell_priority_consumers_and_dead_letters() -> None:
     fleet = Fleet((Worker("w", "w@%h", ("mail", "everyone"), ()),))
     (mail,) = explain_task(app, "explained.plain", {"priority": 9}, fleet).arrivals
     assert (mail.level, mail.consumers) == (5, ("w",))
-    assert mail.notes == ("priority 9 counts as 5, the queue's highest",)
+    assert mail.notes[0] == "priority 9 counts as 5, the queue's highest"
+    assert mail.notes[1].startswith("nobody declares `pictures`: it stands in the application, and no worker of the")
     assert [(letter.reason, letter.exchange) for letter in mail.unconsumed] == [("rejected", "pictures")]
     (short,) = explain_task(app, "explained.decorated", {"priority": 2}, fleet).arrivals
     assert (short.level, short.consumers) == (0, ())

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE, worker_direct
 from kombu.common import Broadcast
 from kombu.entity import Exchange as KombuExchange
 from kombu.entity import Queue as KombuQueue
@@ -67,13 +68,22 @@ def record(app: CeleryApp, fleet: Fleet | None = None) -> Recorder:
     """
     queues = [queue for queue in queues_of(app) if fleet is None or fleet.may_declare(queue.name, queue.alias)]
     recorder = Recorder()
-    for queue in queues:
+    for queue in (*queues, *direct_queues(app, fleet)):
         recorder.declare(queue)
+    if app.conf.get("worker_direct"):
+        recorder.declare_exchange(WORKER_DIRECT_EXCHANGE)
     for exchange, bindings in _exchange_bindings(app).items():
         recorder.bind_exchange(exchange, bindings)
     if installed.delays_natively(app):
         installed.declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
     return recorder
+
+
+def direct_queues(app: CeleryApp, fleet: Fleet | None) -> list[KombuQueue]:
+    """With `worker_direct`, the queue that each worker has of its own: of those whose whole node name is known."""
+    if fleet is None or not app.conf.get("worker_direct"):
+        return []
+    return [worker_direct(worker.node_name) for worker in fleet if "%" not in worker.node_name]
 
 
 def queues_of(app: CeleryApp) -> list[KombuQueue]:

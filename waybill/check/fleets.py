@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from celery.utils.nodenames import worker_direct
+
 from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
@@ -80,7 +82,10 @@ def unknown_queue(facts: Facts) -> Iterator[Found]:
     known = set(app.declared) | {str(queue.alias) for queue in app.declared.values() if queue.alias}
     known |= {name for sent in app.sent for name in sent.created}
     for worker in facts.fleet.workers:
+        own = {worker_direct(worker.node_name).name} if app.conf.worker_direct else set()
         for name in worker.queues:
+            if name in own:
+                continue
             near = nearest(name, known)
             if name in known or (near is None and app.conf.task_create_missing_queues):
                 continue
@@ -131,7 +136,7 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
             (queue, *names),
             f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker of "
             f"{len(facts.fleet.workers)} consumes it" + (f"; one consumes `{near}`" if near else "") + unread(facts),
-            f"celery -A proj worker -Q ...,{queue}",
+            (f'queue="{near}", or ' if near else "") + f"celery -A proj worker -Q ...,{queue}",
             severity=Severity.NOTE if facts.fleet.unread else None,
         )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE
+
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
@@ -55,11 +57,25 @@ def unroutable(facts: Facts) -> Iterator[Found]:
 
 def _lost(facts: Facts) -> Iterator[Sent]:
     """The publications that reach no queue, by what is declared and what lives."""
-    lost = [sent for sent in facts.app.publications() if sent.queues == () and not sent.is_choice]
+    lost = [
+        sent
+        for sent in facts.app.publications()
+        if sent.queues == () and not sent.is_choice and not _is_to_a_worker(facts, sent)
+    ]
     together = _together(facts.app.router, facts.live.router) if lost and facts.live else None
     for sent in lost:
         if together is None or not together.route(message_of(sent.published)):
             yield sent
+
+
+def _is_to_a_worker(facts: Facts, sent: Sent) -> bool:
+    """Whether it goes to one worker by its node name (`worker_direct`), and there is one, for all that is known."""
+    if not facts.app.conf.worker_direct or sent.published.exchange != WORKER_DIRECT_EXCHANGE.name:
+        return False
+    if facts.fleet is None or facts.fleet.unread:
+        return True
+    nodes = [worker.node_name for worker in facts.fleet.workers]
+    return any(node == sent.published.routing_key or "%" in node for node in nodes)
 
 
 def _together(declared: Router, live: Router) -> Router:

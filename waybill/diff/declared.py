@@ -19,11 +19,13 @@ class CelerysNames:
     Attributes:
         events, event_queues: the exchange of worker events, and what the names of its queues begin with.
         control: what the exchanges and queues of remote control are named after.
+        has_direct: each worker has a queue of its own, `<node name>.dq2`.
     """
 
     events: str = "celeryev"
     event_queues: str = "celeryev"
     control: str = "celery"
+    has_direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,13 @@ def declared_by(app: Celery, fleet: Fleet | None = None) -> Declared:
     every: set[Exchange | Queue | Binding] = {*recorder.exchanges, *recorder.queues, *recorder.bindings}
     conf = app.conf
     return Declared(
-        tuple(dict.fromkeys(recorder.exchanges)),
-        tuple(dict.fromkeys(recorder.queues)),
-        tuple(dict.fromkeys(recorder.bindings)),
+        tuple(dict.fromkeys([*recorder.exchanges, *made.exchanges])),
+        tuple(dict.fromkeys([*recorder.queues, *made.queues])),
+        tuple(dict.fromkeys([*recorder.bindings, *made.bindings])),
         awaited=frozenset(queue.name for queue in queues if queue.no_declare),
         per_worker=frozenset(one.name for queue in queues if (one := stable(queue)) is not queue),
-        names=CelerysNames(conf.event_exchange, conf.event_queue_prefix, conf.control_exchange or "celery"),
+        names=CelerysNames(
+            conf.event_exchange, conf.event_queue_prefix, conf.control_exchange or "celery", conf.worker_direct
+        ),
         unmade=frozenset(every.difference(made.exchanges, made.queues, made.bindings)),
     )

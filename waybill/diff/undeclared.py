@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from uuid import UUID
 
+from celery.utils.nodenames import WORKER_DIRECT_QUEUE_FORMAT
+
 from waybill.celery_app.declared import is_random
 from waybill.celery_app.names import is_delayed
 from waybill.diff.declared import CelerysNames, Declared
@@ -45,6 +47,7 @@ def is_celerys_queue(name: str, names: CelerysNames) -> bool:
         is_delayed(name)
         or name.startswith((SERVERS, f"{names.event_queues}."))
         or name.endswith(f".{names.control}.pidbox")
+        or (names.has_direct and name.endswith(WORKER_DIRECT_QUEUE_FORMAT.format(hostname="")))
     )
 
 

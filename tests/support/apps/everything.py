@@ -1,4 +1,4 @@
-"""An application that makes Celery declare all that it can: events, control, replies, native delay, `Broadcast`."""
+"""An application that makes Celery declare all it can: events, control, replies, delay, `Broadcast`, own queues."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ app.conf.update(
     task_default_queue="usa",
     broker_native_delayed_delivery_queue_type="classic",
     broker_connection_retry_on_startup=True,
+    worker_direct=True,
 )
 
 

@@ -11,6 +11,7 @@ import click
 from celery import Celery
 from celery.apps import multi
 from celery.apps.multi import MultiParser, NamespacedOptionParser
+from celery.utils.nodenames import worker_direct
 from celery.utils.text import str_to_list
 
 from waybill.celery_app.fleet.scripts import Command
@@ -143,12 +144,13 @@ def _multi(arguments: Sequence[str], app: str | None, environment: Mapping[str, 
 MULTI_OPTIONS = frozenset({"--executable", "--verbosity", "--nosplash", "--quiet", "--no-color", "-n", "--hostname"})
 
 
-def consumed(app: Celery | None, selected: object, excluded: object) -> tuple[str, ...]:
+def consumed(app: Celery | None, selected: object, excluded: object, node_name: str) -> tuple[str, ...]:
     """The queues that a worker consumes, as Celery's worker selects them (celery/worker, `setup_queues`).
 
     Args:
         app: whose queues; without it only what `-Q` says is known.
         selected, excluded: what `-Q` and `-X` say, split as Celery splits them: at commas, and blanks count.
+        node_name: with `worker_direct` each worker has a queue of its own, named after it.
     """
     wanted, unwanted = _listed(selected), _listed(excluded)
     if app is None:
@@ -157,6 +159,8 @@ def consumed(app: Celery | None, selected: object, excluded: object) -> tuple[st
     queues = app.amqp.Queues(app.amqp.queues, create_missing=True)
     queues.select(wanted)
     queues.deselect(unwanted)
+    if app.conf.worker_direct:
+        queues.select_add(worker_direct(node_name))
     return tuple(queue.alias or name for name, queue in queues.consume_from.items())
 
 

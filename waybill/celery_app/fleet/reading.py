@@ -163,7 +163,7 @@ def _worker(service: Service, start: Start, app: Celery | None) -> Worker:
     return Worker(
         service=service.name,
         node_name=f"{name}@%h" if "$" in host else node_name,
-        queues=consumed(app, options.get("queues"), options.get("exclude_queues")),
+        queues=consumed(app, options.get("queues"), options.get("exclude_queues"), node_name),
         arguments=start.arguments,
         app=start.app,
         concurrency=start.concurrency,
