@@ -10,12 +10,15 @@ import pytest
 from amqp.exceptions import NotFound
 from celery import Celery
 from celery.exceptions import QueueNotFound
+from kombu.exceptions import OperationalError
 
 from tests.support import check_example
 from tests.support.check_live import Rig
+from tests.support.programs import until
+from tests.support.slow_line import slow_line
 from waybill.celery_app.private import drop_pools
 from waybill.check import RULES
-from waybill.testing.brokers import Address
+from waybill.testing.brokers import Address, use_broker
 
 Act = Callable[[Rig], Any]
 Landing = dict[str, int]
@@ -140,6 +143,26 @@ def test_mandatory_alone_tells_nobody(rig: Any) -> None:
         drop_pools(made.app)
         with pytest.raises(Exception, match="NO_ROUTE"):
             made.module.report.apply_async(**options, retry=False)
+        assert made.held() == {}
+
+
+def test_a_confirm_that_comes_late(rig: Any) -> None:
+    """WB316: the call fails, and the task is in the queue once for each time that it was published."""
+    with rig(RULES["WB316"].failing) as made:
+        made.declare()
+        with slow_line(made.address.url, 0.1) as url, use_broker(made.app, url):
+            with pytest.raises(OperationalError):
+                made.module.index.apply_async(confirm_timeout=0.02)
+            drop_pools(made.app)
+        until(lambda: made.held() == {"celery": 4}, made.held)
+
+
+def test_a_result_backend_that_is_not_there(rig: Any) -> None:
+    """WB315: no call publishes anything."""
+    with rig(RULES["WB315"].failing) as made:
+        made.declare()
+        with pytest.raises(ImportError, match="django-db-typo"):
+            made.module.index.delay()
         assert made.held() == {}
 
 

@@ -21,6 +21,8 @@ PROVEN: dict[str, dict[str, tuple[str, ...]]] = {
         "test_an_exchange_that_is_not_there": ("WB120", "WB310"),
         "test_mandatory_alone_tells_nobody": ("WB121",),
         "test_celery_refuses": ("WB122",),
+        "test_a_confirm_that_comes_late": ("WB316",),
+        "test_a_result_backend_that_is_not_there": ("WB315",),
     },
     "test_declaring": {
         "test_a_declaration_is_refused": ("WB203", "WB204", "WB207", "WB216"),

@@ -258,6 +258,12 @@ SITUATIONS = (
         "w: celery -A {name} worker -Q celery,usa",
         ("its alternate exchange is `unfiled`, which nobody declares",),
     ),
+    Situation(
+        "a result backend that isn't installed",
+        "app.conf.result_backend = 'django-db-typo'\n" + TASK + "def later():\n    index.apply_async(countdown=60)\n",
+        ("WB315 error",),
+        says=("can't load the result backend `django-db-typo`: No module named",),
+    ),
     Situation("to one worker", DIRECT.replace("{to}", THERE)),
     Situation("to one worker of the fleet", DIRECT.replace("{to}", THERE), (), "w: celery -A {name} worker -n w@one"),
     Situation(

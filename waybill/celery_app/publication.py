@@ -51,6 +51,7 @@ class Publication:
         task, task_id: the name and the id of the task.
         is_returned: True when it was sent mandatory and the broker returned it, since no queue took it.
         declares: the queues, as Kombu has them, that Celery declares with the publication.
+        confirm_timeout: seconds for which the broker's confirm is waited for; None for ever.
     """
 
     exchange: str
@@ -62,6 +63,7 @@ class Publication:
     task_id: str
     is_returned: bool = False
     declares: tuple[Any, ...] = ()
+    confirm_timeout: float | None = None
 
 
 def message_of(sent: Publication) -> Message:
@@ -346,5 +348,6 @@ def _apply(
         task=headers.get("task", task),
         task_id=published.get("correlation_id") or headers.get("id", ""),
         is_returned=recorder.is_returned,
+        confirm_timeout=published.get("confirm_timeout"),
         declares=tuple(entity for entity in published.get("declare") or () if isinstance(entity, Queue)),
     )

@@ -111,6 +111,7 @@ class AppFacts:
         retried: publications of tasks that retry, each with the one that a retry makes of it.
         source: what of the project's source was read.
         handlers: of `before_task_publish`, for any of these tasks, as `module.name`; none of them was called.
+        backend_error: why the result backend's class can't be imported; empty where it can.
     """
 
     name: str
@@ -134,6 +135,7 @@ class AppFacts:
     calls: tuple[Call, ...] = ()
     source: Source = field(default_factory=Source)
     handlers: tuple[str, ...] = ()
+    backend_error: str = ""
 
     @property
     def quorum_queues(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.app import backends
 from celery.app.task import Context
 from kombu.entity import Queue as KombuQueue
 
@@ -94,7 +95,17 @@ def _facts(app: Celery, live: LiveFacts | None) -> AppFacts:
         calls=calls,
         source=source,
         handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
+        backend_error=_backend_error(app),
     )
+
+
+def _backend_error(app: Celery) -> str:
+    """Why Celery can't import the class of the result backend; the backend itself is not made, which may connect."""
+    try:
+        backends.by_url(app.conf.result_backend, app.loader)
+    except Exception as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -59,6 +59,38 @@ def _backend(facts: Facts) -> str | None:
 
 
 @rule(
+    "WB315",
+    "The result backend can't be loaded",
+    Severity.ERROR,
+    any_broker=True,
+    symptom="Every apply_async and delay raises ImportError or ImproperlyConfigured, and no worker starts.",
+    cause="Celery looks for the result backend's class before it publishes. Its name is misspelt, or the package that "
+    "brings it isn't installed here.",
+    failing="""
+app.conf.result_backend = "django-db-typo"
+
+@app.task
+def index(): ...
+""",
+    fixed="""
+app.conf.result_backend = "cache+memory://"
+
+@app.task
+def index(): ...
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#result-backend",
+)
+def unloadable(facts: Facts) -> Iterator[Found]:
+    if facts.app.backend_error:
+        shown = str(facts.app.conf.result_backend).partition("://")[0]  # behind it there may be a password
+        yield Found(
+            ("result_backend", shown),
+            f"Celery can't load the result backend `{shown}`: {facts.app.backend_error}",
+            "install the package that brings it, run waybill where the application runs, or mend the name",
+        )
+
+
+@rule(
     "WB309",
     "Copies of a task overwrite each other's result",
     Severity.WARNING,

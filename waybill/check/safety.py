@@ -76,6 +76,49 @@ def unconfirmed(facts: Facts) -> Iterator[Found]:
 
 
 @rule(
+    "WB316",
+    "A confirm that comes late is taken for that of another message",
+    Severity.WARNING,
+    symptom="A task runs up to four times, and another one is gone though its call returned.",
+    cause="With `confirm_timeout` the call gives up before the broker has confirmed. Celery then publishes the task "
+    "again (`retry`, three times unless set), and py-amqp takes the late confirm for that of the next message on the "
+    "channel, also where the broker refused this one.",
+    failing="""
+app.conf.broker_transport_options = {"confirm_publish": True}
+
+@app.task
+def index(): ...
+
+def later():
+    index.apply_async(confirm_timeout=1)
+""",
+    fixed="""
+app.conf.broker_transport_options = {"confirm_publish": True}
+
+@app.task
+def index(): ...
+
+def later():
+    index.apply_async()
+""",
+    source="https://www.rabbitmq.com/docs/confirms#publisher-confirms",
+)
+def given_up(facts: Facts) -> Iterator[Found]:
+    if not (facts.app.conf.broker_transport_options or {}).get("confirm_publish"):
+        return  # nothing is waited for
+    for sent in facts.app.publications():
+        seconds = sent.published.confirm_timeout
+        if seconds is not None:
+            yield Found(
+                (sent.task, "confirm_timeout"),
+                f"after {seconds:g} s without a confirm it is published again, and the late confirm counts for another "
+                "message",
+                "no confirm_timeout; broker_transport_options with a read_timeout ends a connection that is dead",
+                sent.where,
+            )
+
+
+@rule(
     "WB314",
     "`Reject` does nothing to a message that was acknowledged early",
     Severity.WARNING,

@@ -12,7 +12,10 @@ BEAT = "beat_schedule"
 DELAY = 60
 """Seconds of the countdown that is tried where code gives one that isn't a literal."""
 
-OPTIONS = ("queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory")
+OPTIONS = (
+    "queue", "exchange", "exchange_type", "routing_key", "priority", "expires", "headers", "mandatory",
+    "confirm_timeout",
+)  # fmt: skip
 DELAYS = ("countdown", "eta")
 
 
