@@ -158,6 +158,7 @@ def explain_task(
     trace = router.trace(message)
     # After the delay the message enters there with the key that it was published with.
     delivered = _after_the_delay(router, message) if is_delayed(sent.exchange) else None
+    is_early = _is_acknowledged_early(app, task)
     return Explanation(
         publication=sent,
         options=options,
@@ -172,7 +173,8 @@ def explain_task(
         trace=trace,
         delivered=delivered,
         arrivals=tuple(
-            _arrival(router, router.queues[queue], existing, trace, fleet) for queue in (delivered or trace).queues
+            _arrival(router, router.queues[queue], existing, trace, fleet, is_early)
+            for queue in (delivered or trace).queues
         ),
     )
 
@@ -276,16 +278,27 @@ def _no_native_delay(router: Router, sent: Publication) -> str:
     )
 
 
-def _arrival(router: Router, queue: Queue, existing: Router, trace: Trace, fleet: Fleet | None) -> Arrival:
+def _is_acknowledged_early(app: Celery, task: str) -> bool:
+    """Whether a worker acknowledges the task before it runs; nothing is said of one that isn't registered here."""
+    known = app.tasks.get(task)
+    if known is None:
+        return False
+    return not (app.conf.task_acks_late if known.acks_late is None else known.acks_late)
+
+
+def _arrival(
+    router: Router, queue: Queue, existing: Router, trace: Trace, fleet: Fleet | None, is_early: bool
+) -> Arrival:
     """What becomes of the message in a queue.
 
     Args:
         existing: what the publication and the workers declare; that of which nobody consumes a queue isn't there.
+        is_early: the task is acknowledged before it runs, so that there is nothing left to reject.
     """
     if queue.name not in existing.queues:
         return Arrival(queue, queue.level_of(trace.message.priority), (), (), (_UNMADE,))
     consumers = None if fleet is None else fleet.consumers(queue.name)
-    reasons: list[Reason] = ["rejected"]
+    reasons: list[Reason] = [] if is_early else ["rejected"]
     if queue.setting("message-ttl") is not None or trace.message.expiration is not None:
         reasons.append("expired")
     if queue.setting("max-length") is not None or queue.setting("max-length-bytes") is not None:
@@ -294,10 +307,12 @@ def _arrival(router: Router, queue: Queue, existing: Router, trace: Trace, fleet
         reasons.append("delivery_limit")
     letters = tuple(existing.dead_letters(queue.name, trace.message, reason) for reason in reasons)
     lost = {one.exchange for one in letters if one.exchange in router.exchanges} - existing.exchanges.keys()
-    notes = (*_notes(queue, trace), *(_NOT_MADE.format(name) for name in lost))
+    early = (_EARLY,) if is_early and queue.dead_letter_exchange is not None else ()
+    notes = (*_notes(queue, trace), *early, *(_NOT_MADE.format(name) for name in lost))
     return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, notes)
 
 
+_EARLY = "acknowledged before it runs (acks_late is off): neither `Reject` nor a failure makes it a dead letter"
 _NOT_MADE = (
     "nobody declares `{}`: it stands in the application, and no worker of the fleet consumes a queue of it; "
     "`waybill declare` declares it"

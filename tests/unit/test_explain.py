@@ -195,14 +195,30 @@ def test_arrivals_tell_priority_consumers_and_dead_letters() -> None:
     fleet = Fleet((Worker("w", "w@%h", ("mail", "everyone"), ()),))
     (mail,) = explain_task(app, "explained.plain", {"priority": 9}, fleet).arrivals
     assert (mail.level, mail.consumers) == (5, ("w",))
-    assert mail.notes[0] == "priority 9 counts as 5, the queue's highest"
-    assert mail.notes[1].startswith("nobody declares `pictures`: it stands in the application, and no worker of the")
-    assert [(letter.reason, letter.exchange) for letter in mail.unconsumed] == [("rejected", "pictures")]
+    assert mail.notes == (
+        "priority 9 counts as 5, the queue's highest",
+        "acknowledged before it runs (acks_late is off): neither `Reject` nor a failure makes it a dead letter",
+    )
+    assert mail.unconsumed == ()
     (short,) = explain_task(app, "explained.decorated", {"priority": 2}, fleet).arrivals
     assert (short.level, short.consumers) == (0, ())
-    assert [letter.reason for letter in short.unconsumed] == ["rejected", "expired", "maxlen"]
+    assert [letter.reason for letter in short.unconsumed] == ["expired", "maxlen"]
     everyone = explain_task(app, "explained.plain", {"exchange": "everyone", "exchange_type": "fanout"}, fleet)
     assert [(arrival.queue.name, arrival.consumers) for arrival in everyone.arrivals] == [("bcast.everyone", ("w",))]
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_what_is_acknowledged_late_can_be_rejected(is_late: bool) -> None:
+    late = Celery("late", broker="amqp://nobody@127.0.0.1:1//", set_as_current=False)
+    late.conf.task_queues = [
+        Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
+        Queue("dead", Exchange("dead", "fanout"), "any"),
+    ]
+    late.task(name="late.index", acks_late=is_late)(lambda: None)
+    (arrival,) = explain_task(late, "late.index").arrivals
+    assert [(letter.reason, letter.queues) for letter in arrival.unconsumed] == [("rejected", ("dead",))] * is_late
+    (foreign,) = explain_task(late, "other.index", is_foreign=True).arrivals
+    assert [letter.reason for letter in foreign.unconsumed] == ["rejected"]
 
 
 def test_bad_input() -> None:
