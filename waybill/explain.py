@@ -147,8 +147,9 @@ def explain_task(
         raise UnknownName("task", task, app.tasks, called)
     published = (*sent.declares, *created, *direct_queues(app, fleet))
     router = Router.of(from_celery(_Declared.with_(app, declared.values(), published)))
-    if fleet is not None:
-        made = [one for one in declared.values() if fleet.may_declare(one.name, one.alias)]
+    workers = fleet.of(name) if fleet else None
+    if workers is not None:
+        made = [one for one in declared.values() if workers.may_declare(one.name, one.alias)]
         existing = Router.of(from_celery(_Declared.with_(app, made, published)))
     else:
         existing = router

@@ -92,6 +92,7 @@ def test_no_difference(at: Site) -> None:
         "default_queue_type": "classic",
         "create": [],
         "fail": [],
+        "unmade": [],
         "undeclared": [],
     }
 

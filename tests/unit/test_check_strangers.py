@@ -247,6 +247,14 @@ SITUATIONS = (
         (),
         "w: celery -A {name} worker -n w@%h -Q orders\nd: celery -A {name} worker -n d@%h -Q orders_dead",
     ),
+    Situation(
+        "the code declares it by itself",
+        DEAD + "def install():\n    with app.pool.acquire() as connection:\n"
+        "        app.amqp.queues['orders_dead'](connection).declare()\n",
+        (),
+        "w: celery -A {name} worker -Q orders",
+    ),
+    Situation("a fleet of another application", DEAD, ("WB112 warning",), "w: celery -A nosuch worker -Q elsewhere"),
     Situation("a worker that consumes all of them", DEAD, (), "w: celery -A {name} worker"),
     Situation(
         "perhaps another worker consumes it", DEAD, (), "w: celery -A {name} worker -Q orders\nworker2: ./run.sh"

@@ -214,8 +214,11 @@ def test_what_is_acknowledged_late_can_be_rejected(is_late: bool) -> None:
         Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
         Queue("dead", Exchange("dead", "fanout"), "any"),
     ]
-    late.task(name="late.index", acks_late=is_late)(lambda: None)
-    (arrival,) = explain_task(late, "late.index").arrivals
+
+    @late.task(name=f"late.index{is_late}", acks_late=is_late)
+    def index() -> None: ...
+
+    (arrival,) = explain_task(late, f"late.index{is_late}").arrivals
     assert [(letter.reason, letter.queues) for letter in arrival.unconsumed] == [("rejected", ("dead",))] * is_late
     (foreign,) = explain_task(late, "other.index", is_foreign=True).arrivals
     assert [letter.reason for letter in foreign.unconsumed] == ["rejected"]

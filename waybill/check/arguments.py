@@ -73,7 +73,7 @@ def missing_dead_letters(facts: Facts) -> Iterator[Found]:
     for declared in facts.app.queues:
         queue = facts.app.router.queues.get(declared.name, declared)
         name = queue.dead_letter_exchange
-        if not name or is_delayed(queue.name):
+        if not name or is_delayed(queue.name) or facts.is_made_by_none(queue.name):
             continue
         if facts.nobody_declares(name):
             yield Found((queue.name, name), f"its dead letters go to `{name}`, {_UNMADE}: they are dropped", _DECLARE)

@@ -167,12 +167,14 @@ class FleetFacts:
         tasks: application as `-A` names it -> the tasks that its workers know; only for those that were asked.
         unread: the services that may run a worker too.
         unloaded: application of other workers that can't be loaded -> the reason.
+        is_of_others: no worker of it runs the application that is checked.
     """
 
     workers: tuple[Worker, ...]
     tasks: Mapping[str, frozenset[str]]
     unread: tuple[Unread, ...] = ()
     unloaded: Mapping[str, str] = field(default_factory=dict)
+    is_of_others: bool = False
 
     @property
     def not_read(self) -> str:
@@ -204,13 +206,20 @@ class Facts:
         worker of the fleet and no publication that is known comes to a queue of this one.
         """
         exists = exchange in PREDECLARED or (self.live is not None and exchange in self.live.exchanges)
-        if exists or self.fleet is None or self.fleet.unread:
-            return False
         of_it = [queue for queue in self.app.declared.values() if exchange in _exchanges_of(queue)]
-        named = {queue.name for sent in self.app.publications() for queue in sent.published.declares}
-        return bool(of_it) and not any(
-            queue.name in named or self.fleet.consumers(queue.name, queue.alias) for queue in of_it
-        )
+        return not exists and bool(of_it) and all(map(self._is_made_by_none, of_it))
+
+    def is_made_by_none(self, queue: str) -> bool:
+        """Whether a queue stands in the application and nobody makes it; as `nobody_declares`."""
+        declared = self.app.declared.get(queue)
+        return declared is not None and self._is_made_by_none(declared)
+
+    def _is_made_by_none(self, queue: Any) -> bool:
+        fleet = self.fleet
+        if fleet is None or fleet.unread or fleet.is_of_others or self.app.source.declares:
+            return False  # perhaps one that isn't known makes it, or the application's own code
+        named = {one.name for sent in self.app.publications() for one in sent.published.declares}
+        return queue.name not in named and not fleet.consumers(queue.name, queue.alias)
 
     def has(self, need: str) -> bool:
         """Whether what a rule needs is known."""

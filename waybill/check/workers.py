@@ -52,7 +52,7 @@ def fleet_facts(
         except InputError as error:
             services = [worker.service for worker in fleet if worker.app == other]
             unloaded[other] = f"{error} ({', '.join(services)})"
-    return FleetFacts(fleet.workers, tasks, fleet.unread, unloaded)
+    return FleetFacts(fleet.workers, tasks, fleet.unread, unloaded, is_of_others=fleet.of(name) is None)
 
 
 def prefetch_multiplier(app: Celery) -> int:

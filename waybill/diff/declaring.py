@@ -19,7 +19,7 @@ from waybill.diff.declared import Declared
 from waybill.diff.plan import Failure, Item, described
 from waybill.errors import REPLY_NAMES, InputError, TopologyError
 from waybill.topology import Binding, Exchange, Queue
-from waybill.topology.declarations import Declarations, check_carried
+from waybill.topology.declarations import EXCHANGE_TYPES, Declarations, check_carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
     unsent = tuple(_unsendable((*items, *map(Queue, sorted(declared.awaited)), *bindings)))
     if unsent:
         return Outcome(unsent)
-    missing = [item for item in items if not wire.lives(item)]
+    # Whether the broker knows a plugin's type only it can say: it's asked first, while nothing else is declared.
+    missing = sorted((item for item in items if not wire.lives(item)), key=_is_known)
     failures = (*_first_round(wire, items, missing, vhost), *_unbindable(wire, items, bindings, vhost))
     absent = (Queue(name) for name in sorted(declared.awaited) if not wire.lives(Queue(name)))
     failures += tuple(Failure(queue, 404, f"no queue '{queue.name}' in vhost '{vhost}'") for queue in absent)
@@ -88,6 +89,10 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
 def _bindings(declared: Declared, items: Iterable[Exchange | Queue]) -> list[Binding]:
     queues = {item.name for item in items if isinstance(item, Queue)}
     return [b for b in declared.bindings if b.destination_type == "exchange" or b.destination in queues]
+
+
+def _is_known(item: Exchange | Queue) -> bool:
+    return isinstance(item, Queue) or item.type in EXCHANGE_TYPES
 
 
 def _unsendable(items: Iterable[Item]) -> Iterator[Failure]:

@@ -29,6 +29,8 @@ MAX_BYTES = 1024 * 1024
 # Where none of these words is in a file, nobody publishes there and no task is defined.
 PUBLISHES = (b".delay", b"apply_async", b"send_task", b"chord", b"chain(", b"group(", b".retry", b".replace")
 DEFINES = (b".task", b"shared_task", b"periodic_task")
+# Code that declares queues or exchanges by itself.
+DECLARES = (b".declare(", b"queue_declare(", b"exchange_declare(", b"maybe_declare(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Module:
     Attributes:
         name: as it is imported, such as `proj.tasks`.
         shown: its path from the current folder.
-        publishes, defines: it may publish tasks, or define some.
+        publishes, defines, declares: it may publish tasks, define some, declare queues or exchanges.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Module:
     is_package: bool
     publishes: bool
     defines: bool
+    declares: bool
 
     def tree(self) -> ast.Module:
         """Its syntax tree; the same for a file that hasn't changed.
@@ -81,8 +84,8 @@ def modules_of(app: Celery, unreadable: list[str]) -> Iterator[Module]:
                 continue
             parts = path.relative_to(root).with_suffix("").parts
             is_package = parts[-1] == "__init__"
-            publishes, defines = (any(word in text for word in words) for words in (PUBLISHES, DEFINES))
-            yield Module(".".join(parts[:-1] if is_package else parts), path, shown, is_package, publishes, defines)
+            does = [any(word in text for word in words) for words in (PUBLISHES, DEFINES, DECLARES)]
+            yield Module(".".join(parts[:-1] if is_package else parts), path, shown, is_package, *does)
 
 
 def _roots(app: Celery) -> Iterator[tuple[Path, Path]]:

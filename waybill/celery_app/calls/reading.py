@@ -47,6 +47,7 @@ def read_source(app: Celery) -> Source:
         unreadable=tuple(unreadable),
         defined=frozenset(defined.values()),
         mentions=reader.mentions,
+        declares=any(module.declares for module in modules),
     )
 
 

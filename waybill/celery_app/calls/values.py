@@ -53,6 +53,7 @@ class Source:
         unreadable: the files that are no Python, with the reason.
         defined: names of tasks that the source defines, whether their modules are loaded or not.
         mentions: function of Celery's (`chord`) -> where it is used first.
+        declares: something in it declares queues or exchanges by itself.
     """
 
     files: int = 0
@@ -61,6 +62,7 @@ class Source:
     unreadable: tuple[str, ...] = ()
     defined: frozenset[str] = frozenset()
     mentions: Mapping[str, str] = field(default_factory=dict)
+    declares: bool = False
 
     @property
     def found(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -90,6 +91,15 @@ class Fleet:
         """The names of the workers that consume this queue; that of a Broadcast is known by its alias in `-Q`."""
         return tuple(worker.name for worker in self.consuming({queue, queue.removeprefix(BROADCAST_PREFIX)}))
 
+    def of(self, app: str | None) -> Fleet | None:
+        """This fleet, where a worker of the application is in it; None else: it doesn't say what is declared then.
+
+        Args:
+            app: as `-A` names it; without it the fleet is taken to be its own.
+        """
+        is_its = app is None or any(worker.app is None or _package(worker.app) == _package(app) for worker in self)
+        return self if is_its else None
+
     def may_declare(self, queue: str, alias: str | None = None) -> bool:
         """Whether one of its workers declares a queue at its start: each declares what it consumes, and no more.
 
@@ -118,3 +128,8 @@ class Fleet:
 
     def _of(self, workers: Iterable[Worker]) -> Fleet:
         return Fleet(tuple(workers), self.unread)
+
+
+def _package(app: str) -> str:
+    """The package that an application is in: `proj.celery:app` and `proj` may be one."""
+    return re.split(r"[.:]", app)[0]

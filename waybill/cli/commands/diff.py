@@ -57,7 +57,8 @@ def diff(
         raise click.UsageError("--yes is for --fix bindings only")
     app = application_of(ctx)
     require_amqp(broker_of(app))
-    workers = fleet_of(ctx, app, fleet, without_fleet, ignored)
+    found = fleet_of(ctx, app, fleet, without_fleet, ignored)
+    workers = found.of(application_name(ctx)) if found else None
     vhost = vhost or vhost_of(app)
     with Management(management, vhost) as asked:
         live = live_facts(asked, vhost)
