@@ -158,7 +158,8 @@ def test_nothing_is_called_and_nothing_is_left(
     assert written == []
     assert not outbox.path.exists()
     assert state(app) == before
-    assert not recwarn.list
+    # Celery 5.3 has one of its own on Python 3.12 and later.
+    assert not [one for one in recwarn.list if "utcnow" not in str(one.message)]
 
 
 # What Celery keeps of a task's decorator when it's first asked for it.
