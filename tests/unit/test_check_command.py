@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.check_project import CLEAN, project_in, run
 from tests.support.hostile_api import SECRET
-from tests.support.programs import TIMEOUT, Result
+from tests.support.programs import ROOT, TIMEOUT, Result, call
 from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY
 from waybill.check import NEEDS, RULES
 
@@ -75,6 +77,8 @@ def test_as_json(project: Callable[..., str]) -> None:
     assert shown.code == 1
     assert set(answer) == {
         "findings",
+        "gone",
+        "known",
         "ignored",
         "unchecked",
         "unused",
@@ -105,6 +109,71 @@ def test_as_annotations_of_a_workflow(project: Callable[..., str]) -> None:
     assert "%0Afix: routing_key" in error
     assert warning.startswith("::warning title=WB307::task_rutes: ")
     assert note.startswith("::notice title=WB116::elsewhere.*: ")
+
+
+def test_as_sarif(project: Callable[..., str]) -> None:
+    """What SARIF 2.1.0 demands: a rule for each result, at the index that it names, and paths without a scheme."""
+    name = project()
+    shown = run(name, "--sarif")
+    assert shown.code == 1
+    log = json.loads(shown.out)
+    assert (log["version"], len(log["runs"])) == ("2.1.0", 1)
+    rules, results = log["runs"][0]["tool"]["driver"]["rules"], log["runs"][0]["results"]
+    assert [(one["ruleId"], one["level"]) for one in results] == [
+        ("WB105", "error"),
+        ("WB307", "warning"),
+        ("WB116", "note"),
+    ]
+    assert [rules[one["ruleIndex"]]["id"] for one in results] == ["WB105", "WB307", "WB116"]
+    assert all(rule["helpUri"].startswith("https://") for rule in rules)
+    assert results[0]["locations"] == [
+        {"physicalLocation": {"artifactLocation": {"uri": f"{name}.py"}, "region": {"startLine": 16}}}
+    ]
+    assert results[1]["locations"] == []
+    assert all(len(one["partialFingerprints"]["waybill/v1"]) == 64 for one in results)
+
+
+def test_only_what_is_new_fails(project: Callable[..., str], tmp_path: Path) -> None:
+    name = project()
+    shown = run(name, "--write-baseline", "known.json")
+    assert (shown.code, shown.out, shown.err) == (0, "", "known.json: a baseline of 3 findings\n")
+    module = tmp_path / f"{name}.py"
+    module.write_text("\n\n# Lines that move the others.\n\n" + module.read_text())
+    again = run(name, "--baseline", "known.json")
+    assert again.code == 0
+    assert again.out.startswith("no findings, 3 in the baseline; ")
+    # Another call of the same kind is new, also of the same task.
+    module.write_text(module.read_text() + "def more():\n    report.apply_async(exchange='news', routing_key='eu.x')\n")
+    more = run(name, "--baseline", "known.json", "--json")
+    assert (more.code, codes(more), len(more.objects[0]["known"])) == (1, ["WB105"], 3)
+    module.write_text(module.read_text().partition("def later")[0])
+    gone = run(name, "--baseline", "known.json")
+    assert "in the baseline and not found any more: 1; --write-baseline writes it anew" in gone.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "known.json: not JSON: "),
+        ("[]", "known.json: expected a baseline of version 1, got a list"),
+        ('{"version": 2}', "known.json: expected a baseline of version 1, got 2"),
+        ('{"version": 1, "findings": 3}', "known.json: findings: expected a list, got 3"),
+        ('{"version": 1, "findings": [{}]}', "known.json: findings[0]: fingerprint: expected text, got nothing"),
+    ],
+)
+def test_what_is_no_baseline(project: Callable[..., str], tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "known.json").write_text(text)
+    shown = run(project(), "--baseline", "known.json")
+    assert shown.code == 2
+    assert said in shown.complaint
+
+
+def test_the_hook_of_pre_commit_runs_the_command(project: Callable[..., str]) -> None:
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert (hook["entry"], hook["language"], hook["pass_filenames"]) == ("waybill check", "system", False)
+    name = project(configuration='[tool.waybill]\napp = "$APP"\n')
+    command = hook["entry"].split()[1:]
+    assert call("waybill.cli", *command).out == run(name).out
 
 
 @pytest.mark.parametrize("form", [(), ("--github",)], ids=["text", "github"])
@@ -157,7 +226,11 @@ def test_the_rules_are_listed_and_explained() -> None:
         (("--select", "WB1055"), "no rule 'WB1055' in waybill check --list; did you mean 'WB105'?"),
         (("--ignore", "XY"), "no rule 'XY' in waybill check --list"),
         (("--rabbitmq", "new"), "expected a version such as 4.3, got 'new'"),
-        (("--json", "--github"), "--json and --github exclude each other"),
+        (("--json", "--github"), "--json, --github and --sarif exclude each other"),
+        (("--sarif", "--github"), "--json, --github and --sarif exclude each other"),
+        (("--baseline", "a", "--write-baseline", "b"), "--baseline and --write-baseline exclude each other"),
+        (("--baseline", "nowhere.json"), "nowhere.json: No such file or directory; --write-baseline makes a baseline"),
+        (("--write-baseline", "no/where.json"), "no/where.json: No such file or directory"),
         (("--fail-on", "never"), "'never' is not one of 'note', 'warning', 'error'"),
         (("--fleet", "nowhere.yml"), "nowhere.yml"),
         (("--management", f"guest:{SECRET}@127.0.0.1"), "the management API's URL cannot be read"),

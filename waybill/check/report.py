@@ -35,6 +35,8 @@ class Report:
         unrouted: publications on which a router of the application's failed, each with what it raised.
         source: what of the project's source was read.
         unread: services of the fleet, and applications of its workers, that couldn't be read, each with the reason.
+        known: the findings that stand in a baseline.
+        gone: how many stand in a baseline and aren't found any more.
     """
 
     findings: tuple[Finding, ...]
@@ -47,6 +49,8 @@ class Report:
     unread: tuple[str, ...] = ()
     unrouted: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    known: tuple[Finding, ...] = ()
+    gone: int = 0
 
     def is_failed_at(self, severity: Severity) -> bool:
         """Whether anything found is at least so bad."""
@@ -56,6 +60,8 @@ class Report:
         return {
             "findings": [finding.to_json() for finding in self.findings],
             "ignored": [{**finding.to_json(), "reason": reason} for finding, reason in self.left_out],
+            "known": [finding.to_json() for finding in self.known],
+            "gone": self.gone,
             "unused": list(self.unused),
             "unchecked": [{"needs": NEEDS[need], "rules": list(codes)} for need, codes in self.unchecked.items()],
             "later": [{"celery": since(rule), "rule": rule.code} for rule in self.later],
@@ -92,7 +98,10 @@ def _summary(report: Report) -> Iterator[str]:
     without = {code for codes in report.unchecked.values() for code in codes}
     count = len(report.findings)
     found = f"{count or 'no'} finding{'s' if count != 1 else ''}"
-    yield f"{found}{left_out}; {report.ran_of - len(without)} rules checked"
+    known = f", {len(report.known)} in the baseline" if report.known else ""
+    yield f"{found}{known}{left_out}; {report.ran_of - len(without)} rules checked"
+    if report.gone:
+        yield f"in the baseline and not found any more: {report.gone}; --write-baseline writes it anew"
     if report.unused:
         yield f"ignored and not found: {', '.join(report.unused)}"
     if without:

@@ -12,11 +12,14 @@ import click
 from waybill.celery_app.broker_url import vhost_of
 from waybill.check import Facts, LiveFacts, Report, Severity, facts_of, find_rule, report
 from waybill.check import check as run_check
+from waybill.check.baseline import beyond, written
+from waybill.check.baseline import read as read_baseline
+from waybill.check.sarif import sarif
 from waybill.check.workers import fleet_facts
 from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of, configuration_of, fleet_paths
-from waybill.cli.commands.parameters import Command, fleet_options, json_option, management_option, vhost_option
-from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.cli.commands.parameters import FILE, Command, fleet_options, json_option, management_option, vhost_option
+from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.rabbitmq.management import Management
 from waybill.rabbitmq.state import live_facts, version_of
 
@@ -51,7 +54,10 @@ def _options(command: Command) -> Command:
         ),
         click.option("--strict", is_flag=True, help="Calls that could not be read make the exit status 1, too."),
         click.option("--github", "is_github", is_flag=True, help="Print the findings as GitHub workflow annotations."),
+        click.option("--sarif", "is_sarif", is_flag=True, help="Print the findings as SARIF 2.1.0."),
         json_option,
+        click.option("--baseline", type=FILE, help="Leave out what stands in this file: only what is new fails."),
+        click.option("--write-baseline", "new_baseline", type=FILE, help="Write this file, and exit 0."),
         click.option("--rabbitmq", callback=_version, metavar="VERSION", help="RabbitMQ's version, such as 4.3."),
         vhost_option,
         management_option("Check the broker too: the URL of its management API"),
@@ -76,13 +82,19 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     if explained is not None:
         click.echo(report.explanation(find_rule(explained)))
         return EXIT_OK
-    if given["is_json"] and given["is_github"]:
-        raise click.UsageError("--json and --github exclude each other")
+    if sum((given["is_json"], given["is_github"], given["is_sarif"])) > 1:
+        raise click.UsageError("--json, --github and --sarif exclude each other")
+    if given["baseline"] and given["new_baseline"]:
+        raise click.UsageError("--baseline and --write-baseline exclude each other")
+    known = read_baseline(given["baseline"]) if given["baseline"] else None
     configuration = configuration_of(ctx)
     paths = fleet_paths(ctx, given["fleet"], given["without_fleet"])
     facts = _facts(ctx, paths, given)
     found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
-    _show(found, given["is_json"], given["is_github"])
+    if given["new_baseline"]:
+        return _write(found, given["new_baseline"])
+    found = found if known is None else beyond(found, known)
+    _show(found, given)
     is_unread = given["strict"] and bool(found.source.not_literal or found.source.unreadable or found.unread)
     return EXIT_FINDINGS if is_unread or found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
 
@@ -101,10 +113,21 @@ def _live(url: str, vhost: str) -> LiveFacts:
         return live_facts(management, vhost)
 
 
-def _show(found: Report, is_json: bool, is_github: bool) -> None:
-    if is_json:
+def _write(found: Report, path: Path) -> int:
+    try:
+        path.write_text(written(found.findings), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    terminal.print_note(f"{path}: a baseline of {len(found.findings)} findings")
+    return EXIT_OK
+
+
+def _show(found: Report, given: Mapping[str, Any]) -> None:
+    if given["is_json"]:
         terminal.echo(json.dumps(found.to_json()))
-    elif is_github:
+    elif given["is_sarif"]:
+        terminal.echo(json.dumps(sarif(found), indent=1))
+    elif given["is_github"]:
         click.echo(report.workflow(found), nl=bool(found.findings))
     else:
         for line in report.text(found).splitlines():
