@@ -81,6 +81,14 @@ def test_no_handler_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     assert dict(app.conf.changes) == before
 
 
+@pytest.mark.usefixtures("at")
+def test_which_differences_fail() -> None:
+    """On an empty vhost all is to be created, and nothing else."""
+    assert diff("--fail-on", "create").code == 1
+    assert diff("--fail-on", "refused", "--fail-on", "undeclared").code == 0
+    assert "'never' is not one of 'create', 'refused', 'unmade', 'undeclared'" in diff("--fail-on", "never").complaint
+
+
 def test_no_difference(at: Site) -> None:
     for queue in AS_DECLARED:
         assert at.declare(queue) is None

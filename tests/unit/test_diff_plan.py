@@ -58,6 +58,13 @@ LEFT: tuple[tuple[tuple[tuple[str, str, str, str], ...], list[str]], ...] = (
 )
 
 
+def test_the_kinds_of_difference() -> None:
+    live = living([Queue("usa", NEWS, "usa.#", max_priority=5), Queue("old", NEWS, "old")], {})
+    assert plan(USA, live).kinds == {"refused", "undeclared"}
+    assert plan((USA, RESIZE), living([USA], {})).kinds == {"create"}
+    assert plan(USA, living([USA], {})).kinds == frozenset()
+
+
 def test_the_queue_of_each_worker_is_celerys() -> None:
     own = worker_direct("usa@host")
     live = living([USA, own], {})

@@ -81,6 +81,10 @@ class OrphanExchange:
         return {**described(self.exchange), "bindings": self.bindings}
 
 
+KINDS = ("create", "refused", "unmade", "undeclared")
+"""The kinds of difference: `+`, `!`, `?` and `-` of the text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the next worker start would do to the vhost, and what it would leave alone.
@@ -104,7 +108,14 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether declared and live are the same."""
-        return not (self.create or self.failures or self.stale or self.queues or self.exchanges or self.unmade)
+        return not self.kinds
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of which of `KINDS` there are differences."""
+        undeclared = (*self.stale, *self.queues, *self.exchanges)
+        found = dict(zip(KINDS, (self.create, self.failures, self.unmade, undeclared), strict=True))
+        return frozenset(kind for kind, items in found.items() if items)
 
     def without(self, unbound: tuple[LiveBinding, ...]) -> Plan:
         """The plan when these bindings are gone."""

@@ -15,7 +15,7 @@ from waybill.cli.application import application_name, application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options, json_option, management_option, vhost_option
 from waybill.diff import Place, declared_by, difference, text
 from waybill.diff.declaring import require_amqp
-from waybill.diff.plan import described
+from waybill.diff.plan import KINDS, described
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.rabbitmq.management import LiveBinding, Management
@@ -32,6 +32,13 @@ BINDINGS = "bindings"
 @fleet_options
 @json_option
 @click.option("--fix", type=click.Choice([BINDINGS]), help="Remove the stale bindings, after asking.")
+@click.option(
+    "--fail-on",
+    "kinds",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Only differences of this kind make the exit status 1. May be repeated.",
+)
 @click.option("--yes", is_flag=True, help="Remove them without asking.")
 @click.pass_context
 def diff(
@@ -44,6 +51,7 @@ def diff(
     ignored: Sequence[str],
     is_json: bool,
     fix: str | None,
+    kinds: Sequence[str],
     yes: bool,
 ) -> int:
     """Compare the application's declarations with the broker.
@@ -51,7 +59,7 @@ def diff(
     A line begins with + if the next worker start would create it, with ! if the broker would refuse it, and with - if
     it exists on the broker and not in the application. A worker creates the queues that it consumes: with --fleet a
     line begins with ? if no worker creates it. The broker is sent GET requests only, except by --fix. The exit
-    status is 1 if there are differences.
+    status is 1 if there are differences; see --fail-on.
     """
     if yes and fix is None:
         raise click.UsageError("--yes is for --fix bindings only")
@@ -69,7 +77,8 @@ def diff(
     if is_json:
         fixed = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
         terminal.echo(json.dumps(plan.to_json() | fixed))
-    return EXIT_OK if plan.without(unbound).is_empty else EXIT_FINDINGS
+    left = plan.without(unbound).kinds
+    return EXIT_FINDINGS if left & set(kinds or KINDS) else EXIT_OK
 
 
 def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple[LiveBinding, ...]:
