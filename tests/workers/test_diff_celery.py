@@ -164,4 +164,5 @@ def test_a_worker_declares_what_it_consumes_and_no_more(
         assert {"orders", "orders_dead", "orders.dead"} & {*live.queues, *live.exchanges} == {"orders"}
         after = difference(declared, live, PLACE)
         assert (after.create, names(after.unmade)) == ((), ["orders.dead", "orders_dead"])
-        assert live.messages["orders"] == 0
+        with Connection(at.address.url) as connection:
+            assert connection.default_channel.queue_declare("orders", passive=True).message_count == 0
