@@ -123,6 +123,13 @@ def test_help(name: tuple[str, ...], option: str) -> None:
     assert "-h, --help" in result.out
 
 
+@pytest.mark.parametrize("option", ["-A", "--app"])
+def test_the_application_behind_the_command(option: str) -> None:
+    result = call("waybill.cli", "check", option, "proj")
+    assert (result.code, result.out) == (2, "")
+    assert result.complaint.endswith("It stands before the command, as in waybill -A proj check")
+
+
 @pytest.mark.parametrize("name", ["publishers.topic", "publishers.__main__"])
 def test_the_publishers_have_the_same_option(name: str) -> None:
     result = call(name, "-h")

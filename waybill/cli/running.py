@@ -55,7 +55,9 @@ def exit_code(work: Callable[[], object]) -> int:
     try:
         code = ending.call(work)
     except click.ClickException as error:
-        return _failed(error.format_message())
+        is_misplaced = isinstance(error, click.NoSuchOption) and error.option_name in ("-A", "--app")
+        hint = " It stands before the command, as in waybill -A proj check" if is_misplaced else ""
+        return _failed(f"{error.format_message()}{hint}")
     except WaybillError as error:
         return _failed(str(error), error.exit_code)
     except OSError as error:
