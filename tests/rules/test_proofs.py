@@ -39,6 +39,7 @@ PROVEN: dict[str, dict[str, tuple[str, ...]]] = {
         "test_prefetch_hides_the_priority": ("WB311",),
         "test_a_worker_discards_what_it_does_not_know": ("WB113",),
         "test_a_worker_discards_a_misspelt_name": ("WB124",),
+        "test_a_step_shares_its_queue": ("WB317",),
         "test_a_chain_keeps_its_priority_for_the_first": ("WB313",),
         "test_a_rejection_needs_late_acks": ("WB314",),
         "test_a_worker_creates_the_queue_that_it_misspells": ("WB118",),

@@ -178,6 +178,24 @@ def test_a_worker_discards_a_misspelt_name(rig: Any, working: Working) -> None:
         assert made.held() == {}
 
 
+DELETED = """
+@signals.task_rejected.connect(weak=False)
+def _deleted(**_):
+    tell("deleted")
+"""
+
+
+@pytest.mark.parametrize(("queue", "told"), [("events", {"event", "deleted"}), ("celery", {"event"})])
+def test_a_step_shares_its_queue(rig: Any, working: Working, queue: str, told: set[str]) -> None:
+    """WB317: with its queue in -Q Celery's own consumer gets a part of the messages, and deletes them."""
+    example = RULES["WB317"].failing.replace("message.ack()", 'message.ack(), tell("event")')
+    with rig(example + TELLING + DELETED) as made, working(made, "-P", "solo", "-Q", queue):
+        with Connection(made.address.url) as connection:
+            for number in range(8):
+                connection.Producer().publish({"number": number}, exchange="stock", routing_key="stock.low")
+        assert set(made.told(8)) == told
+
+
 PRIORITIES = """
 @signals.task_prerun.connect(weak=False)
 def _priority(task, **_):

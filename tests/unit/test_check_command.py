@@ -63,7 +63,7 @@ WB116 note  elsewhere.*
   https://docs.celeryq.dev/en/stable/userguide/routing.html#automatic-routing
 
 3 findings; 47 rules checked
-not checked: 2 rules need RabbitMQ's version: --rabbitmq 4.3, or --management; 4 rules need the workers' commands: \
+not checked: 2 rules need RabbitMQ's version: --rabbitmq 4.3, or --management; 5 rules need the workers' commands: \
 --fleet docker-compose.yml, or a Procfile with them; 6 rules need the broker's management API: \
 --management http://user:password@host:15672
 read 1 file: 1 call

@@ -81,6 +81,7 @@ SAID = {
     "WB314": "its code names `Reject`, and acks_late is off: the message is acknowledged before the task runs",
     "WB315": "Celery can't load the result backend `django-db-typo`: No module named",
     "WB316": "after 1 s without a confirm it is published again, and the late confirm counts for another message",
+    "WB317": "`stock` consumes `events` for tasks, and so does its step `Stock`: each gets a part of the messages",
     "WB312": "the priorities 6, 9 are one and the same in `celery` on RabbitMQ 4.1: high",
     "WB401": "the key before `.#` alone isn't taken by `usa.#`",
     "WB402": "every call runs its task on the spot",

@@ -54,6 +54,20 @@ class TaskFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class StepFacts:
+    """A bootstep of the application that consumes by itself (`celery.bootsteps.ConsumerStep`).
+
+    Attributes:
+        queues: the names of the queues that its code uses, and other texts in it.
+        where: `file:line` of its `get_consumers`.
+    """
+
+    name: str
+    queues: frozenset[str]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A publication that the application is known to make.
 
@@ -112,6 +126,7 @@ class AppFacts:
         source: what of the project's source was read.
         handlers: of `before_task_publish`, for any of these tasks, as `module.name`; none of them was called.
         backend_error: why the result backend's class can't be imported; empty where it can.
+        steps: the bootsteps that consume by themselves.
     """
 
     name: str
@@ -136,6 +151,7 @@ class AppFacts:
     source: Source = field(default_factory=Source)
     handlers: tuple[str, ...] = ()
     backend_error: str = ""
+    steps: tuple[StepFacts, ...] = ()
 
     @property
     def quorum_queues(self) -> tuple[str, ...]:

@@ -142,6 +142,60 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
 
 
 @rule(
+    "WB317",
+    "A worker's tasks and its bootstep consume one queue",
+    Severity.ERROR,
+    needs=("fleet",),
+    symptom="`Received and deleted unknown message. Wrong destination?!?` in a worker's log, for every other message.",
+    cause="A bootstep that consumes by itself gets its messages beside Celery's own consumer. With its queue in `-Q` "
+    "both consume it, the broker hands them the messages in turn, and Celery deletes what is no task.",
+    failing="""
+from celery import bootsteps
+from kombu import Consumer
+fleet = "stock: celery -A proj worker -n stock@%h -Q events"
+events = Queue("events", Exchange("stock", "topic"), "stock.#")
+
+class Stock(bootsteps.ConsumerStep):
+    def get_consumers(self, channel):
+        return [Consumer(channel, queues=[events], callbacks=[self.on_event], accept=["json"])]
+
+    def on_event(self, body, message):
+        message.ack()
+
+app.steps["consumer"].add(Stock)
+""",
+    fixed="""
+from celery import bootsteps
+from kombu import Consumer
+fleet = "stock: celery -A proj worker -n stock@%h -Q celery"
+events = Queue("events", Exchange("stock", "topic"), "stock.#")
+
+class Stock(bootsteps.ConsumerStep):
+    def get_consumers(self, channel):
+        return [Consumer(channel, queues=[events], callbacks=[self.on_event], accept=["json"])]
+
+    def on_event(self, body, message):
+        message.ack()
+
+app.steps["consumer"].add(Stock)
+""",
+    source="https://docs.celeryq.dev/en/stable/userguide/extending.html#custom-message-consumers",
+)
+def shared_with_a_step(facts: Facts) -> Iterator[Found]:
+    assert facts.fleet is not None
+    for worker in facts.fleet.workers:
+        for step in facts.app.steps:
+            for queue in step.queues.intersection(worker.queues):
+                yield Found(
+                    (worker.name, queue, step.name),
+                    f"`{worker.name}` consumes `{queue}` for tasks, and so does its step `{step.name}`: each gets a "
+                    "part of the messages, and what is no task is deleted",
+                    f"-Q without `{queue}`; a worker without tasks of its own takes a queue of its own, -Q celery",
+                    step.where,
+                )
+
+
+@rule(
     "WB206",
     "Two workers have one node name",
     Severity.ERROR,

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.app import backends
 from celery.app.task import Context
 from kombu.entity import Queue as KombuQueue
@@ -27,7 +28,7 @@ from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import no_new_queues, options_of
 from waybill.celery_app.private import decorator_options
 from waybill.celery_app.publication import Publication, message_of
-from waybill.check.facts import BUILTIN, AppFacts, Sent, TaskFacts
+from waybill.check.facts import BUILTIN, AppFacts, Sent, StepFacts, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, RouterFailed, TopologyError
 from waybill.rabbitmq.state import LiveFacts
@@ -96,7 +97,24 @@ def _facts(app: Celery, live: LiveFacts | None) -> AppFacts:
         source=source,
         handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
         backend_error=_backend_error(app),
+        steps=tuple(_steps(app)),
     )
+
+
+def _steps(app: Celery) -> Iterator[StepFacts]:
+    """The bootsteps that consume by themselves. Their code is read, not called: it's the application's own."""
+    for step in app.steps["consumer"]:
+        if not inspect.isclass(step) or not issubclass(step, bootsteps.ConsumerStep):
+            continue
+        consumers = inspect.unwrap(getattr(step, "get_consumers", bootsteps.ConsumerStep))
+        if not inspect.isfunction(consumers):
+            continue
+        code, known = consumers.__code__, consumers.__globals__
+        values: list[Any] = [getattr(step, name, known.get(name)) for name in code.co_names]
+        listed = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+        names = {one.name for one in listed if isinstance(one, KombuQueue)}
+        texts = {one for one in code.co_consts if isinstance(one, str)}
+        yield StepFacts(step.__name__, frozenset(names | texts), _place(code))
 
 
 def _backend_error(app: Celery) -> str:
@@ -302,7 +320,10 @@ def _is_celerys(task: Any) -> bool:
 
 
 def _where(task: Any) -> str:
-    code = getattr(inspect.unwrap(task.run), "__code__", None)
+    return _place(getattr(inspect.unwrap(task.run), "__code__", None))
+
+
+def _place(code: CodeType | None) -> str:
     if code is None or code.co_filename.startswith("<"):
         return ""
     path = Path(code.co_filename)
