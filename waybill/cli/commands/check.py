@@ -57,7 +57,12 @@ def _options(command: Command) -> Command:
         click.option("--sarif", "is_sarif", is_flag=True, help="Print the findings as SARIF 2.1.0."),
         json_option,
         click.option("--baseline", type=FILE, help="Leave out what stands in this file: only what is new fails."),
-        click.option("--write-baseline", "new_baseline", type=FILE, help="Write this file, and exit 0."),
+        click.option(
+            "--write-baseline",
+            "new_baseline",
+            type=FILE,
+            help="Write the findings into a file for --baseline, and exit 0.",
+        ),
         click.option("--rabbitmq", callback=_version, metavar="VERSION", help="RabbitMQ's version, such as 4.3."),
         vhost_option,
         management_option("Check the broker too: the URL of its management API"),
