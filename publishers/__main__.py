@@ -111,7 +111,9 @@ def main(broker: str, is_json: bool, record: IO[str] | None, names: Sequence[str
     err.print(f"starting {len(chosen)} lesson{'s' * (len(chosen) > 1)} on {title(broker)} ...", style="dim")
     needs = {queue for name in chosen for queue in getattr(LESSONS[name][1], "queues", exchanges.QUEUES)}
     with open_stage(broker, needs, is_json, is_tour=True, record=record) as stage:
-        err.print(f"{len(stage.watch.crew)} workers are ready after {monotonic() - began:.1f} s", style="dim")
+        err.print(
+            f"{len(stage.watch.consumers_by_worker)} workers are ready after {monotonic() - began:.1f} s", style="dim"
+        )
         for name in chosen:
             heading, lesson = LESSONS[name]
             if not is_json:

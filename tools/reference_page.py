@@ -27,7 +27,7 @@ METHODS = {
     "Broker": ("url", "address", "start", "stop"),
     "Router": ("of", "route", "trace", "dead_letters"),
     "Topology": ("from_definitions", "exchange", "queue", "bindings_from"),
-    "Watch": ("roll_call", "publish", "follow", "settle", "receipts_of", "received_so_far", "everything"),
+    "Watch": ("discover_workers", "publish", "follow", "settle", "receipts_of", "received_so_far", "everything"),
 }
 
 WIDTH = 100

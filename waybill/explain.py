@@ -23,7 +23,7 @@ from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import UnknownName
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
-from waybill.routing.tracing import Trace, plain
+from waybill.routing.walk import Trace, plain
 from waybill.topology import Message, Queue
 
 
@@ -134,7 +134,7 @@ def explain_task(
         True
     """
     call = call or {}
-    fleet = read_fleet(Path(fleet), app=app, allow_twins=True) if isinstance(fleet, str | Path) else fleet
+    fleet = read_fleet(Path(fleet), app=app, allow_duplicate_names=True) if isinstance(fleet, str | Path) else fleet
     called = f"the application {name or app.main!r}" if name or app.main else "the application"
     with no_new_queues(app):
         declared = dict(app.amqp.queues)

@@ -169,5 +169,5 @@ def waybill_workers(
 def waybill_watch(waybill_app: Celery, waybill_fleet: Fleet, waybill_workers: LocalWorkers) -> Iterator[Watch]:
     """Publish, and see who received it; the workers have answered the roll call."""
     with Watch(waybill_app) as watch:
-        watch.roll_call([worker.name for worker in waybill_fleet], waybill_workers.check_alive)
+        watch.discover_workers([worker.name for worker in waybill_fleet], waybill_workers.check_alive)
         yield watch

@@ -67,7 +67,7 @@ def lesson(stage: Stage) -> None:
 @contextmanager
 def started(stage: Stage) -> Iterator[Watch]:
     """Start our workers, and watch them beside those that are there."""
-    others = [worker.partition("@")[0] for worker in stage.watch.crew]
+    others = [worker.partition("@")[0] for worker in stage.watch.consumers_by_worker]
     with local_workers(OURS, stage.environment, stage.zygote) as workers, Watch(app) as watch:
         gather(watch, OURS, workers, others)
         yield watch
@@ -79,7 +79,7 @@ def settings_of(watch: Watch, names: Sequence[str]) -> dict[str, dict[str, Any]]
     Raises:
         FleetError: a worker did not answer in time.
     """
-    asked = [worker for worker in watch.crew if worker.partition("@")[0] in names]
+    asked = [worker for worker in watch.consumers_by_worker if worker.partition("@")[0] in names]
     answers = ask("conf", asked, with_defaults=True)
     return {worker.partition("@")[0]: answer for worker, answer in answers.items()}
 

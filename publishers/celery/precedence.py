@@ -66,7 +66,7 @@ def handed_over(stage: Stage, queue: Queue, giver: str, taker: str) -> Iterator[
     consume(queue, [taker], on=True)
     try:
         with Watch(app) as watch:
-            watch.roll_call(worker.partition("@")[0] for worker in stage.watch.crew)
+            watch.discover_workers(worker.partition("@")[0] for worker in stage.watch.consumers_by_worker)
             # On Redis the giver may still wait for a message of its former queues, and would put it back unseen. Each
             # worker has taken a marker after this, so that its next wait is for the queues that it has now.
             watch.settle()

@@ -46,7 +46,7 @@ def kill_a_worker(stage: Stage, crew: Crew) -> None:
     victim = crew.runs(task_id, 1)[0].worker
     crew.workers.kill(victim)
     other = crew.runs(task_id, 2)[1].worker
-    crew.watch.roll_call([other], crew.workers.check_alive)
+    crew.watch.discover_workers([other], crew.workers.check_alive)
     received = receipts(crew, task_id)
     stage.tell(
         f"late ack, and {victim} is killed",
@@ -149,7 +149,7 @@ def is_over(crew: Crew, task_id: str) -> bool:
     """Whether the task has a result, asking the worker to look whether its process has died."""
     if AsyncResult(task_id, app=app).ready():
         return True
-    ask(tasks.look_after_children.__name__, list(crew.watch.crew))
+    ask(tasks.look_after_children.__name__, list(crew.watch.consumers_by_worker))
     return False
 
 

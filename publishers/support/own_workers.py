@@ -61,7 +61,7 @@ class Crew:
     @property
     def survivor(self) -> str:
         """The name of the worker that is left when the other is killed."""
-        (node_name,) = self.watch.crew
+        (node_name,) = self.watch.consumers_by_worker
         return node_name.partition("@")[0]
 
     def runs(self, task_id: str, count: int) -> list[Ran]:

@@ -35,7 +35,7 @@ from waybill.cli.status import status
 from waybill.cli.terminal import echo, err, out, print_error
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.routing import Router
-from waybill.routing.tracing import Trace
+from waybill.routing.walk import Trace
 from waybill.testing import brokers
 from waybill.testing.prediction import differences
 from waybill.testing.watch import Delivery, Watch
@@ -164,7 +164,7 @@ class Stage:
         for delivery in sorted(deliveries, key=order) if order else deliveries:
             sent = delivery.publication
             predicted, late = self._predicted.pop(sent.task_id), self._late.pop(sent.task_id, set())
-            wrong = differences(self.router, predicted, delivery, self.watch.crew, late)
+            wrong = differences(self.router, predicted, delivery, self.watch.consumers_by_worker, late)
             self._note({**delivery.to_dict(), "predicted": [*predicted.queues, *late]})
             if not self._is_json:
                 self._print(delivery, predicted, wrong)
@@ -179,7 +179,7 @@ class Stage:
 
     def workers_of(self, queue: Queue) -> list[str]:
         """The node names of the workers that consume this queue."""
-        return sorted(worker for worker, queues in self.watch.crew.items() if queue.name in queues)
+        return sorted(worker for worker, queues in self.watch.consumers_by_worker.items() if queue.name in queues)
 
     def serves(self, queues: Iterable[Queue]) -> bool:
         """Return whether workers consume all of these queues; report a skip if not."""
@@ -233,7 +233,7 @@ class Stage:
         out.print(f"{where} → {_receivers(delivery, predicted, self._consumed())}{verdict}")
 
     def _consumed(self) -> set[str]:
-        return {queue for queues in self.watch.crew.values() for queue in queues}
+        return {queue for queues in self.watch.consumers_by_worker.values() for queue in queues}
 
 
 def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) -> str:
@@ -321,8 +321,8 @@ def _existing(is_tour: bool) -> Iterator[Watch | None]:
     with ExitStack() as stack:
         watch = stack.enter_context(Watch(app))
         with status.working("looking for the workers that run there"):
-            watch.roll_call()
-        if watch.crew or not is_tour:
+            watch.discover_workers()
+        if watch.consumers_by_worker or not is_tour:
             yield watch
             return
         stack.close()
@@ -362,10 +362,10 @@ def gather(watch: Watch, fleet: Collection[Worker], workers: LocalWorkers, other
 
         def look() -> None:
             workers.check_alive()
-            ready = own & {node_name.partition("@")[0] for node_name in watch.crew}
+            ready = own & {node_name.partition("@")[0] for node_name in watch.consumers_by_worker}
             update(f"{text}: {len(ready)} of {len(own)} are ready")
 
-        watch.roll_call([*others, *own], look)
+        watch.discover_workers([*others, *own], look)
 
 
 @contextmanager

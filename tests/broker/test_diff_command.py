@@ -129,7 +129,7 @@ def test_a_refusal_as_json(at: Site) -> None:
         "argument": "x-max-priority",
         "declared": 10,
         "live": None,
-        "ways_out": [
+        "remedies": [
             ["match it", 'Queue("resize", ...)'],
             [
                 "or delete it while it is empty: the next worker creates it anew",
@@ -294,7 +294,7 @@ def test_a_vhost_that_is_not_there() -> None:
 REFUSED = Queue("usa", NEWS, "usa.#", max_priority=5)
 
 
-def test_the_ways_out_name_the_application_that_celery_was_given(at: Site) -> None:
+def test_the_remedies_name_the_application_that_celery_was_given(at: Site) -> None:
     assert at.declare(REFUSED) is None
     variables = {"WAYBILL_DIFF_BROKER": at.address.url, "WAYBILL_MANAGEMENT_URL": str(at.address.management_url)}
     result = module("celery", "-A", "tests.support.apps.diffed", "waybill", "diff", environment=variables)
@@ -302,7 +302,7 @@ def test_the_ways_out_name_the_application_that_celery_was_given(at: Site) -> No
     assert "        celery -A tests.support.apps.diffed worker -Q usa" in result.out.splitlines()
 
 
-def test_declare_tells_the_ways_out_too(at: Site) -> None:
+def test_declare_tells_the_remedies_too(at: Site) -> None:
     assert at.declare(REFUSED) is None
     told = diff().out.splitlines()
     first = next(number for number, line in enumerate(told) if line.startswith("!"))

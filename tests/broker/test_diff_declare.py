@@ -16,8 +16,8 @@ from tests.support.diff_support import Site, application, names, site, wire_text
 from tests.support.programs import Result, call
 from waybill.celery_app.installed import HAS_NATIVE_DELAY
 from waybill.diff import declared_by
-from waybill.diff.declaring import Outcome
-from waybill.diff.declaring import declare as declare_on
+from waybill.diff.provision import Outcome
+from waybill.diff.provision import declare as declare_on
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 

@@ -152,7 +152,7 @@ def hold(at: Site, name: str, first: dict[str, Any], second: dict[str, Any]) -> 
 
 def check_match(at: Site, failure: Failure) -> None:
     """The first way out, the code that matches what lives, is taken by the broker as it stands."""
-    title, code = failure.ways_out[0]
+    title, code = failure.remedies[0]
     assert title.startswith("match it")
     matching = eval(code.replace(", ...", ""), {"Queue": Queue, "Exchange": Exchange})
     with Connection(at.address.url) as connection:
@@ -231,7 +231,7 @@ def test_a_policy_changes_no_answer(there: Site, argument: str, is_reversed: boo
     assert foreseen == there.declare(made(name, second))
     assert foreseen is not None
     (failure,) = there.plan(made(name, second)).failures
-    assert f"{argument.removeprefix('x-')}={value} anyway" in failure.ways_out[0][0]
+    assert f"{argument.removeprefix('x-')}={value} anyway" in failure.remedies[0][0]
 
 
 def _policy(at: Site, name: str) -> str:

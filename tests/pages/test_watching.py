@@ -38,7 +38,7 @@ def command(port: int) -> list[str]:
 @pytest.fixture
 def flower(waybill_vhost: Address, waybill_watch: Watch) -> Iterator[httpx.Client]:
     """Flower's API."""
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {**os.environ, **brokers.environment(waybill_vhost.url), "FLOWER_UNAUTHENTICATED_API": "true"}

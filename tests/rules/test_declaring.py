@@ -65,7 +65,7 @@ def test_a_key_is_too_long(rig: Any) -> None:
 def live_facts_of(rig: Rig) -> LiveFacts:
     """What lives: asked of RabbitMQ, and for the embedded broker, which nobody can ask, what was declared."""
     if rig.address.management_url is None:
-        return check_example.living(rig.module.lives, {}, rig.address.vhost)
+        return check_example.existing(rig.module.lives, {}, rig.address.vhost)
     with Management(rig.address.management_url, rig.address.vhost) as management:
         return live_facts(management, rig.address.vhost)
 

@@ -98,7 +98,7 @@ def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Fa
     """All that the example says."""
     if live is None and hasattr(module, "lives"):
         _ = module.app.amqp.queues  # Celery completes what the queues leave open
-        live = living(module.lives, getattr(module, "waiting", {}), policies=getattr(module, "policies", ()))
+        live = existing(module.lives, getattr(module, "waiting", {}), policies=getattr(module, "policies", ()))
     app = facts_of(module.app, live)
     fleet = None
     if hasattr(module, "fleet"):
@@ -109,7 +109,7 @@ def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Fa
     return Facts(app, fleet, live, version)
 
 
-def living(
+def existing(
     queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = "/", policies: Sequence[Mapping[str, Any]] = ()
 ) -> LiveFacts:
     """A RabbitMQ 4.3 on which these queues live."""

@@ -14,7 +14,7 @@ from celery import Celery
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
-from tests.support.check_example import living
+from tests.support.check_example import existing
 from tests.support.programs import PATIENCE
 from waybill.diff import Place, Plan, declared_by, difference
 from waybill.errors import ProtocolRefusal
@@ -72,7 +72,7 @@ class Site:
     def live(self) -> LiveFacts:
         """What lives there: the management API's word, or, on the embedded broker, what was declared."""
         if self.address.management_url is None:
-            return living(self.kept, {}, self.address.vhost)
+            return existing(self.kept, {}, self.address.vhost)
         with Management(self.address.management_url, self.address.vhost) as management:
             return live_facts(management, self.address.vhost)
 

@@ -56,7 +56,7 @@ def started(address: Address, zygote: Zygote) -> Iterator[Showcase]:
     with LocalWorkers(fleet, brokers.environment(address.url), ROOT, zygote) as workers, ExitStack() as stack:
         with pointed(address):
             watch = stack.enter_context(Watch(app))
-            watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+            watch.discover_workers([worker.name for worker in fleet], workers.check_alive)
             made = Showcase(address, fleet, workers, watch, state_of(watch))
         yield made
         with pointed(address):
@@ -73,7 +73,7 @@ def pointed(address: Address) -> Iterator[None]:
 
 def state_of(watch: Watch) -> State:
     """How the workers are now; the application must be at their broker."""
-    workers = sorted(watch.crew)
+    workers = sorted(watch.consumers_by_worker)
     queues, stats = ask("active_queues", workers), ask("stats", workers)
     return {
         worker: (sorted(queue["name"] for queue in queues[worker]), stats[worker]["prefetch_count"])

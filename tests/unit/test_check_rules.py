@@ -308,7 +308,7 @@ def test_a_default_queue_type_is_not_that_of_a_queue_that_goes_with_its_connecti
     """RabbitMQ makes such a queue classic, whatever the vhost's default."""
     app = Celery("proj", set_as_current=False)
     app.conf.task_queues = [KombuQueue("celery"), KombuQueue("mine", auto_delete=True)]
-    live = replace(check_example.living(app.conf.task_queues, {}), default_queue_type="quorum")
+    live = replace(check_example.existing(app.conf.task_queues, {}), default_queue_type="quorum")
     found = check(Facts(facts_of(app), live=live), select=["WB202"]).findings
     assert [finding.found.objects for finding in found] == [("celery",)]
 
@@ -335,7 +335,7 @@ app.conf.task_queues = lives = [Queue("celery", queue_arguments={"x-queue-type":
 def train(): ...
 """
     module = check_example.load(example, tmp_path)
-    live = check_example.living(module.lives, {}, policies=policies)
+    live = check_example.existing(module.lives, {}, policies=policies)
     found = check(check_example.facts(module, tmp_path, live), select=["WB302"]).findings
     assert len(found) == is_too_long
 
@@ -349,7 +349,7 @@ lives = [Queue("celery")]
 @pytest.mark.parametrize(("is_enabled", "expected"), [(True, "WB216 note"), (False, "WB212 error")])
 def test_the_brokers_own_types_decide(is_enabled: bool, expected: str, tmp_path: Path) -> None:
     module = check_example.load(ONCE, tmp_path)
-    live = check_example.living(module.lives, {})
+    live = check_example.existing(module.lives, {})
     types = live.exchange_types | ({"x-message-deduplication"} if is_enabled else set())
     facts = check_example.facts(module, tmp_path, replace(live, exchange_types=types))
     found = check(facts, select=["WB120", "WB2"]).findings
@@ -384,7 +384,7 @@ ELSEWHERE = {**ALTERNATE, "definition": {"alternate-exchange": "nowhere"}}
 )
 def test_what_policies_change(policies: list[dict[str, Any]], expected: list[str], tmp_path: Path) -> None:
     module = check_example.load(BY_POLICY, tmp_path)
-    live = check_example.living(module.lives, {}, policies=policies)
+    live = check_example.existing(module.lives, {}, policies=policies)
     facts = check_example.facts(module, tmp_path, live)
     found = check(facts, select=["WB105", "WB21"]).findings
     assert [finding.rule.code for finding in found] == expected

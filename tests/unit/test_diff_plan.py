@@ -11,11 +11,11 @@ from kombu import Exchange, Queue, binding
 from kombu.common import Broadcast
 
 from tests.support.celery_lines import needs_native_delay
-from tests.support.check_example import living
+from tests.support.check_example import existing
 from tests.support.diff_support import PLACE, application, names
 from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.diff import Plan, declared_by, difference, text
-from waybill.diff.ways_out import exchange_code, policy_that_sets, queue_code
+from waybill.diff.remedies import exchange_code, policy_that_sets, queue_code
 from waybill.rabbitmq.management import LiveBinding, LiveConsumer
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Exchange as EngineExchange
@@ -59,28 +59,28 @@ LEFT: tuple[tuple[tuple[tuple[str, str, str, str], ...], list[str]], ...] = (
 
 
 def test_the_kinds_of_difference() -> None:
-    live = living([Queue("usa", NEWS, "usa.#", max_priority=5), Queue("old", NEWS, "old")], {})
+    live = existing([Queue("usa", NEWS, "usa.#", max_priority=5), Queue("old", NEWS, "old")], {})
     assert plan(USA, live).kinds == {"refused", "undeclared"}
-    assert plan((USA, RESIZE), living([USA], {})).kinds == {"create"}
-    assert plan(USA, living([USA], {})).kinds == frozenset()
+    assert plan((USA, RESIZE), existing([USA], {})).kinds == {"create"}
+    assert plan(USA, existing([USA], {})).kinds == frozenset()
 
 
 def test_the_queue_of_each_worker_is_celerys() -> None:
     own = worker_direct("usa@host")
-    live = living([USA, own], {})
+    live = existing([USA, own], {})
     found = plan(USA, live, worker_direct=True)
     assert found.is_empty
     assert [one.queue.name for one in plan(USA, live).queues] == ["usa@host.dq2"]
     nodes = Fleet((Worker("usa", "usa@host", ("usa", own.name), ()), Worker("b", "b@%h", (), ())))
     declared = declared_by(application(USA, worker_direct=True), nodes)
-    made = difference(declared, living([USA], {}), PLACE).create
+    made = difference(declared, existing([USA], {}), PLACE).create
     assert [getattr(item, "name", "a binding") for item in made] == ["C.dq2", own.name, "a binding"]
 
 
 def test_what_no_worker_consumes_is_created_by_none() -> None:
     app = application(USA, Queue("dead", Exchange("dead", "fanout"), "any"))
     worker = Worker("usa", "usa@%h", ("usa",), ())
-    found = difference(declared_by(app, Fleet((worker,))), living([], {}), PLACE)
+    found = difference(declared_by(app, Fleet((worker,))), existing([], {}), PLACE)
     assert [getattr(item, "name", "a binding") for item in found.create] == ["news", "usa", "a binding"]
     assert text.text(found).splitlines()[3:] == [
         "? exchange dead (fanout): no worker of the fleet consumes it, so none creates it; `waybill declare` does",
@@ -89,12 +89,12 @@ def test_what_no_worker_consumes_is_created_by_none() -> None:
     ]
     assert [one["name"] for one in found.to_json()["unmade"]] == ["dead", "dead"]
     unread = Fleet((worker,), (Unread("other", "its script isn't here"),))
-    assert difference(declared_by(app, unread), living([], {}), PLACE).unmade == ()
+    assert difference(declared_by(app, unread), existing([], {}), PLACE).unmade == ()
 
 
 @pytest.mark.parametrize(("more", "expected"), LEFT)
 def test_stale_bindings(more: tuple[tuple[str, str, str, str], ...], expected: list[str]) -> None:
-    assert stale(plan(USA, bound(living([USA], {}), *more))) == expected
+    assert stale(plan(USA, bound(existing([USA], {}), *more))) == expected
 
 
 @needs_native_delay
@@ -103,7 +103,7 @@ def test_a_delayed_binding_of_a_key_that_is_gone_is_stale() -> None:
     both = Queue("usa", [binding(NEWS, "usa.#"), binding(NEWS, "texas.#")])
     declared = declared_by(application(both, RESIZE))
     live = replace(
-        living([both, RESIZE], {}),
+        existing([both, RESIZE], {}),
         exchanges={exchange.name: exchange for exchange in declared.exchanges},
         queues={queue.name: queue for queue in declared.queues},
         bindings=tuple(
@@ -137,7 +137,7 @@ LIVING_QUEUES = {
 
 @pytest.mark.parametrize("name", LIVING_QUEUES)
 def test_orphan_queues(name: str) -> None:
-    live = living([USA], {name: 12})
+    live = existing([USA], {name: 12})
     live = replace(live, queues={**live.queues, name: EngineQueue(name)})
     live = replace(live, consumers=(LiveConsumer(name, "tag", 1, True, "here"),) * 2)
     found = plan(USA, live).queues
@@ -147,7 +147,7 @@ def test_orphan_queues(name: str) -> None:
 
 
 def test_names_follow_the_settings() -> None:
-    live = living([USA], {})
+    live = existing([USA], {})
     theirs = ("celeryev.1", "x.celery.pidbox", "events.1", "x.shop.pidbox")
     live = replace(live, queues={**live.queues, **{name: EngineQueue(name) for name in theirs}})
     found = plan(USA, live, event_queue_prefix="events", control_exchange="shop")
@@ -155,16 +155,16 @@ def test_names_follow_the_settings() -> None:
 
 
 def test_a_reply_queue_that_is_bound_is_no_reply_queue() -> None:
-    live = living([USA, Queue(UUID, NEWS, "u")], {})
+    live = existing([USA, Queue(UUID, NEWS, "u")], {})
     assert names([one.queue for one in plan(USA, live).queues]) == [UUID]
 
 
 def test_the_queue_of_a_broadcast_is_the_workers() -> None:
     """Of a declared `Broadcast` no queue is missed, and none is an orphan; of another it is one."""
     queues = (USA, Broadcast("everyone"))
-    live = living([USA, Queue(f"bcast.{UUID}", Exchange("everyone", "fanout"), "")], {})
+    live = existing([USA, Queue(f"bcast.{UUID}", Exchange("everyone", "fanout"), "")], {})
     assert plan(queues, live).is_empty
-    other = living([USA, Queue(f"bcast.{UUID}", Exchange("nobody", "fanout"), "")], {})
+    other = existing([USA, Queue(f"bcast.{UUID}", Exchange("nobody", "fanout"), "")], {})
     found = plan(queues, other)
     assert names([one.queue for one in found.queues]) == [f"bcast.{UUID}"]
     assert names(found.create) == ["everyone"]
@@ -175,14 +175,14 @@ def test_orphan_exchanges() -> None:
     one = Queue("usa", Exchange("news", "topic", arguments={"alternate-exchange": "rest"}), "u", queue_arguments={
         "x-dead-letter-exchange": "dead"
     })  # fmt: skip
-    live = living([one], {})
+    live = existing([one], {})
     others = ("rest", "dead", "celeryev", "celery.pidbox", "reply.celery.pidbox", "amq.rabbitmq.log", "old")
     live = replace(live, exchanges={**live.exchanges, **{name: EngineExchange(name) for name in others}})
     assert [(one.exchange.name, one.bindings) for one in plan(one, live).exchanges] == [("old", 0)]
 
 
 def test_the_whole_text() -> None:
-    live = living([Queue("resize", Exchange("old", "direct"), "r", max_priority=5), USA], {"resize": 3})
+    live = existing([Queue("resize", Exchange("old", "direct"), "r", max_priority=5), USA], {"resize": 3})
     live = replace(live, policies=Policies(({"name": "p", "pattern": "^res", "definition": {"max-length": 5}},)))
     wanted = (USA, Queue("resize", NEWS, "r", max_length=9), Queue("new\x1b[31m", NEWS, "n"))
     assert text.text(plan(wanted, live)).splitlines() == [
@@ -252,5 +252,5 @@ POLICIES: tuple[tuple[list[dict[str, Any]], tuple[str, str] | None], ...] = (
 
 @pytest.mark.parametrize(("policies", "expected"), POLICIES)
 def test_the_policy_that_applies(policies: list[dict[str, Any]], expected: tuple[str, str] | None) -> None:
-    live = replace(living([USA], {}), policies=Policies(tuple(policies)))
+    live = replace(existing([USA], {}), policies=Policies(tuple(policies)))
     assert policy_that_sets("x-message-ttl", EngineQueue("usa"), live) == expected

@@ -35,7 +35,7 @@ def fleet_of(folder: Path, files: Mapping[str, str], *paths: str, **options: Any
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     named = [folder / name for name in paths or list(files)[:1]]
-    return read_fleet(named, app=application(), allow_twins=True, **options)
+    return read_fleet(named, app=application(), allow_duplicate_names=True, **options)
 
 
 def told(fleet: Fleet) -> dict[str, tuple[str, ...]]:

@@ -96,3 +96,13 @@ def test_every_test_stands_in_one_of_the_folders() -> None:
     folders = {*map(Path, FOLDERS), Path("workers", "showcase")}
     assert {path.parent for path in modules if path.name.startswith("test_")} == folders
     assert not list((ROOT / "tools").rglob("test_*.py"))
+
+
+def test_a_file_of_rules_names_their_codes_in_its_first_line() -> None:
+    for path in (ROOT / "waybill" / "check").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        codes = sorted(set(re.findall(r'^    "(WB\d+)",$', text, re.MULTILINE)))
+        named: set[int] = set()
+        for first, last in re.findall(r"WB(\d+)(?: to WB(\d+))?", text.partition("\n")[0]):
+            named |= set(range(int(first), int(last or first) + 1))
+        assert sorted(f"WB{code}" for code in named) == codes, path.name

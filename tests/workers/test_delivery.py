@@ -80,8 +80,8 @@ def test_a_busy_consumer_is_waited_for_and_the_free_one_is_not_flooded(waybill_w
 
 def test_two_watches_do_not_disturb_each_other(waybill_app: Celery, waybill_watch: Watch) -> None:
     with Watch(waybill_app) as other:
-        other.roll_call()
-        assert other.crew == waybill_watch.crew
+        other.discover_workers()
+        assert other.consumers_by_worker == waybill_watch.consumers_by_worker
         waybill_watch.publish("worker.tasks.work", exchange="media", routing_key="media.image")
         other.publish("worker.tasks.fulfil", ("o", True), exchange="orders", routing_key="order")
         (first,), (second,) = waybill_watch.settle(), other.settle()
@@ -94,7 +94,9 @@ def test_no_marker_waits_for_a_pool_when_a_watch_ends(
 ) -> None:
     """The pool's process is stopped while the worker takes the markers, and goes on when the worker was asked once."""
     inspect = waybill_app.control.inspect
-    (stats,) = ask("stats", [worker for worker in waybill_watch.crew if worker.startswith("orders@")]).values()
+    (stats,) = ask(
+        "stats", [worker for worker in waybill_watch.consumers_by_worker if worker.startswith("orders@")]
+    ).values()
     (pool_process,) = stats["pool"]["processes"]
     waiting: list[int] = []
     ask_reserved = inspect.reserved
@@ -108,7 +110,7 @@ def test_no_marker_waits_for_a_pool_when_a_watch_ends(
     monkeypatch.setattr(inspect, "reserved", reserved)
     try:
         with Watch(waybill_app) as watch:
-            watch.roll_call(["orders"], waybill_workers.check_alive)
+            watch.discover_workers(["orders"], waybill_workers.check_alive)
             os.kill(pool_process, signal.SIGSTOP)
             watch.settle()
     finally:
@@ -133,7 +135,7 @@ def test_a_worker_that_has_ended_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(watch_module, "POOL_TIMEOUT", 2 * watch_module.SETTLE_TIMEOUT)
     with Watch(waybill_app) as watch:
-        watch.roll_call(["images2"], waybill_workers.check_alive)
+        watch.discover_workers(["images2"], waybill_workers.check_alive)
         watch.settle()
         waybill_workers.kill("images2")
         left = monotonic()

@@ -96,7 +96,7 @@ def test_the_way_out_of_a_refusal(at: Site, tmp_path: Path, plain_zygote: Zygote
     waiting = application(old, url=at.address.url, result_backend="rpc://").send_task("shrink", (8,))
     (failure,) = at.plan(wanted).failures
     assert failure.argument == "x-max-priority"
-    title, code, command, *_, delete = failure.ways_out[-1]
+    title, code, command, *_, delete = failure.remedies[-1]
     assert title == "or declare another, drain the old one and delete it"
     queues = code.partition(" until")[0].replace(", and beside it ", ", ").replace(", ...", "")
     assert queues == 'Queue("resize.v2"), Queue("resize", no_declare=True)'

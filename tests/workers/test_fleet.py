@@ -51,4 +51,6 @@ def told(app: Celery, count: int, workers: LocalWorkers) -> dict[str, set[str]] 
 @pytest.mark.parametrize("unknown", ["-Q images --nosuch"])
 def test_what_celery_refuses_is_not_read(tmp_path: Path, unknown: str) -> None:
     (tmp_path / "Procfile").write_text(f"w: celery -A consuming worker {unknown}")
-    assert str(read_fleet(tmp_path / "Procfile", allow_twins=True).unread[0]).startswith("w (celery: No such option")
+    assert str(read_fleet(tmp_path / "Procfile", allow_duplicate_names=True).unread[0]).startswith(
+        "w (celery: No such option"
+    )

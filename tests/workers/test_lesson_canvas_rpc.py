@@ -72,7 +72,7 @@ def test_only_who_asked_is_answered_and_once(waybill_app: Celery) -> None:
 
 
 def test_the_lesson_says_it_in_one_line(waybill_vhost: Address, waybill_watch: Watch) -> None:
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     with publications() as published:
         result = call("publishers.celery.canvas", "--broker", waybill_vhost.url)
     assert "the result backend rpc:// can't do chords: name another one in WAYBILL_RESULT_BACKEND" in result.complaint

@@ -40,7 +40,7 @@ def test_the_highest_comes_first_and_equals_in_order(
     # The watch comes before the worker, so that the first receipt isn't missed.
     with Watch(waybill_app) as watch:
         workers: LocalWorkers = request.getfixturevalue("waybill_workers")
-        watch.roll_call([worker.name for worker in waybill_fleet], workers.check_alive)
+        watch.discover_workers([worker.name for worker in waybill_fleet], workers.check_alive)
         for sent in filled:
             watch.follow(sent)
         deliveries = watch.settle()

@@ -208,11 +208,11 @@ def facts_of(
     """What a worker answers, what it receives, and what it logs, without what differs between any two runs."""
     with running(zygote, folder, url, worker("-P", pool, "-l", "info"), variables) as one:
         with Watch(app) as watch:
-            watch.roll_call(["one"], one.workers.check_alive)
+            watch.discover_workers(["one"], one.workers.check_alive)
             sent = watch.publish("proj.add", (2, 3))
             (delivery,) = watch.settle()
             result = app.AsyncResult(sent.task_id)
-            (node,) = watch.crew
+            (node,) = watch.consumers_by_worker
             inspect = app.control.inspect([node], timeout=PATIENCE, limit=1)
             stats = until(lambda: counted(inspect), "the task in the worker's count")
             facts = {
@@ -275,7 +275,7 @@ def test_the_exit_code_is_the_same(
     code: int,
 ) -> None:
     with running(zygote_alone, folder, url, worker("-P", "solo"), variables) as one, Watch(app) as watch:
-        watch.roll_call(["one"], one.workers.check_alive)
+        watch.discover_workers(["one"], one.workers.check_alive)
         end(one, app)
         assert one.process.wait(PATIENCE) == code
         with pytest.raises(FleetError, match=f"worker 'one' ended with exit code {code}"):
@@ -410,7 +410,7 @@ with Broker() as broker, Zygote() as zygote:
         from proj import app
         sys.stdout = sys.__stdout__
         with Watch(app) as watch:
-            watch.roll_call(["one"], workers.check_alive)
+            watch.discover_workers(["one"], workers.check_alive)
             (stats,) = app.control.inspect().stats().values()
         print(json.dumps([zygote.pid, stats["pid"], *stats["pool"]["processes"]]), flush=True)
         sys.stdin.read()
@@ -487,7 +487,7 @@ def test_a_worker_that_is_stopped_unawaited_may_finish_its_task(
         LocalWorkers([worker()], told(url, folder), folder, zygote) as workers,
         Watch(app) as watch,
     ):
-        watch.roll_call(["one"], workers.check_alive)
+        watch.discover_workers(["one"], workers.check_alive)
         pid = Running(workers, "one").process.pid
         watch.publish("proj.nap", (1, str(done)))
         until(lambda: done.with_suffix(".begun").exists(), "the task has begun")

@@ -48,7 +48,7 @@ def start(fleet: Fleet, url: str, variables: Mapping[str, str]) -> Start:
     with Zygote() as zygote, ExitStack() as stack:
         workers = stack.enter_context(LocalWorkers(fleet, environment, ROOT, zygote))
         with Watch(app) as watch:
-            watch.roll_call([worker.name for worker in fleet], workers.check_alive)
+            watch.discover_workers([worker.name for worker in fleet], workers.check_alive)
         ready = time.perf_counter() - began
         memory = sum(map(proportional_size, family(zygote.pid))) / 1024
         began = time.perf_counter()

@@ -1,8 +1,8 @@
 """Find the routing mistakes of a Celery application before they lose a task.
 
-    gather.py  live.py  workers.py   what is known: the application, the broker, the workers   facts.py
-    lost.py  ignored.py  ...         the rules, a family in two or three files                 finding.py
-    report.py                        what was found, as text, JSON and annotations
+    gather.py  workers.py          the facts: the application and the workers   facts.py
+    unroutable.py  ignored.py ...  the rules: one subject a file                finding.py
+    report.py  sarif.py            the findings as text, JSON, annotations and SARIF
 
 `check` runs the rules over facts. It connects to nothing and changes nothing: whoever gathers the facts of a live
 broker, as `check_app` does, asks its management API, and only with GET.
@@ -22,18 +22,18 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
     declaring,
     delayed,
     delivering,
+    duplicates,
     entries,
+    existing,
     fleets,
     ignored,
-    living,
-    lost,
-    multiplied,
     priorities,
     results,
     routes,
     safety,
     settings,
     testing,
+    unroutable,
 )
 from waybill.check.facts import AppFacts, Facts, FleetFacts
 from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity

@@ -1,4 +1,4 @@
-"""Arguments that RabbitMQ accepts without a word and that do nothing, or lead nowhere."""
+"""Arguments that RabbitMQ accepts and that do nothing, or lead nowhere: WB209, WB210, WB211, WB215."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from waybill.celery_app.names import is_delayed
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest
+from waybill.check.phrases import all_of, nearest
 from waybill.topology import Exchange, Queue
 from waybill.topology.queue_arguments import ARGUMENTS_OF
 

@@ -1,4 +1,4 @@
-"""Declarations that RabbitMQ refuses whatever lives there: told by the rules of `waybill.topology`, in its words."""
+"""Declarations that RabbitMQ refuses, whatever exists there, in its words: WB203 to WB205, WB207, WB208, WB213, WB216."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest
+from waybill.check.phrases import all_of, nearest
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.declarations import DELAYED, EXCHANGE_TYPES, PLUGIN_PREFIX
 

@@ -1,4 +1,4 @@
-"""What a countdown, an ETA or a retry changes: where the task goes, and how long a worker stands still."""
+"""What a countdown, an ETA or a retry changes: WB102, WB107."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from waybill.celery_app.installed import CELERY_VERSION, HAS_NATIVE_DELAY, NATIV
 from waybill.celery_app.names import is_delayed
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, published
+from waybill.check.phrases import all_of, published
 
 DENIED_FROM = (4, 3)
 """The version of RabbitMQ that denies global QoS unless it is told otherwise."""

@@ -1,4 +1,4 @@
-"""Delivered, and not as people think: timeouts, delivery limits, Broadcast, headers that a chain loses."""
+"""Delivered, and not as people expect: timeouts, delivery limits, Broadcast, lost headers: WB302 to WB305."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from waybill.celery_app.names import is_delayed
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.phrases import all_of
 from waybill.topology import Queue
 
 CONSUMER_TIMEOUT = 1800.0

@@ -1,4 +1,4 @@
-"""Entries of `task_routes` that take no task, and of `beat_schedule` that name none."""
+"""Entries of `task_routes` and `beat_schedule` that match no task: WB116, WB124."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from waybill.celery_app.calls.values import BEAT
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest
+from waybill.check.phrases import all_of, nearest
 
 COMPARISONS = 5_000
 """Pairs of an entry of `task_routes` and a task that are compared for a misspelling, some 20 microseconds each."""

@@ -1,4 +1,4 @@
-"""The workers as they are described: what they consume, what they know, what they are called."""
+"""The workers: what they consume, which tasks they have, their names: WB113, WB118, WB119, WB206, WB317."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celery.utils.nodenames import worker_direct
 from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest, unread
+from waybill.check.phrases import all_of, nearest, unread
 
 
 @rule(
@@ -216,7 +216,7 @@ two: celery -A proj worker -n two@%h -Q celery
 """,
     source="https://docs.celeryq.dev/en/stable/userguide/workers.html#starting-the-worker",
 )
-def twins(facts: Facts) -> Iterator[Found]:
+def duplicate_node_names(facts: Facts) -> Iterator[Found]:
     assert facts.fleet is not None
     named: dict[str, list[Worker]] = defaultdict(list)
     for worker in facts.fleet.workers:

@@ -1,4 +1,4 @@
-"""Priorities that change nothing."""
+"""Priorities that change nothing: WB301, WB311 to WB313."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from waybill.celery_app.options import SETTINGS
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import said
+from waybill.check.phrases import said
 from waybill.topology import Queue
 from waybill.topology.values import QUORUM_DEFAULT_PRIORITY
 

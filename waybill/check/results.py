@@ -1,4 +1,4 @@
-"""Results and chords: what many copies do to one id, and backends that can't end a chord."""
+"""Results and chords: WB306, WB309, WB315."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.phrases import all_of
 
 
 @rule(

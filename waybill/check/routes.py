@@ -1,4 +1,4 @@
-"""Names that lead elsewhere: queues that a misspelling creates, a default queue that nobody serves."""
+"""Queue names that lead to a queue nobody serves: WB111, WB112."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest, said, unread
+from waybill.check.phrases import all_of, nearest, said, unread
 
 
 @rule(

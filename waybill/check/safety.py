@@ -1,4 +1,4 @@
-"""What is believed to be safe and isn't quite: late acks, and publications without confirms."""
+"""Delivery guarantees that do not hold: late acks, publications without confirms: WB308, WB310, WB314, WB316."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.phrases import all_of
 
 
 @rule(

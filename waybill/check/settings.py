@@ -1,4 +1,4 @@
-"""Settings that Celery doesn't know: it keeps them, and nobody reads them."""
+"""Settings that Celery does not know: WB307."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from celery.app.defaults import NAMESPACES, flatten
 from waybill.celery_app.private import OLD_SETTINGS
 from waybill.check.facts import AppFacts, Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import nearest
+from waybill.check.phrases import nearest
 
 # What is written most often for a setting of another name.
 MEANT = {

@@ -1,4 +1,4 @@
-"""Settings for tests that make them prove less than they seem to."""
+"""Settings for tests that prove less than they seem to: WB401 to WB403."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from waybill.celery_app.names import is_delayed
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.phrases import all_of
 from waybill.topology import PREDECLARED
 
 RABBITMQ = ("amqp", "pyamqp", "amqps", "librabbitmq")

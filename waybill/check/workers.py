@@ -43,7 +43,7 @@ def fleet_facts(
     Raises:
         InputError: a file can't be read.
     """
-    fleet = read_fleet(paths, app=app, ignored=ignored, allow_twins=True)
+    fleet = read_fleet(paths, app=app, ignored=ignored, allow_duplicate_names=True)
     tasks: dict[str, frozenset[str]] = {}
     unloaded: dict[str, str] = {}
     for other in sorted({worker.app for worker in fleet if worker.app and worker.app != name} if name else ()):

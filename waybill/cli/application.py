@@ -84,7 +84,7 @@ def fleet_of(
     paths = fleet_paths(ctx, fleet, without_fleet)
     if not paths:
         return None
-    found = read_fleet(paths, app=app, ignored=ignored, allow_twins=True)
+    found = read_fleet(paths, app=app, ignored=ignored, allow_duplicate_names=True)
     for one in found.unread:
         print_note(f"not read: {one}")
     return found

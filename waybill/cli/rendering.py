@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from waybill.explain import Arrival, Explanation
 from waybill.routing.dead_letters import DeadLettering
-from waybill.routing.tracing import Trace, Visit
+from waybill.routing.walk import Trace, Visit
 from waybill.topology import DEFAULT_EXCHANGE, Binding, Topology
 from waybill.topology.declarations import effective_type
 from waybill.topology.text import arguments_label, binding_label, exchange_name, printable

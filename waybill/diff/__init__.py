@@ -1,10 +1,10 @@
-"""What an application declares, held against what lives in a vhost.
+"""The application's declarations compared with what exists in a vhost.
 
-    declared.py     what the workers declare at their start
-    predicted.py    what the broker would answer: new, the same, refused        plan.py
-    undeclared.py   what lives and isn't declared; of bindings: check/stale.py  ways_out.py  text.py
-    unbinding.py    which bindings `--fix bindings` may take away
-    declaring.py    `declare`, over AMQP
+    declared.py     what the workers declare when they start
+    predicted.py    what the broker would answer: new, the same, refused          plan.py
+    undeclared.py   what exists and isn't declared; bindings: rabbitmq/stale.py   remedies.py  text.py
+    unbinding.py    which bindings `--fix bindings` may remove
+    provision.py    `declare`, over AMQP
 
 `difference` is a pure function of the two sides; `compare` asks the management API for the second, only with GET.
 """
@@ -21,11 +21,11 @@ from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.diff.declared import Declared, declared_by
-from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import Failure, Plan
 from waybill.diff.predicted import answers, failure
+from waybill.diff.provision import require_amqp
+from waybill.diff.remedies import Place, remedies_for
 from waybill.diff.undeclared import orphan_exchanges, orphan_queues
-from waybill.diff.ways_out import Place, ways_out
 from waybill.rabbitmq.management import Management
 from waybill.rabbitmq.stale import stale_bindings
 from waybill.rabbitmq.state import LiveFacts, live_facts
@@ -69,7 +69,7 @@ def compare(app: Celery, *, management: str, vhost: str | None = None, fleet: Fl
     app.finalize()
     require_amqp(broker_of(app))
     vhost = vhost or vhost_of(app)
-    fleet = read_fleet(Path(fleet), app=app, allow_twins=True) if isinstance(fleet, str | Path) else fleet
+    fleet = read_fleet(Path(fleet), app=app, allow_duplicate_names=True) if isinstance(fleet, str | Path) else fleet
     with Management(management, vhost) as asked:
         return difference(declared_by(app, fleet), live_facts(asked, vhost), Place(app.main or "proj", asked.address))
 
@@ -86,7 +86,7 @@ def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:
         live.vhost,
         live.default_queue_type,
         create=tuple(item for item, error in told if error is None),
-        failures=tuple(replace(one, ways_out=ways_out(one, live, place)) for one in failures),
+        failures=tuple(replace(one, remedies=remedies_for(one, live, place)) for one in failures),
         stale=tuple(stale_bindings(declared.exchanges, declared.shared(), declared.bindings, live.bindings)),
         queues=tuple(orphan_queues(declared, live)),
         exchanges=tuple(orphan_exchanges(declared, live)),

@@ -7,7 +7,7 @@ from typing import Any
 
 from waybill.errors import REPLY_NAMES
 from waybill.rabbitmq.management import LiveBinding
-from waybill.rabbitmq.stale import living
+from waybill.rabbitmq.stale import as_binding
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import plain
 
@@ -22,7 +22,7 @@ class Failure:
         text: RabbitMQ's sentence, whole; the wire carries 255 bytes of it.
         argument: the argument or property that differs, None for another reason.
         declared, live: its two values; None where one side hasn't got it.
-        ways_out: what to do instead, each as lines: what it is, then commands or code.
+        remedies: what to do instead, each as lines: what it is, then commands or code.
     """
 
     item: Item
@@ -31,7 +31,7 @@ class Failure:
     argument: str | None = None
     declared: Any = None
     live: Any = None
-    ways_out: tuple[tuple[str, ...], ...] = ()
+    remedies: tuple[tuple[str, ...], ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -47,7 +47,7 @@ class Failure:
             "argument": self.argument,
             "declared": plain(self.declared),
             "live": plain(self.live),
-            "ways_out": [list(lines) for lines in self.ways_out],
+            "remedies": [list(lines) for lines in self.remedies],
         }
 
 
@@ -67,7 +67,7 @@ class OrphanQueue:
 
     def to_json(self) -> dict[str, Any]:
         counts = {"messages": self.messages, "consumers": self.consumers}
-        return {**described(self.queue), **counts, "bindings": [described(living(one)) for one in self.bindings]}
+        return {**described(self.queue), **counts, "bindings": [described(as_binding(one)) for one in self.bindings]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Plan:
             "fail": [failure.to_json() for failure in self.failures],
             "unmade": [described(item) for item in self.unmade],
             "undeclared": [
-                *(described(living(binding)) for binding in self.stale),
+                *(described(as_binding(binding)) for binding in self.stale),
                 *(queue.to_json() for queue in self.queues),
                 *(exchange.to_json() for exchange in self.exchanges),
             ],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.rabbitmq.management import LiveBinding
-from waybill.rabbitmq.stale import living
+from waybill.rabbitmq.stale import as_binding
 from waybill.topology import Binding, Exchange
 from waybill.topology.text import arguments_label, printable
 
@@ -31,7 +31,7 @@ def _created(items: Iterable[Item]) -> Iterator[str]:
 def _failed(failures: Iterable[Failure]) -> Iterator[str]:
     for failure in failures:
         yield failed(failure)
-        for title, *lines in failure.ways_out:
+        for title, *lines in failure.remedies:
             yield f"    {title}{':' if lines else ''}"
             yield from (f"        {line}" for line in lines)
 
@@ -71,11 +71,11 @@ def _asked(binding: Binding) -> str:
 
 def bound(binding: LiveBinding) -> str:
     """A live binding in a few words."""
-    return named(living(binding))
+    return named(as_binding(binding))
 
 
 def _orphan(orphan: OrphanQueue) -> str:
-    sources = ", ".join(f"{one.source} {_asked(living(one))}" for one in orphan.bindings)
+    sources = ", ".join(f"{one.source} {_asked(as_binding(one))}" for one in orphan.bindings)
     fed = f"; bound to {sources}" if sources else ""
     return f"{named(orphan.queue)}: {_count(orphan.messages, 'message')}, {_count(orphan.consumers, 'consumer')}{fed}"
 

@@ -25,7 +25,7 @@ from waybill.routing.dead_letters import DeadLettering, Deaths, Reason, follow
 from waybill.routing.publishing import check_expiration, routing_keys
 from waybill.routing.table import RoutingTable
 from waybill.routing.trace import Trace
-from waybill.routing.tracing import trace_route
+from waybill.routing.walk import trace_route
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Binding, Exchange, Message, Topology
 from waybill.topology.fields import EMPTY
 from waybill.topology.policies import NO_POLICIES, Policies

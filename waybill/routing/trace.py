@@ -5,7 +5,7 @@
     trace.root.onward                  the exchanges it went on to, and so on down
 
 Reasons are worded when they are read: a trace costs little more than a route, however many bindings were
-tried, and stays true to the moment it was made. tracing.py makes one.
+tried, and stays true to the moment it was made. walk.py makes one.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 
 from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.routing import Router
-from waybill.routing.tracing import Trace
+from waybill.routing.walk import Trace
 from waybill.testing.watch import Delivery
 
 
@@ -21,17 +21,18 @@ def differences(
     router: Router,
     predicted: Trace,
     delivery: Delivery,
-    crew: Mapping[str, Mapping[str, str]],
+    consumers_by_worker: Mapping[str, Mapping[str, str]],
     late: Collection[str] = (),
 ) -> tuple[str, ...]:
     """What happened otherwise than predicted, each in a sentence; empty when all is as predicted.
 
     Args:
         router: the declarations that the prediction was made from.
-        crew: node name -> queue -> exchange, as a `Watch` knows it; a queue that nobody consumes gives no copy.
+        consumers_by_worker: node name -> queue -> exchange, as a `Watch` knows it; a queue that nobody
+            consumes gives no copy.
         late: queues that were to get a copy after the publication, by an exchange that keeps its last messages.
     """
-    consumed = {queue: exchange for queues in crew.values() for queue, exchange in queues.items()}
+    consumed = {queue: exchange for queues in consumers_by_worker.values() for queue, exchange in queues.items()}
     expected = {live for queue in predicted.queues for live in _live(queue, router, consumed)} | set(late)
     dead = {
         queue for name in predicted.queues for queue in router.dead_letters(name, predicted.message, "rejected").queues

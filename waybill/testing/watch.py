@@ -113,14 +113,14 @@ class Round:
     """One round of markers, as plain values: which consumer still owes its marker, and where to send another.
 
     Args:
-        crew: worker -> the queues that it consumes.
+        consumers_by_worker: worker -> the queues that it consumes.
         single: the queues with a single active consumer; nobody but the broker knows which.
     """
 
-    def __init__(self, crew: Mapping[str, Iterable[str]], single: Collection[str] = ()) -> None:
+    def __init__(self, consumers_by_worker: Mapping[str, Iterable[str]], single: Collection[str] = ()) -> None:
         self.owed: dict[str, set[str]] = defaultdict(set)
         self._single = frozenset(single)
-        for worker, queues in crew.items():
+        for worker, queues in consumers_by_worker.items():
             for queue in queues:
                 self.owed[queue].add(ACTIVE if queue in self._single else worker)
 
@@ -149,7 +149,7 @@ class Watch:
     """Publish tasks and see which workers receive them, and that nobody else does.
 
     The workers must run with `enable_receipts(app)`. Receipts are seen from the moment in which the block is entered;
-    `roll_call` comes before `settle`, and again when a worker has come or gone. Left without an error, the block ends
+    Call `discover_workers` before `settle`, and again when a worker has come or gone. Without an error the block ends
     when no marker waits for a worker's pool, so that the workers may be stopped; after `POOL_TIMEOUT` at the latest.
 
     Args:
@@ -157,7 +157,7 @@ class Watch:
 
     Attributes:
         connection: open within the block.
-        crew: node name -> queue -> exchange: what each worker consumed at the last roll call.
+        consumers_by_worker: node name -> queue -> exchange: what each worker consumed when it was last discovered.
 
     Example:
         >>> from celery import Celery
@@ -170,7 +170,7 @@ class Watch:
         ...     @app.task(name="shop.pack")
         ...     def pack(parcel): ...
         ...     with start_worker(app, perform_ping_check=False), Watch(app) as watch:
-        ...         crew = watch.roll_call()
+        ...         _ = watch.discover_workers()
         ...         sent = watch.publish("shop.pack", ("a book",))
         ...         (delivery,) = watch.settle()
         >>> [receipt.queue for receipt in delivery.received]
@@ -180,7 +180,7 @@ class Watch:
     def __init__(self, app: Celery) -> None:
         self.app = app
         self.connection: Connection = None
-        self.crew: dict[str, dict[str, str]] = {}
+        self.consumers_by_worker: dict[str, dict[str, str]] = {}
         self._check_alive: Callable[[], None] = lambda: None
         self._exit = ExitStack()
         self._receipts: list[Receipt] = []
@@ -225,7 +225,7 @@ class Watch:
         it began, it forgets the task, and then waits half a minute for the process that has done it (Celery 5.7:
         `AsynPool.flush`; billiard 4.3: `Worker._ensure_messages_consumed`).
         """
-        asked, pace, deadline = set(self.crew), FIRST_PACE, monotonic() + POOL_TIMEOUT
+        asked, pace, deadline = set(self.consumers_by_worker), FIRST_PACE, monotonic() + POOL_TIMEOUT
         while monotonic() < deadline:
             # By another connection: on the watch's, each receipt that comes in between counts as one of the answers.
             inspect = self.app.control.inspect(list(asked), timeout=ROLL_CALL_ROUND, limit=len(asked))
@@ -311,7 +311,7 @@ class Watch:
         self._prove(None)
         return tuple(self._receipts)
 
-    def roll_call(
+    def discover_workers(
         self, workers: Iterable[str] | None = None, check_alive: Callable[[], None] = lambda: None
     ) -> Mapping[str, Mapping[str, str]]:
         """Learn which worker consumes which queues, by asking the workers.
@@ -339,10 +339,10 @@ class Watch:
             self._note_crew(heard)
             missing = self._uncounted() if expected is None else ", ".join(sorted(expected - _names(heard)))
             if not missing:
-                return self.crew
+                return self.consumers_by_worker
             check_alive()
             if waited > ROLL_CALL_TIMEOUT:
-                heard_of = ", ".join(sorted(self.crew)) or "nobody"
+                heard_of = ", ".join(sorted(self.consumers_by_worker)) or "nobody"
                 raise FleetError(
                     f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}"
                 )
@@ -367,13 +367,13 @@ class Watch:
                 for queue in told
                 if queue["exchange"]["type"] == "fanout"
             }
-        self.crew = {
+        self.consumers_by_worker = {
             worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in heard.items()
         }
 
     def _uncounted(self) -> str:
         """The consumers that RabbitMQ counts and that did not answer, for a sentence; empty when all did."""
-        counted = Counter(queue for queues in self.crew.values() for queue in queues)
+        counted = Counter(queue for queues in self.consumers_by_worker.values() for queue in queues)
         return ", ".join(
             f"{consumers - counted[queue]} consumer(s) of {queue!r}"
             for queue in self.app.amqp.queues
@@ -404,7 +404,7 @@ class Watch:
         """Publish markers until every consumer of every queue has received one."""
         single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
         self._markers.clear()  # one that is late from the round before would prove nothing of this one
-        self._round = Round(self.crew, single)
+        self._round = Round(self.consumers_by_worker, single)
         self._due = list(self._round.markers())
         self._pace = FIRST_PACE
         again = now = monotonic()

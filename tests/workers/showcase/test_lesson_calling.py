@@ -95,7 +95,7 @@ CALLS: tuple[tuple[tuple[str, ...], list[str], list[str]], ...] = (
 def test_one_call(
     waybill_vhost: Address, waybill_watch: Watch, arguments: tuple[str, ...], places: list[str], returned: list[str]
 ) -> None:
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     task, *rest = arguments
     result = call("publishers.celery.calling", f"worker.tasks.{task}", *rest, "--broker", waybill_vhost.url, "--json")
     sent, *told = result.objects

@@ -49,4 +49,4 @@ def test_the_standalone_worker_takes_its_queue(played: Played) -> None:
 def test_the_lessons_workers_are_gone(played: Played, waybill_app: Celery, waybill_watch: Watch) -> None:
     assert played.lines
     with Watch(waybill_app) as watch:
-        assert set(watch.roll_call()) == set(waybill_watch.crew)
+        assert set(watch.discover_workers()) == set(waybill_watch.consumers_by_worker)

@@ -192,8 +192,12 @@ def test_a_command_that_a_worker_refuses(stage: Stage) -> None:
     ],
 )
 def test_too_few_workers_are_one_line(stage: Stage, monkeypatch: pytest.MonkeyPatch, gone: str, expected: str) -> None:
-    crew = {worker: queues for worker, queues in stage.watch.crew.items() if not worker.startswith(f"{gone}@")}
-    monkeypatch.setattr(stage.watch, "crew", crew)
+    crew = {
+        worker: queues
+        for worker, queues in stage.watch.consumers_by_worker.items()
+        if not worker.startswith(f"{gone}@")
+    }
+    monkeypatch.setattr(stage.watch, "consumers_by_worker", crew)
     with pytest.raises(FleetError, match=expected):
         require_workers(stage)
 
@@ -205,7 +209,7 @@ def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
 
 
 def test_only_the_part_that_is_asked_for(waybill_vhost: Address, waybill_watch: Watch) -> None:
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     result = call("publishers.celery.queues", "concurrency", "--broker", waybill_vhost.url)
     assert result.code == 0, result.err
     first, second = result.out.splitlines()

@@ -118,14 +118,14 @@ def test_the_lesson_is_nothing_else(lines: dict[str, dict[str, Any]]) -> None:
 
 def test_the_workers_are_left_as_they_were(lines: dict[str, dict[str, Any]], stage: Stage) -> None:
     assert lines
-    workers = sorted(stage.watch.crew)
+    workers = sorted(stage.watch.consumers_by_worker)
     limits = ask("registered", workers, taskinfoitems=["rate_limit"])
     stats = ask("stats", workers)
     queues = ask("active_queues", workers)
     for worker in workers:
         assert f"{send_text.name} [rate_limit={RATE}]" in limits[worker]
         assert stats[worker]["prefetch_count"] == stats[worker]["pool"]["max-concurrency"]
-        assert {queue["name"] for queue in queues[worker]} == set(stage.watch.crew[worker])
+        assert {queue["name"] for queue in queues[worker]} == set(stage.watch.consumers_by_worker[worker])
 
 
 def test_a_limit_in_minutes(stage: Stage) -> None:
@@ -173,7 +173,7 @@ def test_no_workers_are_one_line(rabbitmq_url: str) -> None:
 def metered(waybill_vhost: Address, waybill_watch: Watch, waybill_zygote: Zygote) -> Iterator[str]:
     """The queue of a worker whose application has a default rate limit; no worker of the fleet consumes it."""
     queue = reliability.work.name
-    assert not any(queue in queues for queues in waybill_watch.crew.values())
+    assert not any(queue in queues for queues in waybill_watch.consumers_by_worker.values())
     command = f"-A worker worker -n metered@%h -Q {queue} -P solo --without-mingle --without-gossip"
     setting = f"task.default_rate_limit={DEFAULT}"
     worker = Worker("metered", "metered@%h", (queue,), (*command.split(), "--", setting))

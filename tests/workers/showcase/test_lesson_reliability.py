@@ -108,7 +108,7 @@ def test_nothing_is_left(lines: list[dict[str, Any]], waybill_app: Celery) -> No
 
 def test_who_consumes_already_is_in_the_way(waybill_vhost: Address, waybill_app: Celery, waybill_watch: Watch) -> None:
     """The lesson's messages would be theirs, and they are not ours to kill."""
-    worker = next(one for one in waybill_watch.crew if one.startswith("default@"))
+    worker = next(one for one in waybill_watch.consumers_by_worker if one.startswith("default@"))
     asked: dict[str, Any] = {"destination": [worker], "reply": True, "limit": 1}
     waybill_app.control.add_consumer(work.name, **asked)
     try:

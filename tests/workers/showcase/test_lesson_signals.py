@@ -56,7 +56,7 @@ def test_the_process_of_each_signal(lines: list[dict[str, Any]], waybill_watch: 
     """Held against what the worker itself says of its processes."""
     first, *rest = signals_of(lines, parcel)
     assert first["pid"] == os.getpid()
-    (stats,) = ask("stats", [one for one in waybill_watch.crew if one.startswith("default@")]).values()
+    (stats,) = ask("stats", [one for one in waybill_watch.consumers_by_worker if one.startswith("default@")]).values()
     (child,) = stats["pool"]["processes"]
     expected = [stats["pid"] if line["signal"] == "task_received" else child for line in rest]
     assert [line["pid"] for line in rest] == expected
@@ -84,7 +84,7 @@ def test_another_sender_that_fails_is_not_heard(lines: list[dict[str, Any]], pla
 
 
 def test_only_what_is_asked_for(waybill_vhost: Address, waybill_watch: Watch) -> None:
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     result = call("publishers.celery.signals", "fragile", "--broker", waybill_vhost.url, "--json")
     assert result.code == 0
     assert [line["signal"] for line in result.objects if "signal" in line] == PARCELS[2][1]

@@ -22,7 +22,7 @@ FIELDS = ["exchange", "routing_key", "headers", "priority", "task", "task_id", "
 @pytest.fixture(scope="module")
 def url(waybill_vhost: Address, waybill_watch: Watch) -> str:
     """A broker on which the whole fleet is ready."""
-    assert waybill_watch.crew
+    assert waybill_watch.consumers_by_worker
     return waybill_vhost.url
 
 

@@ -40,7 +40,7 @@ def read_fleet(
     *,
     app: Celery | None = None,
     ignored: Collection[str] = (),
-    allow_twins: bool = False,
+    allow_duplicate_names: bool = False,
 ) -> Fleet:
     """Read the workers from compose files, a Procfile, Kubernetes manifests, supervisor or systemd files, or a folder.
 
@@ -50,7 +50,7 @@ def read_fleet(
         profiles: those of compose files whose services belong to the fleet too.
         app: the application, by which it is known what a worker without `-Q` consumes.
         ignored: names of services that are left out.
-        allow_twins: two workers may have one node name.
+        allow_duplicate_names: two workers may have one node name.
 
     Raises:
         InputError: a file can't be read or parsed, or no service runs a worker; where twins are not allowed, also
@@ -80,7 +80,7 @@ def read_fleet(
     where = ", ".join(map(str, files))
     if not workers and not unread:
         raise InputError(f"{where}: no service runs `celery ... worker`")
-    if not allow_twins:
+    if not allow_duplicate_names:
         _refuse(workers, unread, where)
     return Fleet(tuple(workers), tuple(unread))
 

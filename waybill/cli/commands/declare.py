@@ -12,8 +12,8 @@ from waybill.cli.application import application_name, application_of
 from waybill.cli.commands.diff import print_plan
 from waybill.cli.commands.parameters import json_option, management_option
 from waybill.diff import Declared, Failure, Place, declared_by, difference, text
-from waybill.diff.declaring import Outcome
-from waybill.diff.declaring import declare as declare_on
+from waybill.diff.provision import Outcome
+from waybill.diff.provision import declare as declare_on
 from waybill.errors import EXIT_FINDINGS, EXIT_OK
 from waybill.rabbitmq.management import Management
 from waybill.rabbitmq.state import live_facts

@@ -14,12 +14,12 @@ from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of, fleet_of
 from waybill.cli.commands.parameters import fleet_options, json_option, management_option, vhost_option
 from waybill.diff import Place, declared_by, difference, text
-from waybill.diff.declaring import require_amqp
 from waybill.diff.plan import KINDS, described
+from waybill.diff.provision import require_amqp
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.rabbitmq.management import LiveBinding, Management
-from waybill.rabbitmq.stale import living
+from waybill.rabbitmq.stale import as_binding
 from waybill.rabbitmq.state import live_facts
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow", text.UNMADE: "yellow"}
@@ -75,7 +75,7 @@ def diff(
             print_plan(text.text(plan))
         unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
     if is_json:
-        fixed = {"unbound": [described(living(binding)) for binding in unbound]} if fix else {}
+        fixed = {"unbound": [described(as_binding(binding)) for binding in unbound]} if fix else {}
         terminal.echo(json.dumps(plan.to_json() | fixed))
     left = plan.without(unbound).kinds
     return EXIT_FINDINGS if left & set(kinds or KINDS) else EXIT_OK

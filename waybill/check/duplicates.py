@@ -1,4 +1,4 @@
-"""More copies than meant: bindings that take everything, retries that multiply, queues that share a key."""
+"""More copies than meant: wide bindings, retries that multiply, shared keys: WB101, WB106, WB108, WB109."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from waybill.celery_app.installed import NATIVE_DELAY_FROM
 from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, exchange, published
+from waybill.check.phrases import all_of, exchange, published
 from waybill.topology import Binding
 from waybill.topology.declarations import effective_type
 

@@ -35,7 +35,7 @@ class Place:
     management: str
 
 
-def ways_out(failure: Failure, live: LiveFacts, place: Place) -> tuple[Way, ...]:
+def remedies_for(failure: Failure, live: LiveFacts, place: Place) -> tuple[Way, ...]:
     """The ways out of a failure, the gentlest first."""
     item = failure.item
     if isinstance(item, Queue) and item.name in live.queues:

@@ -1,4 +1,4 @@
-"""Published, and in no queue: keys that no binding takes, exchanges that aren't there, publications that fail."""
+"""Published and in no queue: missing bindings, missing exchanges, failing publications: WB105, WB110, WB120 to WB122."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from waybill.celery_app.options import Option
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of, nearest, published, said
+from waybill.check.phrases import all_of, nearest, published, said
 from waybill.routing import Router
 from waybill.routing.trace import Visit
 from waybill.topology import Exchange

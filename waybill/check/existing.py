@@ -1,5 +1,7 @@
-"""What lives on the broker, and how a declaration of the application would meet it. RabbitMQ's comparison is that of
-`waybill.topology.declarations`, with its sentences."""
+"""What exists on the broker, and how it differs from the declarations: WB114, WB123, WB201, WB202, WB212, WB214.
+
+RabbitMQ's comparison, with its sentences, is in `waybill.topology.declarations`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.check.declaring import untyped
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.words import all_of
+from waybill.check.phrases import all_of
 from waybill.errors import TopologyError
 from waybill.rabbitmq.stale import stale_bindings
 from waybill.rabbitmq.state import LiveFacts
