@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from celery import Celery
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
-from waybill.celery_app.declared import direct_queues, from_celery
+from waybill.celery_app.declared import direct_queues, record
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.handlers import before_publish_handlers
@@ -24,7 +23,7 @@ from waybill.errors import UnknownName
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
 from waybill.routing.walk import Trace, plain
-from waybill.topology import Message, Queue
+from waybill.topology import DEFAULT_VHOST, Message, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +141,15 @@ def explain_task(
         options = tuple(options_of(app, task, call, args, kwargs))
         # A delayed publication goes to another exchange, and Celery makes the queue that it is for all the same.
         created = [queue for one, queue in app.amqp.queues.items() if one not in declared]
+        published = (*sent.declares, *created, *direct_queues(app, fleet))
+        workers = fleet.of(name) if fleet else None
+        router = Router.of(record(app, more=published).topology(DEFAULT_VHOST))
+        existing = router
+        if workers is not None:
+            existing = Router.of(record(app, workers, published).topology(DEFAULT_VHOST))
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
     if task not in app.tasks and not (is_foreign or is_routed):
         raise UnknownName("task", task, app.tasks, called)
-    published = (*sent.declares, *created, *direct_queues(app, fleet))
-    router = Router.of(from_celery(_Declared.with_(app, declared.values(), published)))
-    workers = fleet.of(name) if fleet else None
-    if workers is not None:
-        made = [one for one in declared.values() if workers.may_declare(one.name, one.alias)]
-        existing = Router.of(from_celery(_Declared.with_(app, made, published)))
-    else:
-        existing = router
     if sent.exchange not in router.exchanges:
         raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), called)
     message = message_of(sent)
@@ -178,20 +175,6 @@ def explain_task(
             for queue in (delivered or trace).queues
         ),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """What `from_celery` reads of an application, with the queues that a publication declares."""
-
-    amqp: Any
-    conf: Any
-
-    @classmethod
-    def with_(cls, app: Celery, queues: Iterable[Any], more: Iterable[Any]) -> _Declared:
-        # By identity: a router may give a queue of a name that's declared otherwise, and RabbitMQ sees both.
-        entities = {id(queue): queue for queue in (*queues, *more)}
-        return cls(SimpleNamespace(queues=entities), app.conf)
 
 
 def _unregistered(app: Celery, task: str, called: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ from publishers.support.control import ask
 from publishers.support.stage import COMPOSE, Stage, gather, local_workers, publisher
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Worker
-from waybill.celery_app.names import BROADCAST_PREFIX
+from waybill.celery_app.names import BROADCAST_PREFIX, worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from waybill.testing.watch import Delivery, Watch
@@ -67,7 +67,7 @@ def lesson(stage: Stage) -> None:
 @contextmanager
 def started(stage: Stage) -> Iterator[Watch]:
     """Start our workers, and watch them beside those that are there."""
-    others = [worker.partition("@")[0] for worker in stage.watch.consumers_by_worker]
+    others = [worker_name(worker) for worker in stage.watch.consumers_by_worker]
     with local_workers(OURS, stage.environment, stage.zygote) as workers, Watch(app) as watch:
         gather(watch, OURS, workers, others)
         yield watch
@@ -79,9 +79,9 @@ def settings_of(watch: Watch, names: Sequence[str]) -> dict[str, dict[str, Any]]
     Raises:
         FleetError: a worker did not answer in time.
     """
-    asked = [worker for worker in watch.consumers_by_worker if worker.partition("@")[0] in names]
+    asked = [worker for worker in watch.consumers_by_worker if worker_name(worker) in names]
     answers = ask("conf", asked, with_defaults=True)
-    return {worker.partition("@")[0]: answer for worker, answer in answers.items()}
+    return {worker_name(worker): answer for worker, answer in answers.items()}
 
 
 def shown(worker: Worker) -> str:

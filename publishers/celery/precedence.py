@@ -16,6 +16,7 @@ from publishers.support.control import consume
 from publishers.support.routing_sources import FUNCTION, QUEUES, SAYS, TASK, ranked
 from publishers.support.stage import Stage, publisher
 from waybill.celery_app import publication
+from waybill.celery_app.names import worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from waybill.testing.watch import Watch
@@ -66,7 +67,7 @@ def handed_over(stage: Stage, queue: Queue, giver: str, taker: str) -> Iterator[
     consume(queue, [taker], on=True)
     try:
         with Watch(app) as watch:
-            watch.discover_workers(worker.partition("@")[0] for worker in stage.watch.consumers_by_worker)
+            watch.discover_workers(worker_name(worker) for worker in stage.watch.consumers_by_worker)
             # On Redis the giver may still wait for a message of its former queues, and would put it back unseen. Each
             # worker has taken a marker after this, so that its next wait is for the queues that it has now.
             watch.settle()
@@ -81,7 +82,7 @@ def tell_consumer(stage: Stage, watch: Watch, queue: Queue, worker: str) -> None
     watch.publish(tasks.work.name, queue=queue.name)
     # Settled here: a later lesson's `show` must not find a message that it knows nothing of.
     (delivery,) = watch.settle()
-    name = worker.partition("@")[0]
+    name = worker_name(worker)
     stage.tell(
         f"queue='{queue.name}', which {name} consumes",
         ", ".join(one.place for one in delivery.received),

@@ -15,8 +15,9 @@ import click
 from exchanges import direct, lanes, priority
 from publishers.support.charts import bar, profile
 from publishers.support.control import ask, paused_consumers, prefetching
-from publishers.support.runs import Run, Sent, facts, finished, name, send, wait_for
+from publishers.support.runs import Run, Sent, facts, finished, send, wait_for
 from publishers.support.stage import Stage, publisher
+from waybill.celery_app.names import worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import tasks
@@ -80,7 +81,7 @@ def balancing(stage: Stage) -> None:
     shared, unequal = finished(stage, equal, [long, *(send(tasks.work, queue=direct.images.name) for _ in equal[1:])])
     workers = stage.workers_of(direct.images)
     for worker in workers:
-        tell_share(stage, f"balancing · {name(worker)}", [one for one in shared if one.worker == worker])
+        tell_share(stage, f"balancing · {worker_name(worker)}", [one for one in shared if one.worker == worker])
     stage.expect("workers with a share of 'images'", sorted({one.worker for one in shared}), workers)
 
     busy = next(one for one in unequal if one.task_id == long.result.id)
@@ -132,11 +133,11 @@ def concurrency(stage: Stage) -> None:
     for worker, runs in zip(workers, measured, strict=True):
         processes = stats[worker]["pool"]["max-concurrency"]
         together = at_once(runs)
-        what = f"concurrency · {name(worker)}, processes: {processes}"
+        what = f"concurrency · {worker_name(worker)}, processes: {processes}"
         tell_seconds(
             stage, what, slowest(runs), NAPS * NAP, f", {together} at once", at_once=together, runs=facts(runs)
         )
-        stage.expect(f"{name(worker)}: tasks at once", together, min(processes, NAPS))
+        stage.expect(f"{worker_name(worker)}: tasks at once", together, min(processes, NAPS))
 
 
 def naps(stage: Stage, away: Sequence[str]) -> list[Sent]:

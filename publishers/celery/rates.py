@@ -19,8 +19,9 @@ from kombu import Queue
 from exchanges import direct, lanes
 from publishers.support.charts import bar
 from publishers.support.control import ask, paused_consumers, prefetching
-from publishers.support.runs import Run, Sent, facts, finished, name, send, wait_for
+from publishers.support.runs import Run, Sent, facts, finished, send, wait_for
 from publishers.support.stage import Stage, publisher
+from waybill.celery_app.names import worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import metered, tasks
@@ -72,12 +73,12 @@ def lesson(stage: Stage, rate: str = AT_RUN_TIME) -> None:
         stage, *declared, changed, *(texts_and_neighbour(stage, one, prefetch) for prefetch in prefetches)
     )
     limit, most = in_seconds(metered.RATE), max(2 * in_seconds(metered.RATE), in_seconds(rate))
-    tell_rate(stage, f"declared {metered.RATE} · {name(one)}", single, limit, most)
-    tell_rate(stage, f"declared {metered.RATE} · {name(one)} and {name(two)}", double, 2 * limit, most)
+    tell_rate(stage, f"declared {metered.RATE} · {worker_name(one)}", single, limit, most)
+    tell_rate(stage, f"declared {metered.RATE} · {worker_name(one)} and {worker_name(two)}", double, 2 * limit, most)
     stage.expect("two workers do more than one", per_second(double) > per_second(single), True)
-    what = f"declared {metered.RATE} · {name(several)}, processes: {processes_of([several])[several]}"
+    what = f"declared {metered.RATE} · {worker_name(several)}, processes: {processes_of([several])[several]}"
     tell_rate(stage, what, processes, limit, most)
-    tell_rate(stage, f"at run time {rate} · {name(one)}", again, in_seconds(rate), most)
+    tell_rate(stage, f"at run time {rate} · {worker_name(one)}", again, in_seconds(rate), most)
     for prefetch, runs in zip(prefetches, behind, strict=True):
         tell_neighbour(stage, prefetch, runs)
 

@@ -18,6 +18,7 @@ from kombu.message import Message as KombuMessage
 from publishers.support import results
 from publishers.support.stage import COMPOSE, Stage, gather, local_workers
 from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.names import worker_name
 from waybill.errors import FleetError
 from waybill.testing import receipts
 from waybill.testing.watch import Watch
@@ -62,7 +63,7 @@ class Crew:
     def survivor(self) -> str:
         """The name of the worker that is left when the other is killed."""
         (node_name,) = self.watch.consumers_by_worker
-        return node_name.partition("@")[0]
+        return worker_name(node_name)
 
     def runs(self, task_id: str, count: int) -> list[Ran]:
         """The runs of a task, once there are as many."""
@@ -119,7 +120,7 @@ def listening(watch: Watch) -> Iterator[list[Ran]]:
         ran.append(
             Ran(
                 task_id=event["uuid"],
-                worker=event["hostname"].partition("@")[0],
+                worker=worker_name(event["hostname"]),
                 time=event["timestamp"],
                 deaths=tuple((queue, reason) for queue, reason in event["deaths"]),
             )

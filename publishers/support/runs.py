@@ -102,11 +102,6 @@ def _run(sent: Sent, receipt: Receipt) -> Run:
     )
 
 
-def name(worker: str) -> str:
-    """The worker without its host."""
-    return worker.partition("@")[0]
-
-
 def facts(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """What `--json` says of each run."""
     return [run.to_dict() for run in runs]

@@ -28,7 +28,7 @@ from publishers.support.summary import Tally
 from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet, Worker
-from waybill.celery_app.names import BROADCAST_PREFIX
+from waybill.celery_app.names import BROADCAST_PREFIX, worker_name
 from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.ending import ending
 from waybill.cli.status import status
@@ -362,7 +362,7 @@ def gather(watch: Watch, fleet: Collection[Worker], workers: LocalWorkers, other
 
         def look() -> None:
             workers.check_alive()
-            ready = own & {node_name.partition("@")[0] for node_name in watch.consumers_by_worker}
+            ready = own & set(map(worker_name, watch.consumers_by_worker))
             update(f"{text}: {len(ready)} of {len(own)} are ready")
 
         watch.discover_workers([*others, *own], look)

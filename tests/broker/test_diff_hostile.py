@@ -63,7 +63,7 @@ ROWS: tuple[tuple[Answer, str], ...] = (
     (whole("200 OK", '[{"name": 5}]'), "name 5: expected str, got int"),
     (whole("200 OK", '[{"durable": "yes"}]'), "durable 'yes': expected bool, got str"),
     (whole("200 OK", '[{"arguments": [1]}]'), r"arguments \[1\]: expected dict, got list"),
-    (whole("200 OK", '[{"messages": null}]'), "messages None: expected int, got NoneType"),
+    (whole("200 OK", '[{"name": "q", "messages": null}]'), "messages None: expected int, got NoneType"),
 )
 
 

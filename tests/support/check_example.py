@@ -22,7 +22,7 @@ from celery.utils.dispatch import Signal
 from kombu import Queue as KombuQueue
 
 from tests.support.check_live import Rig, own_vhost
-from waybill.celery_app.declared import from_kombu
+from waybill.celery_app.declared import Recorder
 from waybill.check import Facts, LiveFacts, facts_of
 from waybill.check.workers import fleet_facts
 from waybill.rabbitmq.management import LiveBinding
@@ -113,13 +113,13 @@ def existing(
     queues: Sequence[KombuQueue], messages: dict[str, int], vhost: str = "/", policies: Sequence[Mapping[str, Any]] = ()
 ) -> LiveFacts:
     """A RabbitMQ 4.3 on which these queues live."""
-    topology = from_kombu(queues)
+    recorder = Recorder()
+    for queue in queues:
+        recorder.declare(queue)
+    topology = recorder.topology(vhost)
     exchanges = {**PREDECLARED, **{exchange.name: exchange for exchange in topology.exchanges}}
     applied = Policies(tuple(policies))
-    bindings: list[Any] = [
-        LiveBinding(b.source, b.destination, b.destination_type, b.binding_key, dict(b.arguments))
-        for b in topology.bindings
-    ]
+    bindings = map(LiveBinding, topology.bindings)
     return LiveFacts(
         vhost=vhost,
         version=(4, 3),

@@ -19,6 +19,7 @@ from waybill.check import RULES, Facts, Finding, Severity, check, facts_of
 from waybill.diff import declared_by, difference
 from waybill.errors import InputError
 from waybill.rabbitmq.management import LiveBinding
+from waybill.topology import Binding
 
 # code -> what the finding of the failing example says, or a piece of it
 SAID = {
@@ -398,32 +399,32 @@ lives = app.conf.task_queues
 """
 # A binding that lives beside the declared ones -> what the finding says and its fix; the same as for `waybill diff`.
 LEFT = (
-    (LiveBinding("news", "usa", "queue", "#.usa.#"), "", ""),
+    (Binding("news", "usa", "#.usa.#"), "", ""),
     (
-        LiveBinding("news", "usa", "queue", "#.texas"),
+        Binding("news", "usa", "#.texas"),
         "`usa` is bound to `news` with `#.texas`, and the application doesn't say so",
         'channel.queue_unbind("usa", "news", "#.texas")',
     ),
     (
-        LiveBinding("documents", "pdf", "queue", "any", {"format": "pdf", "x-match": "all"}),
+        Binding("documents", "pdf", "any", {"format": "pdf", "x-match": "all"}),
         "`pdf` is bound to `documents` with `any` [format=pdf, x-match=all], and",
         'channel.queue_unbind("pdf", "documents", "any", arguments={"format": "pdf", "x-match": "all"})',
     ),
     (
-        LiveBinding("elsewhere", "news", "exchange", "x"),
+        Binding("elsewhere", "news", "x", destination_type="exchange"),
         "the exchange `news` is bound to `elsewhere` with `x`, and",
         'channel.exchange_unbind("news", "elsewhere", "x")',
     ),
-    (LiveBinding("news", "other", "queue", "x"), "", ""),
+    (Binding("news", "other", "x"), "", ""),
 )
 
 
 @pytest.mark.parametrize(("left", "text", "fix"), LEFT)
-def test_a_stale_binding_and_how_it_goes(left: LiveBinding, text: str, fix: str, tmp_path: Path) -> None:
+def test_a_stale_binding_and_how_it_goes(left: Binding, text: str, fix: str, tmp_path: Path) -> None:
     module = check_example.load(NEWS, tmp_path)
     known = check_example.facts(module, tmp_path)
     assert known.live is not None
-    live = replace(known.live, bindings=(*known.live.bindings, left))
+    live = replace(known.live, bindings=(*known.live.bindings, LiveBinding(left)))
     found = check(replace(known, live=live), select=["WB114"]).findings
     assert len(difference(declared_by(module.app), live, PLACE).stale) == len(found)
     assert [one.found.fix for one in found] == ([fix] if fix else [])

@@ -269,7 +269,8 @@ def strings(value: Any) -> Iterator[str]:
 def plan(name: str) -> Plan:
     """A difference in which everything has this name."""
     exchange, queue = Exchange(name, name, arguments={name: name}), Queue(name, arguments={name: name})
-    binding, live = Binding(name, name, name, {name: name}), LiveBinding(name, name, "queue", name, {name: name}, name)
+    binding = Binding(name, name, name, {name: name})
+    live = LiveBinding(binding, name)
     sentence = f"inequivalent arg '{name}' for queue '{name}' in vhost '{name}'"
     return Plan(
         name,

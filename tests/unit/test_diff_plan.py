@@ -18,6 +18,7 @@ from waybill.diff import Plan, declared_by, difference, text
 from waybill.diff.remedies import exchange_code, policy_that_sets, queue_code
 from waybill.rabbitmq.management import LiveBinding, LiveConsumer
 from waybill.rabbitmq.state import LiveFacts
+from waybill.topology import Binding, DestinationType
 from waybill.topology import Exchange as EngineExchange
 from waybill.topology import Queue as EngineQueue
 from waybill.topology.policies import Policies
@@ -34,17 +35,17 @@ def plan(declared: Queue | tuple[Queue, ...], live: LiveFacts, **settings: Any) 
 
 
 def stale(found: Plan) -> list[str]:
-    return [f"{one.source} {one.routing_key} {one.destination}" for one in found.stale]
+    return [f"{one.source} {one.binding_key} {one.destination}" for one in (live.binding for live in found.stale)]
 
 
-def bound(live: LiveFacts, *more: tuple[str, str, str, str]) -> LiveFacts:
+def bound(live: LiveFacts, *more: tuple[str, str, DestinationType, str]) -> LiveFacts:
     """The same with bindings more: source, key, kind and name of the destination."""
-    made = tuple(LiveBinding(source, name, kind, key, {}, key or "~") for source, key, kind, name in more)
+    made = tuple(LiveBinding(Binding(source, name, key, {}, kind), key or "~") for source, key, kind, name in more)
     return replace(live, bindings=(*live.bindings, *made))
 
 
 # Bindings that live beside those of USA -> those that are stale.
-LEFT: tuple[tuple[tuple[tuple[str, str, str, str], ...], list[str]], ...] = (
+LEFT: tuple[tuple[tuple[tuple[str, str, DestinationType, str], ...], list[str]], ...] = (
     ((), []),
     ((("news", "texas.#", "queue", "usa"),), ["news texas.# usa"]),
     ((("amq.topic", "x", "queue", "usa"),), ["amq.topic x usa"]),
@@ -93,7 +94,7 @@ def test_what_no_worker_consumes_is_created_by_none() -> None:
 
 
 @pytest.mark.parametrize(("more", "expected"), LEFT)
-def test_stale_bindings(more: tuple[tuple[str, str, str, str], ...], expected: list[str]) -> None:
+def test_stale_bindings(more: tuple[tuple[str, str, DestinationType, str], ...], expected: list[str]) -> None:
     assert stale(plan(USA, bound(existing([USA], {}), *more))) == expected
 
 
@@ -106,10 +107,7 @@ def test_a_delayed_binding_of_a_key_that_is_gone_is_stale() -> None:
         existing([both, RESIZE], {}),
         exchanges={exchange.name: exchange for exchange in declared.exchanges},
         queues={queue.name: queue for queue in declared.queues},
-        bindings=tuple(
-            LiveBinding(b.source, b.destination, b.destination_type, b.binding_key, dict(b.arguments))
-            for b in declared.bindings
-        ),
+        bindings=tuple(map(LiveBinding, declared.bindings)),
     )
     assert plan((both, RESIZE), live).is_empty
     assert sorted(stale(plan((USA, RESIZE), live))) == [

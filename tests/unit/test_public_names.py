@@ -95,7 +95,11 @@ def test_receipts_load_nothing_beyond_celery_and_kombu() -> None:
         run(f"from celery import Celery; from waybill import enable_receipts; enable_receipts(Celery()){LOADED}")
     )
     own = {"waybill.testing", "waybill.testing.receipts"}
-    names = {"waybill.celery_app", "waybill.celery_app.private"}  # of what it uses of Celery
+    names = {
+        "waybill.celery_app",
+        "waybill.celery_app.names",
+        "waybill.celery_app.private",
+    }  # of what it uses of Celery
     assert set(receipts["ours"]) == {"waybill", *own, *names}
     assert set(receipts["others"]) - set(celerys["others"]) == {"waybill"}
     assert not {"httpx", "rich", "pamqp", "starlette", "uvicorn"} & set(receipts["others"])

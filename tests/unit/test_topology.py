@@ -15,7 +15,7 @@ from kombu import binding as kombu_binding
 from kombu.common import Broadcast
 
 from tests.support.celery_lines import needs_native_delay
-from waybill.celery_app.declared import from_celery, from_kombu
+from waybill.celery_app.declared import from_celery
 from waybill.errors import InputError, TopologyError, UnknownName
 from waybill.routing import Router
 from waybill.topology import Binding, Exchange, Message, Queue, Topology
@@ -350,13 +350,6 @@ class TestCelery:
         assert topology.exchange("celery_delayed_27") is not None
         assert Binding("x", "q", "#.k") in topology.bindings
         assert Binding("celery_delayed_delivery", "x", "#.k", destination_type="exchange") in topology.bindings
-
-    def test_kombu_objects_with_what_they_cannot_say(self) -> None:
-        inner, outer = KombuExchange("inner", "topic"), KombuExchange("outer", "fanout")
-        link = Binding("outer", "inner", destination_type="exchange")
-        topology = from_kombu([KombuQueue("q", inner, "k")], [outer], [link])
-        assert {exchange.name for exchange in topology.exchanges} == {"inner", "outer"}
-        assert topology.bindings == (Binding("inner", "q", "k"), link)
 
 
 @pytest.mark.parametrize(("depth", "is_read"), [(90, True), (900, False)])

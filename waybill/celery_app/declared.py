@@ -13,8 +13,9 @@ connection is opened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from celery import Celery
 from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE, worker_direct
 from kombu.common import Broadcast
 from kombu.entity import Exchange as KombuExchange
@@ -36,17 +37,7 @@ from waybill.topology import (
 )
 
 
-class CeleryApp(Protocol):
-    """What of a Celery application is read."""
-
-    @property
-    def amqp(self) -> Any: ...
-
-    @property
-    def conf(self) -> Any: ...
-
-
-def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
+def from_celery(app: Celery, *, vhost: str = DEFAULT_VHOST) -> Topology:
     """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
 
     `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
@@ -60,15 +51,17 @@ def from_celery(app: CeleryApp, *, vhost: str = DEFAULT_VHOST) -> Topology:
     return record(app).topology(vhost)
 
 
-def record(app: CeleryApp, fleet: Fleet | None = None) -> Recorder:
-    """What `from_celery` reads, as it is declared one after the other: nothing is checked.
+def record(app: Celery, fleet: Fleet | None = None, more: Iterable[KombuQueue] = ()) -> Recorder:
+    """The declarations that `from_celery` reads, in their order and unchecked.
 
     Args:
         fleet: only what its workers declare, which is the queues that they consume with their exchanges.
+        more: queues that are declared in any case, such as those of a publication.
     """
     queues = [queue for queue in queues_of(app) if fleet is None or fleet.may_declare(queue.name, queue.alias)]
     recorder = Recorder()
-    for queue in (*queues, *direct_queues(app, fleet)):
+    # By identity: a router may give a queue of a name that's declared otherwise, and RabbitMQ sees both.
+    for queue in {id(one): one for one in (*queues, *direct_queues(app, fleet), *more)}.values():
         recorder.declare(queue)
     if app.conf.get("worker_direct"):
         recorder.declare_exchange(WORKER_DIRECT_EXCHANGE)
@@ -79,14 +72,14 @@ def record(app: CeleryApp, fleet: Fleet | None = None) -> Recorder:
     return recorder
 
 
-def direct_queues(app: CeleryApp, fleet: Fleet | None) -> list[KombuQueue]:
+def direct_queues(app: Celery, fleet: Fleet | None) -> list[KombuQueue]:
     """With `worker_direct`, the queue that each worker has of its own: of those whose whole node name is known."""
     if fleet is None or not app.conf.get("worker_direct"):
         return []
     return [worker_direct(worker.node_name) for worker in fleet if "%" not in worker.node_name]
 
 
-def queues_of(app: CeleryApp) -> list[KombuQueue]:
+def queues_of(app: Celery) -> list[KombuQueue]:
     """The application's queues, as Celery makes them of its settings.
 
     Raises:
@@ -104,7 +97,7 @@ def queues_of(app: CeleryApp) -> list[KombuQueue]:
     return queues
 
 
-def _exchange_bindings(app: CeleryApp) -> Mapping[KombuExchange, Iterable[binding]]:
+def _exchange_bindings(app: Celery) -> Mapping[KombuExchange, Iterable[binding]]:
     given = app.conf.get("waybill_exchange_bindings") or {}
     is_right = isinstance(given, Mapping) and all(
         isinstance(exchange, KombuExchange)
@@ -116,31 +109,6 @@ def _exchange_bindings(app: CeleryApp) -> Mapping[KombuExchange, Iterable[bindin
         expected = "expected a mapping from a kombu.Exchange to a list of kombu.binding"
         raise InputError(f"the setting waybill_exchange_bindings: {expected}, got {given!r}")
     return given
-
-
-def from_kombu(
-    queues: Iterable[KombuQueue],
-    exchanges: Iterable[KombuExchange] = (),
-    bindings: Iterable[Binding] = (),
-    *,
-    vhost: str = DEFAULT_VHOST,
-) -> Topology:
-    """The topology of Kombu's objects.
-
-    Args:
-        exchanges: those that no queue names: alternates, dead-letter exchanges, ends of the bindings.
-        bindings: what Kombu's objects cannot say, above all those from exchange to exchange.
-
-    Raises:
-        TopologyError: RabbitMQ would refuse one of the declarations.
-    """
-    recorder = Recorder()
-    for exchange in exchanges:
-        recorder.declare_exchange(exchange)
-    for queue in queues:
-        recorder.declare(queue)
-    recorder.bindings.extend(bindings)
-    return recorder.topology(vhost)
 
 
 class Recorder:

@@ -10,6 +10,11 @@ DELAYED_PREFIX = "celery_delayed_"
 `celery_delayed_0`, and the exchange `celery_delayed_delivery`."""
 
 
+def worker_name(node_name: str) -> str:
+    """A worker's name without its host: what stands before the `@` of `-n`."""
+    return node_name.partition("@")[0]
+
+
 def is_delayed(name: str) -> bool:
     """Whether an exchange or queue is one of those of Celery's native delayed delivery."""
     return name.startswith(DELAYED_PREFIX)

@@ -1,4 +1,4 @@
-"""Declarations that RabbitMQ refuses, whatever exists there, in its words: WB203 to WB205, WB207, WB208, WB213, WB216."""
+"""Declarations that RabbitMQ refuses, whatever exists: WB203 to WB205, WB207, WB208, WB213, WB216."""
 
 from __future__ import annotations
 

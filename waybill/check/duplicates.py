@@ -45,15 +45,15 @@ def headers_take_all(facts: Facts) -> Iterator[Found]:
     declared = {(b.source, b.destination) for b in app.bindings if _is_widened_headers(facts, b)} & chosen
     live = {
         (b.source, b.destination)
-        for b in (facts.live.bindings if facts.live else ())
-        if b.routing_key.startswith("#.") and not b.arguments
+        for b in (one.binding for one in (facts.live.bindings if facts.live else ()))
+        if b.binding_key.startswith("#.") and not b.arguments
     } & {pair for pair in chosen if _type(facts, pair[0]) == "headers"}
     for source, queue in sorted(declared | live):
         why = f"`{app.quorum_queues[0]}` is a quorum queue, so workers bind" if declared else "a worker once bound"
         yield Found(
             (queue, source),
             f"{why} `{queue}` to the headers exchange `{source}` without arguments: every message published there "
-            f"reaches it{', and lives on the broker already' if (source, queue) in live else ''}",
+            f"reaches it{', and this binding exists on the broker already' if (source, queue) in live else ''}",
             f'a topic exchange for "{source}", or the quorum queues in another application or vhost'
             + ("; then remove the binding whose key begins with `#.`" if (source, queue) in live else ""),
         )

@@ -46,14 +46,14 @@ def undeclared_binding(facts: Facts) -> Iterator[Found]:
     # A worker declares no queue of `no_declare`, and a `Broadcast` queue under a name of its own.
     shared = {queue.name for queue in app.declared.values() if not queue.no_declare and stable(queue) is queue}
     queues = [queue for queue in app.queues if queue.name in shared]
-    for one in stale_bindings(app.exchanges, queues, app.bindings, live.bindings):
+    for one in (stale.binding for stale in stale_bindings(app.exchanges, queues, app.bindings, live.bindings)):
         is_queue = one.destination_type == "queue"
-        ends = (one.destination, one.source, one.routing_key)
+        ends = (one.destination, one.source, one.binding_key)
         arguments = f", arguments={literal(one.arguments)}" if one.arguments else ""
         yield Found(
             ends,
             f"{'' if is_queue else 'the exchange '}`{one.destination}` is bound to `{one.source}` with "
-            f"`{one.routing_key}`{arguments_label(one.arguments)}, and the application doesn't say so",
+            f"`{one.binding_key}`{arguments_label(one.arguments)}, and the application doesn't say so",
             f"channel.{'queue' if is_queue else 'exchange'}_unbind({', '.join(map(literal, ends))}{arguments})",
         )
 

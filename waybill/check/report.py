@@ -128,10 +128,7 @@ def _summary(report: Report) -> Iterator[str]:
 def _read(source: Source) -> Iterator[str]:
     """What of the source was read: no findings are worth as much as that."""
     literal = f", {len(source.not_literal)} not literal ({_some(source.not_literal)})" if source.not_literal else ""
-    files, calls = (
-        f"{count} {word}{'s' * (count != 1)}" for count, word in ((source.files, "file"), (source.found, "call"))
-    )
-    yield f"read {files}: {calls}{literal}"
+    yield f"read {_counted(source.files, 'file')}: {_counted(source.found, 'call')}{literal}"
     if source.unreadable:
         yield f"not read: {_some(source.unreadable)}"
 

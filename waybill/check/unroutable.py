@@ -1,4 +1,4 @@
-"""Published and in no queue: missing bindings, missing exchanges, failing publications: WB105, WB110, WB120 to WB122."""
+"""In no queue: missing bindings, missing exchanges, failing publications: WB105, WB110, WB120 to WB122."""
 
 from __future__ import annotations
 

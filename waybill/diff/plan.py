@@ -7,7 +7,6 @@ from typing import Any
 
 from waybill.errors import REPLY_NAMES
 from waybill.rabbitmq.management import LiveBinding
-from waybill.rabbitmq.stale import as_binding
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.fields import plain
 
@@ -67,7 +66,7 @@ class OrphanQueue:
 
     def to_json(self) -> dict[str, Any]:
         counts = {"messages": self.messages, "consumers": self.consumers}
-        return {**described(self.queue), **counts, "bindings": [described(as_binding(one)) for one in self.bindings]}
+        return {**described(self.queue), **counts, "bindings": [described(one.binding) for one in self.bindings]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ class Plan:
             "fail": [failure.to_json() for failure in self.failures],
             "unmade": [described(item) for item in self.unmade],
             "undeclared": [
-                *(described(as_binding(binding)) for binding in self.stale),
+                *(described(binding.binding) for binding in self.stale),
                 *(queue.to_json() for queue in self.queues),
                 *(exchange.to_json() for exchange in self.exchanges),
             ],

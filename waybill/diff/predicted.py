@@ -13,7 +13,7 @@ from typing import Any
 from waybill.diff.declared import Declared
 from waybill.diff.plan import Failure, Item
 from waybill.errors import TopologyError
-from waybill.rabbitmq.stale import as_binding, is_told_by_json, likeness
+from waybill.rabbitmq.stale import is_told_by_json, likeness
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import Binding, Exchange, Queue
 from waybill.topology.declarations import Declarations
@@ -69,7 +69,7 @@ def _bindings(
     declared: Declared, live: LiveFacts, held: Declarations, refused: set[tuple[str, str]]
 ) -> Iterator[Answer]:
     """A worker doesn't come to the bindings of what is refused, and those of `Broadcast` queues it makes each time."""
-    known = {as_binding(binding) for binding in live.bindings}
+    known = {one.binding for one in live.bindings}
     untold = {likeness(binding) for binding in declared.bindings if not is_told_by_json(binding.arguments)}
     alike = untold & {likeness(binding) for binding in known} if untold else untold
     for binding in declared.bindings:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from waybill.diff.plan import Failure, Item, OrphanExchange, OrphanQueue, Plan
 from waybill.rabbitmq.management import LiveBinding
-from waybill.rabbitmq.stale import as_binding
 from waybill.topology import Binding, Exchange
 from waybill.topology.text import arguments_label, printable
 
@@ -71,11 +70,11 @@ def _asked(binding: Binding) -> str:
 
 def bound(binding: LiveBinding) -> str:
     """A live binding in a few words."""
-    return named(as_binding(binding))
+    return named(binding.binding)
 
 
 def _orphan(orphan: OrphanQueue) -> str:
-    sources = ", ".join(f"{one.source} {_asked(as_binding(one))}" for one in orphan.bindings)
+    sources = ", ".join(f"{one.binding.source} {_asked(one.binding)}" for one in orphan.bindings)
     fed = f"; bound to {sources}" if sources else ""
     return f"{named(orphan.queue)}: {_count(orphan.messages, 'message')}, {_count(orphan.consumers, 'consumer')}{fed}"
 

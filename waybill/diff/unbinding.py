@@ -21,7 +21,7 @@ class Unbinding:
 def unbinding(plan: Plan, live: LiveFacts) -> Unbinding:
     """The stale bindings, without those that would take an exchange with them or that can't be named."""
     stale = {binding.path for binding in plan.stale}
-    stay = {binding.source for binding in live.bindings if binding.path not in stale}
+    stay = {one.binding.source for one in live.bindings if one.path not in stale}
     ends = {name for name, exchange in live.exchanges.items() if exchange.auto_delete} - stay
     reasons = [(binding, _reason(binding, ends)) for binding in plan.stale]
     return Unbinding(
@@ -30,9 +30,9 @@ def unbinding(plan: Plan, live: LiveFacts) -> Unbinding:
     )
 
 
-def _reason(binding: LiveBinding, ends: Collection[str]) -> str | None:
-    if binding.source in ends:
-        return f"{binding.source} is auto-delete, and would go with its last binding"
-    if {".", ".."} & set(binding.path):
+def _reason(one: LiveBinding, ends: Collection[str]) -> str | None:
+    if one.binding.source in ends:
+        return f"{one.binding.source} is auto-delete, and would go with its last binding"
+    if {".", ".."} & set(one.path):
         return "the management API has no address for such a name or key"
     return None

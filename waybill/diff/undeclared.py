@@ -27,15 +27,15 @@ def orphan_queues(declared: Declared, live: LiveFacts) -> Iterator[OrphanQueue]:
     """The queues that live and that neither the application nor Celery declares."""
     consumers = Counter(consumer.queue for consumer in live.consumers)
     into: dict[str, list[LiveBinding]] = defaultdict(list)
-    for binding in live.bindings:
-        if binding.destination_type == "queue":
-            into[binding.destination].append(binding)
+    for one in live.bindings:
+        if one.binding.destination_type == "queue":
+            into[one.binding.destination].append(one)
     names = {queue.name for queue in declared.queues} | declared.awaited
     broadcast = {binding.source for binding in declared.bindings if binding.destination in declared.per_worker}
     for name, queue in live.queues.items():
         if name in names or is_celerys_queue(name, declared.names):
             continue
-        sources = {binding.source for binding in into[name]}
+        sources = {one.binding.source for one in into[name]}
         is_reply, is_workers = _is_uuid(name) and not sources, is_random(name) and bool(sources & broadcast)
         if not (is_reply or is_workers):
             yield OrphanQueue(queue, live.messages.get(name) or 0, consumers[name], tuple(into[name]))
@@ -61,7 +61,7 @@ def _is_uuid(name: str) -> bool:
 
 def orphan_exchanges(declared: Declared, live: LiveFacts) -> Iterator[OrphanExchange]:
     """The exchanges that live, and that neither the application, Celery nor RabbitMQ declares or names."""
-    out = Counter(binding.source for binding in live.bindings)
+    out = Counter(one.binding.source for one in live.bindings)
     known = {exchange.name for exchange in declared.exchanges} | set(_named(declared)) | {""}
     for name, exchange in live.exchanges.items():
         if name not in known and not is_celerys_exchange(name, declared.names):

@@ -6,7 +6,7 @@ import json
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httpx
 
 from waybill.errors import BrokerUnavailable, InputError, NotAllowed, NotFound
+from waybill.topology import Binding, Exchange, Queue
 
 # Seconds in which an answer has to begin, and in which it has to be there, however slowly it comes.
 TIMEOUT = 10.0
@@ -27,45 +28,25 @@ REFUSALS = {401: NotAllowed, 403: NotAllowed, 404: NotFound}
 
 
 @dataclass(frozen=True, slots=True)
-class LiveExchange:
-    """An exchange as GET /api/exchanges tells it."""
-
-    name: str
-    type: str
-    durable: bool
-    auto_delete: bool
-    internal: bool
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class LiveQueue:
-    """A queue as GET /api/queues tells it; `messages` is a sample that the broker takes every few seconds."""
+    """A queue of GET /api/queues; `messages` is a sample that the broker takes every few seconds."""
 
-    name: str
-    durable: bool
-    auto_delete: bool
-    exclusive: bool
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    queue: Queue
     messages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class LiveBinding:
-    """A binding as GET /api/bindings tells it; `properties_key` is what that page calls it in its own addresses."""
+    """A binding of GET /api/bindings; `properties_key` is its name in that page's own addresses."""
 
-    source: str
-    destination: str
-    destination_type: str
-    routing_key: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    binding: Binding
     properties_key: str = ""
 
     @property
     def path(self) -> tuple[str, str, str, str]:
         """What tells it from every other binding of the vhost: its ends, and `properties_key`."""
-        kind = "e" if self.destination_type == "exchange" else "q"
-        return self.source, kind, self.destination, self.properties_key
+        kind = "e" if self.binding.destination_type == "exchange" else "q"
+        return self.binding.source, kind, self.binding.destination, self.properties_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +102,17 @@ class Management:
         """`http://host:15672` and the path's prefix, without user and password."""
         return self._shown
 
-    def exchanges(self) -> list[LiveExchange]:
-        return [LiveExchange(**_only(LiveExchange, row)) for row in self._get(f"exchanges/{self._vhost}")]
+    def exchanges(self) -> list[Exchange]:
+        return [Exchange(**_only(Exchange, row)) for row in self._get(f"exchanges/{self._vhost}")]
 
     def queues(self) -> list[LiveQueue]:
-        return [LiveQueue(**_only(LiveQueue, row)) for row in self._get(f"queues/{self._vhost}")]
+        rows = self._get(f"queues/{self._vhost}")
+        return [LiveQueue(Queue(**_only(Queue, row)), **_only(LiveQueue, row)) for row in rows]
 
     def bindings(self) -> list[LiveBinding]:
-        return [LiveBinding(**_only(LiveBinding, row)) for row in self._get(f"bindings/{self._vhost}")]
+        rows = self._get(f"bindings/{self._vhost}")
+        named = ({**row, "binding_key": row["routing_key"]} for row in rows)
+        return [LiveBinding(Binding(**_only(Binding, row)), **_only(LiveBinding, row)) for row in named]
 
     def consumers(self) -> list[LiveConsumer]:
         return [
@@ -259,7 +243,8 @@ def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         TypeError: a column holds something else than RabbitMQ would put there.
     """
-    known = {field.name: KINDS[str(field.type)] for field in fields(kind)}
+    # What isn't compared is no column of ours: `policy` is the name of one there.
+    known = {field.name: KINDS[str(field.type)] for field in fields(kind) if field.compare and str(field.type) in KINDS}
     # Erlang's empty list may stand for an empty table.
     found = {name: row[name] for name, expected in known.items() if name in row and (expected, row[name]) != (dict, [])}
     for name, value in found.items():
@@ -268,5 +253,11 @@ def _only(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-KINDS: Mapping[str, type] = {"str": str, "bool": bool, "int": int, "Mapping[str, Any]": dict}
-"""What the columns' annotations stand for in JSON."""
+KINDS: Mapping[str, type] = {
+    "str": str,
+    "bool": bool,
+    "int": int,
+    "Mapping[str, Any]": dict,
+    "DestinationType": str,
+}
+"""What the columns' annotations stand for in JSON; other fields are no columns."""

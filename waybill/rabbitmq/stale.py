@@ -27,7 +27,7 @@ def stale_bindings(
     ours |= {("exchange", exchange.name) for exchange in exchanges if not is_delayed(exchange.name)}
     delayed = frozenset(_delayed(known))
     for one in live:
-        binding = as_binding(one)
+        binding = one.binding
         if (binding.destination_type, binding.destination) not in ours or binding in known:
             continue
         if likeness(binding) not in alike and binding not in delayed:
@@ -40,12 +40,6 @@ def _delayed(declared: Iterable[Binding]) -> Iterator[Binding]:
         key = f"#.{binding.binding_key}"
         yield Binding(DELAYED_DELIVERY_EXCHANGE, binding.source, key, destination_type="exchange")
         yield Binding(binding.source, binding.destination, key, destination_type=binding.destination_type)
-
-
-def as_binding(binding: LiveBinding) -> Binding:
-    """A live binding as the engine knows bindings."""
-    ends = (binding.source, binding.destination, binding.routing_key)
-    return Binding(*ends, binding.arguments, "exchange" if binding.destination_type == "exchange" else "queue")
 
 
 def likeness(binding: Binding) -> tuple[object, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from waybill.errors import BrokerUnavailable, TopologyError
 from waybill.rabbitmq.management import LiveBinding, LiveConsumer, Management
 from waybill.routing import Router
-from waybill.topology import Binding, DestinationType, Exchange, Queue
+from waybill.topology import Exchange, Queue
 from waybill.topology.declarations import Declarations
 from waybill.topology.policies import Policies
 
@@ -88,16 +88,13 @@ def _asked(management: Management, vhost: str) -> LiveFacts:
     states = management.deprecated_features()
     operators = management.operator_policies()
     policies = Policies(tuple(management.policies()), tuple(operators or ()))
-    exchanges = {
-        x.name: Exchange(x.name, x.type, x.durable, x.auto_delete, x.internal, x.arguments)
-        for x in management.exchanges()
-    }
-    queues = management.queues()
-    living = {q.name: Queue(q.name, q.durable, q.exclusive, q.auto_delete, q.arguments) for q in queues}
-    bindings = tuple(binding for binding in management.bindings() if binding.source)
+    exchanges = {exchange.name: exchange for exchange in management.exchanges()}
+    asked = management.queues()
+    queues = {one.queue.name: one.queue for one in asked}
+    bindings = tuple(one for one in management.bindings() if one.binding.source)
     default_queue_type = _queue_type(management.vhost().get("default_queue_type"))
     # What there is the broker has accepted: its own list of types says nothing against it.
-    router = _router(Router(vhost, default_queue_type, policies), exchanges, living, bindings)
+    router = _router(Router(vhost, default_queue_type, policies), exchanges, queues, bindings)
     return LiveFacts(
         vhost=vhost,
         version=version,
@@ -107,8 +104,8 @@ def _asked(management: Management, vhost: str) -> LiveFacts:
         default_queue_type=default_queue_type,
         policies=policies,
         exchanges={name: policies.applied(one) for name, one in exchanges.items()},
-        queues={name: policies.applied(one) for name, one in living.items()},
-        messages={q.name: q.messages for q in queues},
+        queues={name: policies.applied(one) for name, one in queues.items()},
+        messages={one.queue.name: one.messages for one in asked},
         bindings=bindings,
         consumers=tuple(management.consumers()),
         router=router,
@@ -129,10 +126,9 @@ def _router(
     for queue in queues.values():
         with suppress(TopologyError):
             router.declare_queue(queue, is_restored=True)
-    for b in bindings:
-        kind: DestinationType = "exchange" if b.destination_type == "exchange" else "queue"
+    for one in bindings:
         with suppress(TopologyError):
-            router.bind(Binding(b.source, b.destination, b.routing_key, b.arguments, kind))
+            router.bind(one.binding)
     return router
 
 

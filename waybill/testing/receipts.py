@@ -28,6 +28,7 @@ from kombu import Connection
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
 
+from waybill.celery_app.names import worker_name
 from waybill.celery_app.private import tags_of, wrap_callbacks
 
 EVENT_GROUP = "waybill"
@@ -78,8 +79,8 @@ class Receipt:
 
     @property
     def worker_name(self) -> str:
-        """The worker's name without its host: what stands before the `@` of `-n`."""
-        return self.worker.partition("@")[0]
+        """The worker's name without its host."""
+        return worker_name(self.worker)
 
     @property
     def place(self) -> str:

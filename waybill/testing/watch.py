@@ -40,6 +40,7 @@ from kombu import Connection, Producer
 from kombu.message import Message as KombuMessage
 
 from waybill.celery_app import publication
+from waybill.celery_app.names import worker_name
 from waybill.celery_app.publication import Publication
 from waybill.errors import FleetError
 from waybill.testing import brokers
@@ -470,7 +471,7 @@ def _exists(connection: Connection, queue: str) -> bool:
 
 def _names(workers: Iterable[str]) -> set[str]:
     """The parts before the `@`."""
-    return {worker.partition("@")[0] for worker in workers}
+    return set(map(worker_name, workers))
 
 
 def _pattern(names: Iterable[str]) -> str:

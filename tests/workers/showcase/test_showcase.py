@@ -193,10 +193,9 @@ def test_the_broker_has_what_was_declared(waybill_management: Management) -> Non
     for exchange in exchanges.EXCHANGES:
         live = live_exchanges[exchange.name]
         assert (live.type, live.durable, dict(live.arguments)) == (exchange.type, True, exchange.arguments or {})
-    live_queues = {live.name: live for live in waybill_management.queues()}
-    live_bindings = {
-        (live.source, live.destination, live.routing_key): live.arguments for live in waybill_management.bindings()
-    }
+    live_queues = {live.queue.name: live.queue for live in waybill_management.queues()}
+    bindings = [live.binding for live in waybill_management.bindings()]
+    live_bindings = {(one.source, one.destination, one.binding_key): one.arguments for one in bindings}
     for queue in (queue for queue in exchanges.QUEUES if queue not in fanout.BROADCASTS):
         # RabbitMQ 4 adds the queue's type to the arguments that it shows.
         shown = {name: value for name, value in live_queues[queue.name].arguments.items() if name != "x-queue-type"}

@@ -186,7 +186,6 @@ def _service(name: str, described: _Described, variables: Mapping[str, str]) -> 
         environment=environment,
         folder=_folder(values, described.folder, variables),
         image=_text(values.get("image"), variables) or str(_as_mapping(values.get("build")).get("context", "")),
-        is_built="build" in values,
         copies=_copies(values, variables),
         reason=reason,
         source=described.source,

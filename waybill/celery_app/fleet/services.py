@@ -27,7 +27,6 @@ class Service:
         environment: the variables that the description sets.
         folder: where the description is; scripts are looked for below it.
         image: what it runs in, to know which services belong together.
-        is_built: its image is built from this project.
         has_own_host: it runs in a container of its own.
         copies: how many of it run.
         reason: why it can't be read, where that is known already.
@@ -39,7 +38,6 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path = Path()
     image: str = ""
-    is_built: bool = False
     has_own_host: bool = True
     copies: int = 1
     reason: str = ""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from waybill.celery_app.names import BROADCAST_PREFIX
+from waybill.celery_app.names import BROADCAST_PREFIX, worker_name
 from waybill.errors import UnknownName
 
 
@@ -44,7 +44,7 @@ class Worker:
     @property
     def name(self) -> str:
         """The node name without its host."""
-        return self.node_name.partition("@")[0]
+        return worker_name(self.node_name)
 
 
 @dataclass(frozen=True, slots=True)

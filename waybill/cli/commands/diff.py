@@ -19,7 +19,6 @@ from waybill.diff.provision import require_amqp
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.rabbitmq.management import LiveBinding, Management
-from waybill.rabbitmq.stale import as_binding
 from waybill.rabbitmq.state import live_facts
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow", text.UNMADE: "yellow"}
@@ -75,7 +74,7 @@ def diff(
             print_plan(text.text(plan))
         unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
     if is_json:
-        fixed = {"unbound": [described(as_binding(binding)) for binding in unbound]} if fix else {}
+        fixed = {"unbound": [described(binding.binding) for binding in unbound]} if fix else {}
         terminal.echo(json.dumps(plan.to_json() | fixed))
     left = plan.without(unbound).kinds
     return EXIT_FINDINGS if left & set(kinds or KINDS) else EXIT_OK
