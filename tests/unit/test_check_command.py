@@ -47,13 +47,13 @@ def test_a_finding_is_told_in_four_lines(project: Callable[..., str]) -> None:
         shown.out
         == f"""\
 WB105 error  proj.report, news  {name}.py:16
-  published to `news` with the routing key `us.weather`, which no binding there takes (of 1): the message is dropped; \
-the nearest binding is `usa.#`
+  published to `news` with the routing key `us.weather`, which matches no binding there (of 1): the message is \
+dropped; the nearest binding is `usa.#`
   fix: routing_key="..." that `usa.#` takes, or arguments={{"alternate-exchange": "unfiled"}} on `news`
   https://www.rabbitmq.com/docs/publishers#unroutable
 
 WB307 warning  task_rutes
-  Celery knows no setting `task_rutes`, and nothing reads it; did you mean `task_routes`?
+  Celery doesn't know the setting `task_rutes` and ignores it; did you mean `task_routes`?
   fix: task_routes = ...
   https://docs.celeryq.dev/en/stable/userguide/configuration.html#new-lowercase-settings
 

@@ -176,7 +176,7 @@ SITUATIONS = (
         "one cause, many tasks",
         RETRIES,
         ("WB102 warning", "WB117 note"),
-        says=("and 21 more", "delayed they wait in a worker of `tasks`"),
+        says=("and 21 more", "with a delay, they wait in a worker of `tasks`"),
         arguments=("--rabbitmq", "4.3"),
     ),
     Situation(

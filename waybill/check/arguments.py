@@ -20,7 +20,7 @@ KNOWN = frozenset(name for names in ARGUMENTS_OF.values() for name in names)
     "A misspelt argument is accepted and does nothing",
     Severity.WARNING,
     symptom="Priorities, limits or dead letters have no effect, and nothing complains.",
-    cause="RabbitMQ ignores a queue argument that it doesn't know, and so it does with an exchange's.",
+    cause="RabbitMQ ignores an argument of a queue or an exchange that it doesn't know.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-prioritty": 10})]
 """,
@@ -41,7 +41,7 @@ def misspelt(facts: Facts) -> Iterator[Found]:
                 keyword = "queue_arguments" if made.startswith("Queue") else "arguments"
                 yield Found(
                     (name, argument),
-                    f"`{argument}` is no argument that RabbitMQ knows, and is ignored; did you mean `{near}`?",
+                    f"`{argument}` is no argument that RabbitMQ knows; it is ignored; did you mean `{near}`?",
                     f'{made}, ..., {keyword}={{"{near}": {arguments[argument]!r}}})',
                 )
 
@@ -51,7 +51,7 @@ def misspelt(facts: Facts) -> Iterator[Found]:
     "The dead-letter exchange doesn't exist",
     Severity.ERROR,
     symptom="Rejected, expired and overflowing messages vanish.",
-    cause="RabbitMQ accepts a queue whose dead-letter exchange isn't there, and drops what it would send to it.",
+    cause="RabbitMQ accepts a queue whose dead-letter exchange doesn't exist, and drops the queue's dead letters.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"})]
 
@@ -91,8 +91,8 @@ def missing_dead_letters(facts: Facts) -> Iterator[Found]:
     "WB211",
     "The alternate exchange doesn't exist",
     Severity.ERROR,
-    symptom="What no binding takes vanishes, though an alternate exchange is named.",
-    cause="RabbitMQ accepts an exchange whose alternate isn't there, and routes as if it had none.",
+    symptom="Messages that match no binding vanish, although an alternate exchange is named.",
+    cause="RabbitMQ accepts an exchange whose alternate exchange doesn't exist, and routes as if it had none.",
     failing="""
 news = Exchange("news", "topic", arguments={"alternate-exchange": "unfiled"})
 app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#")]
@@ -109,13 +109,13 @@ def missing_alternate(facts: Facts) -> Iterator[Found]:
     for exchange in facts.app.router.exchanges.values():
         name = exchange.alternate
         if name and facts.nobody_declares(name):
-            what = f"its alternate exchange is `{name}`, {_UNMADE}: what no binding takes is dropped"
+            what = f"its alternate exchange is `{name}`, {_UNMADE}: a message that matches no binding is dropped"
             yield Found((exchange.name, name), what, _DECLARE)
         elif name and _is_missing(facts, name):
             yield Found(
                 (exchange.name, name),
                 f"its alternate exchange `{name}`{_policy(facts, exchange, 'alternate-exchange')} is one that "
-                f"{_who(facts)}: what no binding takes is dropped"
+                f"{_who(facts)}: a message that matches no binding is dropped"
                 f"{_hint(facts, name)}",
                 f'Queue("{name}", Exchange("{name}", "fanout"), "any") in task_queues',
                 severity=None if facts.live else Severity.WARNING,
@@ -129,7 +129,7 @@ def _policy(facts: Facts, item: Exchange | Queue, setting: str) -> str:
     return f" by the policy `{name}`" if name else ""
 
 
-_UNMADE = "which nobody declares, since no worker of the fleet consumes a queue of it"
+_UNMADE = "which nobody declares, because no worker of the fleet consumes one of its queues"
 _DECLARE = "celery -A proj waybill declare before the workers start, or a worker that consumes its queue"
 
 
@@ -150,9 +150,9 @@ def _hint(facts: Facts, name: str) -> str:
     "WB215",
     "Dead letters reach no queue",
     Severity.WARNING,
-    symptom="Rejected, expired and overflowing messages vanish, though the dead-letter exchange is there.",
-    cause="A dead letter keeps the routing key that it was published with unless `x-dead-letter-routing-key` says "
-    "otherwise, and no binding of the dead-letter exchange takes that.",
+    symptom="Rejected, expired and overflowing messages vanish, although the dead-letter exchange exists.",
+    cause="A dead letter keeps its routing key unless `x-dead-letter-routing-key` replaces it, and no binding of the "
+    "dead-letter exchange matches that key.",
     failing="""
 app.conf.task_queues = [
     Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),

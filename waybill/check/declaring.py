@@ -20,8 +20,8 @@ SHORTSTR_CODE = 501
     "WB203",
     "One exchange name is declared with two types",
     Severity.ERROR,
-    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
-    cause="An exchange is known by its name; the second declaration must say the same as the first.",
+    symptom="The worker fails at startup: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
+    cause="An exchange is identified by its name, and every declaration of it must be equal.",
     failing="""
 app.conf.task_queues = [
     Queue("celery"),
@@ -55,9 +55,9 @@ def two_types(facts: Facts) -> Iterator[Found]:
     "WB216",
     "An exchange's type is unknown",
     Severity.ERROR,
-    symptom="The declaration fails with 406, unknown exchange type; or all goes well, and Waybill can't say where to.",
-    cause="RabbitMQ takes no type that it doesn't know. One that begins with `x-` may be a plugin's: whether the "
-    "broker has it, and where a message goes from there, can't be told here, which is a note.",
+    symptom="The declaration fails with 406, unknown exchange type, or Waybill can't tell where messages go.",
+    cause="RabbitMQ refuses a type that it doesn't know. A type that begins with `x-` may belong to a plugin. Waybill "
+    "can't tell whether the broker has that plugin, nor where the exchange sends a message; that is a note.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topci"), "usa.#")]
 """,
@@ -99,12 +99,12 @@ def untyped(facts: Facts) -> Iterator[Exchange]:
 
 @rule(
     "WB204",
-    "A queue or an exchange is refused for its arguments",
+    "RabbitMQ refuses a queue or an exchange because of its arguments",
     Severity.ERROR,
-    symptom="The worker, or the first publisher, ends with 406 PRECONDITION_FAILED.",
-    cause="Quorum queues take no x-max-priority (`task_queue_max_priority` sets it on every queue), no auto_delete, "
-    "nothing exclusive or transient; numbers must be numbers, priorities at most 255. "
-    "A plugin's exchange has rules of its own: `x-delayed-type`, `hash-header`.",
+    symptom="The worker, or the first publisher, fails with 406 PRECONDITION_FAILED.",
+    cause="Quorum queues refuse x-max-priority (`task_queue_max_priority` sets it on every queue), auto_delete, "
+    "exclusive and transient. Numbers must be numbers, and a priority is at most 255. Exchange types of plugins "
+    "have rules of their own: `x-delayed-type`, `hash-header`.",
     failing="""
 app.conf.task_queue_max_priority = 10
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
@@ -138,10 +138,11 @@ def _way_out(facts: Facts, queue: Queue) -> str:
 
 @rule(
     "WB205",
-    "A queue is transient and not exclusive",
+    "A queue is neither durable nor exclusive",
     Severity.WARNING,
-    symptom="541 INTERNAL_ERROR when the queue is declared, or a queue that is gone after the broker's restart.",
-    cause="RabbitMQ has deprecated transient queues that several connections share; a broker may deny them already.",
+    symptom="541 INTERNAL_ERROR when the queue is declared, or a queue that is gone after a restart of the broker.",
+    cause="RabbitMQ has deprecated transient queues that several connections share, and a broker may already refuse "
+    "them.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("scratch", durable=False)]
 """,
@@ -155,7 +156,9 @@ def transient(facts: Facts) -> Iterator[Found]:
     for queue in facts.app.queues:
         if not queue.durable and not queue.exclusive and not queue.name.startswith(BROADCAST_PREFIX):
             what = (
-                "this broker denies it with 541" if denied else "RabbitMQ has deprecated it, and may deny it with 541"
+                "this broker refuses it with 541"
+                if denied
+                else "RabbitMQ has deprecated this and may refuse it with 541"
             )
             yield Found(
                 (queue.name,),
@@ -167,11 +170,11 @@ def transient(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB207",
-    "A binding is refused",
+    "RabbitMQ refuses a binding",
     Severity.ERROR,
-    symptom="The worker ends at its start: 406 PRECONDITION_FAILED at queue.bind.",
-    cause="RabbitMQ 4.3.5 and later refuse a topic binding key with more than two `#`; a headers binding with an "
-    "x-match that it doesn't know; a consistent-hash weight that is no number.",
+    symptom="The worker fails at startup: 406 PRECONDITION_FAILED at queue.bind.",
+    cause="RabbitMQ 4.3.5 and later refuse a topic binding key with more than two `#`. All versions refuse a headers "
+    "binding with an unknown x-match and a consistent-hash weight that is not a number.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("all", Exchange("work", "topic"), "#.a.#.b.#")]
 """,
@@ -195,9 +198,9 @@ def refused_binding(facts: Facts) -> Iterator[Found]:
     "WB208",
     "A name or key is too long for AMQP",
     Severity.ERROR,
-    symptom="The client raises at the declaration or at the publication: the text doesn't fit.",
-    cause="Names and keys are short strings, 255 bytes of UTF-8. Native delay puts 56 bytes in front of a key, so that "
-    "199 are left.",
+    symptom="The client raises an error when it declares or publishes: the text doesn't fit.",
+    cause="Names and keys are short strings: at most 255 bytes of UTF-8. Native delayed delivery puts 56 bytes in front"
+    " of a key, which leaves 199.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("long", Exchange("work", "topic"), "k" * 256)]
 """,
@@ -233,10 +236,10 @@ MAX_DELAYED = 199
 
 @rule(
     "WB213",
-    "`task_queues` has a queue twice, and the last one counts",
+    "`task_queues` has a queue twice, and only the last one counts",
     Severity.WARNING,
-    symptom="A binding or an argument that stands in the code is not there on the broker.",
-    cause="Celery keeps its queues by name: of two declarations with one name the first is dropped without a word.",
+    symptom="The code has a binding or an argument that is missing on the broker.",
+    cause="Celery keeps its queues by name: of two declarations with one name, the first is dropped silently.",
     failing="""
 news = Exchange("news", "topic")
 app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#"), Queue("usa", news, "texas.#")]

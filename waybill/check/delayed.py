@@ -20,9 +20,10 @@ DENIED_FROM = (4, 3)
     "A few delayed tasks stall a worker",
     Severity.WARNING,
     needs=("version",),
-    symptom="While tasks with a countdown wait, a worker takes no others, though its processes are idle.",
-    cause="Delayed tasks wait unacknowledged in the worker. Celery raises its prefetch for each of them, for the whole "
-    "channel; RabbitMQ 4.3 silently takes that for a limit a consumer, which then stays as it was.",
+    symptom="While tasks with a countdown wait, a worker takes no other task, although its processes are idle.",
+    cause="Delayed tasks wait unacknowledged in the worker. For each of them Celery raises the prefetch count of the "
+    "whole channel. RabbitMQ 4.3 silently applies that count to new consumers only, so the existing consumer "
+    "keeps its old limit.",
     failing="""
 rabbitmq = "4.3"
 
@@ -59,8 +60,9 @@ def stalled(facts: Facts) -> Iterator[Found]:
         held = f"{processes} x {multiplier} = {processes * multiplier}" if processes else f"processes x {multiplier}"
         yield Found(
             (*tasks, *queues),
-            f"delayed {'they wait' if len(tasks) > 1 else 'it waits'} in a worker of {all_of(queues)}: {held} such "
-            "tasks (processes x worker_prefetch_multiplier), and it takes no other until one is due",
+            f"with a delay, {'they wait' if len(tasks) > 1 else 'it waits'} in a worker of {all_of(queues)}: "
+            f"after {held} such tasks (processes x worker_prefetch_multiplier) the worker takes no other task until "
+            "one is due",
             _FIX,
             sent.where or facts.app.tasks[sent.task].where,
         )
@@ -97,10 +99,10 @@ def _processes(facts: Facts, sent: Sent) -> int | None:
     "A countdown changes where the task goes",
     Severity.WARNING,
     celery=NATIVE_DELAY_FROM,
-    symptom="With a countdown, or on a retry, the task fails to be published, or goes to another queue than without.",
-    cause="With a quorum queue in the application Celery publishes a delayed task to `celery_delayed_27` with the key "
-    "of the *queue* behind the delay: an exchange or key that was given is lost, and without `exchange_type` it raises "
-    "KeyError. Direct exchanges aren't delayed.",
+    symptom="With a countdown or on a retry, publishing fails, or the task goes to another queue than without.",
+    cause="If the application has a quorum queue, Celery publishes a delayed task to `celery_delayed_27` with the delay"
+    " and the key of the *queue*. An exchange or key of the call is lost, and without `exchange_type` Celery "
+    "raises KeyError. Tasks for direct exchanges aren't delayed this way.",
     failing="""
 work = Exchange("work", "topic")
 app.conf.task_queues = [

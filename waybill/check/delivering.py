@@ -29,10 +29,10 @@ DELIVERY_LIMIT = 20
     "WB302",
     "A task runs or waits longer than the consumer timeout",
     Severity.WARNING,
-    symptom="After half an hour the worker loses its connection, and the task runs again while it still runs.",
-    cause="RabbitMQ waits consumer_timeout (30 minutes) for an acknowledgement; then it closes the channel, and from "
-    "4.3 on, where only quorum queues have the timeout, it cancels the consumer. Late acks hold a message while the "
-    "task runs; a countdown holds it while it waits.",
+    symptom="After half an hour the worker loses its connection, and the task runs again while its first run goes on.",
+    cause="RabbitMQ waits for an acknowledgement as long as consumer_timeout (30 minutes). Then it closes the channel; "
+    "from 4.3 on, only quorum queues have the timeout, and the consumer is cancelled. With late acks, a task "
+    "holds its message while it runs; with a countdown, also while it waits.",
     failing="""
 @app.task(acks_late=True, time_limit=7200, reject_on_worker_lost=True)
 def train(): ...
@@ -75,8 +75,9 @@ def _timeout(facts: Facts, queue: Queue) -> float | None:
     "WB303",
     "A quorum queue drops a task after 20 deliveries",
     Severity.NOTE,
-    symptom="A task that kills its worker, or is rejected back into the queue, is gone after a while.",
-    cause="Quorum queues have a delivery limit, 20 unless set; without a dead-letter exchange the message is dropped.",
+    symptom="A task that kills its worker, or is rejected back into the queue, disappears after some deliveries.",
+    cause="Quorum queues have a delivery limit of 20 unless it is set. Without a dead-letter exchange, the message is "
+    "dropped.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
 
@@ -116,11 +117,11 @@ def limited(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB304",
-    "A Broadcast with a queue's name is one shared queue",
+    "A Broadcast with a queue name is one shared queue",
     Severity.WARNING,
-    symptom="Only one worker hears what all should hear.",
-    cause="`Broadcast(queue=...)` gives every worker the same queue, and they compete for it. Only without, or with "
-    "`unique=True`, has each a queue of its own.",
+    symptom="Only one worker receives what all should receive.",
+    cause="`Broadcast(queue=...)` gives all workers the same queue, and they compete for its messages. Each worker has "
+    "its own queue only without the name, or with `unique=True`.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Broadcast("everyone", queue="everyone")]
 """,
@@ -146,9 +147,9 @@ def shared_broadcast(facts: Facts) -> Iterator[Found]:
     "WB305",
     "A task is routed by headers that a chain doesn't pass on",
     Severity.WARNING,
-    symptom="The first link of a chain arrives, the second vanishes.",
-    cause="Headers belong to one publication: a chain's next link, a callback and a call from elsewhere have none, and "
-    "an exchange without an alternate drops what matches nothing.",
+    symptom="The first task of a chain arrives, the second vanishes.",
+    cause="Headers belong to one publication. A chain's next task, a callback and a call from elsewhere don't have "
+    "them, and an exchange without an alternate exchange drops a message that matches no binding.",
     failing="""
 app.conf.task_queues = [
     Queue("celery"),

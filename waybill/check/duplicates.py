@@ -22,9 +22,10 @@ TERMS = 4
     "A headers queue gets every message",
     Severity.ERROR,
     celery=NATIVE_DELAY_FROM,
-    symptom="Since there is a quorum queue in the application, queues on a headers exchange receive everything.",
-    cause="For its native delay each worker binds every queue that isn't on a direct exchange a second time, with "
-    "`#.<key>` and without arguments. To a headers exchange a binding without arguments matches every message.",
+    symptom="Since the application has a quorum queue, queues on a headers exchange receive everything.",
+    cause="For native delayed delivery, each worker binds every queue that isn't on a direct exchange a second time, "
+    "with `#.<key>` and without arguments. On a headers exchange, a binding without arguments matches every "
+    "message.",
     failing="""
 app.conf.task_queues = [
     Queue("celery", queue_arguments={"x-queue-type": "quorum"}),
@@ -70,11 +71,11 @@ def _type(facts: Facts, name: str) -> str:
 
 @rule(
     "WB106",
-    "A retry multiplies",
+    "Each retry multiplies the copies of a task",
     Severity.WARNING,
     symptom="One failing task runs hundreds of times, all under one id.",
-    cause="A task that reaches several queues runs in each, and each retry publishes to the same exchange with the "
-    "same key again: to all the queues.",
+    cause="A task that reaches several queues runs once in each. Each of these runs retries, and each retry publishes "
+    "to the same exchange with the same key: to all the queues again.",
     failing="""
 app.conf.task_queues = [
     Queue("celery"), *(Queue(name, Exchange("news", "fanout"), "any") for name in ("mail", "push", "log"))
@@ -126,12 +127,12 @@ def _copies(facts: Facts, sent: Sent) -> int:
 
 @rule(
     "WB108",
-    "Native delay widens a topic binding",
+    "Native delayed delivery adds a wider binding to a topic queue",
     Severity.WARNING,
     celery=NATIVE_DELAY_FROM,
     symptom="A queue on a topic exchange receives tasks that its binding key doesn't match.",
-    cause="For its native delay each worker binds every queue that isn't on a direct exchange a second time, with "
-    "`#.<key>`, which also matches longer keys that end alike.",
+    cause="For native delayed delivery, each worker binds every queue that isn't on a direct exchange a second time, "
+    "with `#.<key>`. This binding also matches longer keys with the same ending.",
     failing="""
 pictures = Exchange("pictures", "topic")
 app.conf.task_queues = [
@@ -170,8 +171,8 @@ def widened(facts: Facts) -> Iterator[Found]:
             if keys and all(_is_widening(facts, key, queue) for key in keys):
                 yield Found(
                     (sent.task, queue),
-                    f"{published(sent)}; `{queue}` gets it too, by the binding {all_of(sorted(keys))} that workers "
-                    "make for delayed tasks",
+                    f"{published(sent)}; `{queue}` gets it too, through the binding {all_of(sorted(keys))} that "
+                    "workers make for delayed tasks",
                     f'a binding key for "{queue}" that is no ending of another key',
                     sent.where,
                 )
@@ -184,9 +185,9 @@ def _is_widening(facts: Facts, key: str, queue: str) -> bool:
 
 @rule(
     "WB109",
-    "Queues without keys of their own share one binding",
+    "Queues without a routing key share one binding",
     Severity.WARNING,
-    symptom="A task that is sent to one queue arrives in the other as well.",
+    symptom="A task that is sent to one queue also arrives in another.",
     cause="A queue without an exchange or a key gets `task_default_exchange` and `task_default_routing_key`. On a "
     "topic or fanout exchange a message then reaches every such queue.",
     failing="""
@@ -217,7 +218,7 @@ def shared_key(facts: Facts) -> Iterator[Found]:
         if len(queues) > 1:
             yield Found(
                 tuple(queues),
-                f"{all_of(queues)} hang on {exchange(source)} ({_type(facts, source)}) with the key `{key}`, the "
+                f"{all_of(queues)} are bound to {exchange(source)} ({_type(facts, source)}) with the key `{key}`, the "
                 "default: what is sent to one of them reaches them all",
                 f'Queue("{queues[-1]}", routing_key="{queues[-1]}"), or a direct exchange',
             )

@@ -30,13 +30,13 @@ _LITERAL = re.compile(r"[^*?\[]*")
 
 @rule(
     "WB116",
-    "An entry of `task_routes` takes no task, or one of `beat_schedule` names none",
+    "An entry of `task_routes` matches no task, or an entry of `beat_schedule` names none",
     Severity.WARNING,
     any_broker=True,
-    symptom="A route is written down and the task goes elsewhere; a schedule is, and the task never runs.",
-    cause="An exact name wins, then the first glob or regular expression in order; `*` crosses dots; a short name "
-    "matches nothing, for a task's name begins with its module. `celery beat` sends any name, and a worker drops "
-    "what it doesn't know.",
+    symptom="A task with a route goes elsewhere, or a scheduled task never runs.",
+    cause="An exact name wins, then the first glob or regular expression in order. `*` also matches dots. A task's name"
+    " begins with its module, so a short name matches nothing. `celery beat` sends any name, and a worker "
+    "discards a task that it has not registered.",
     failing="""
 app.conf.task_routes = {"proj.*": {"queue": "all"}, "proj.videos.*": {"queue": "videos"}}
 
@@ -76,7 +76,7 @@ def dead_route(facts: Facts) -> Iterator[Found]:
             written, before = _written(key), _written(first)
             yield Found(
                 (written, before),
-                f"`{before}` comes first and shadows `{written}` for `{taken}`, and for all that it would take",
+                f"`{before}` comes first and shadows `{written}` for `{taken}`, and every other task that it matches",
                 f"put {key!r} before {first!r} in task_routes",
             )
     yield from _matching_nothing(idle, tasks)
@@ -99,12 +99,12 @@ def _scheduled_for_nobody(facts: Facts, tasks: Sequence[str]) -> Iterator[Found]
 
 @rule(
     "WB124",
-    "`send_task` names a task that nobody defines",
+    "`send_task` names a task that no code defines",
     Severity.ERROR,
     any_broker=True,
     symptom="`Received unregistered task of type ...` in a worker's log, and the task is gone.",
-    cause="`send_task` and `signature` take any name and compare it with nothing. The worker that receives it "
-    "acknowledges and drops what it doesn't know.",
+    cause="`send_task` and `signature` accept any name and check nothing. The worker that receives the task "
+    "acknowledges and discards it.",
     failing="""
 @app.task(name="proj.send_receipt")
 def send_receipt(): ...

@@ -24,11 +24,11 @@ PRIORITY = "x-max-priority"
 
 @rule(
     "WB114",
-    "A binding lives that no code declares",
+    "Stale binding: exists on the broker, not in the application",
     Severity.WARNING,
     needs=("live",),
-    symptom="A queue still gets tasks by a key that was taken out of the code.",
-    cause="Declaring binds and never unbinds: a key that has changed leaves the old binding behind, durably.",
+    symptom="A queue still gets tasks by a key that was removed from the code.",
+    cause="Declaring a queue adds bindings and never removes any. After a key has changed, the old binding stays.",
     failing="""
 news = Exchange("news", "topic")
 app.conf.task_queues = [Queue("celery"), Queue("usa", news, "usa.#")]
@@ -53,17 +53,17 @@ def undeclared_binding(facts: Facts) -> Iterator[Found]:
         yield Found(
             ends,
             f"{'' if is_queue else 'the exchange '}`{one.destination}` is bound to `{one.source}` with "
-            f"`{one.binding_key}`{arguments_label(one.arguments)}, and the application doesn't say so",
+            f"`{one.binding_key}`{arguments_label(one.arguments)}, and the application doesn't declare this binding",
             f"channel.{'queue' if is_queue else 'exchange'}_unbind({', '.join(map(literal, ends))}{arguments})",
         )
 
 
 @rule(
     "WB201",
-    "x-max-priority differs from the living queue's",
+    "x-max-priority differs from the queue on the broker",
     Severity.ERROR,
     needs=("live",),
-    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'x-max-priority'.",
+    symptom="The worker fails at startup: 406 PRECONDITION_FAILED, inequivalent arg 'x-max-priority'.",
     cause="The argument is fixed when the queue is created, and no policy can set it.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-max-priority": 10})]
@@ -87,11 +87,11 @@ def other_priority(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB202",
-    "A queue differs from the living one",
+    "A queue differs from the queue on the broker",
     Severity.ERROR,
     needs=("live",),
-    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg.",
-    cause="Type, durability and arguments of a queue are fixed when it's created. A queue without `x-queue-type` gets "
+    symptom="The worker fails at startup: 406 PRECONDITION_FAILED, inequivalent arg.",
+    cause="Type, durability and arguments of a queue are fixed when it is created. A queue without `x-queue-type` gets "
     "the vhost's default type.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
@@ -110,16 +110,16 @@ def other_queue(facts: Facts) -> Iterator[Found]:
             yield Found(
                 (queue.name,),
                 f"{error.reply_code} {error.text}; {waiting} messages wait in it",
-                f'declare it as it lives, or Queue("{queue.name}.v2", ...), drain `{queue.name}`, delete it',
+                f'declare it as it is on the broker, or Queue("{queue.name}.v2", ...), drain `{queue.name}`, delete it',
             )
 
 
 @rule(
     "WB214",
-    "An exchange differs from the living one",
+    "An exchange differs from the exchange on the broker",
     Severity.ERROR,
     needs=("live",),
-    symptom="The worker ends at its start: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
+    symptom="The worker fails at startup: 406 PRECONDITION_FAILED, inequivalent arg 'type'.",
     cause="Type, durability and alternate exchange are fixed when an exchange is created.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa")]
@@ -142,7 +142,7 @@ def other_exchange(facts: Facts) -> Iterator[Found]:
                 yield Found(
                     (exchange.name,),
                     f"{error.reply_code} {error.text}",
-                    f'Exchange("{exchange.name}", "{lives.type}") as it lives, or another name',
+                    f'Exchange("{exchange.name}", "{lives.type}"), as on the broker, or another name',
                 )
 
 
@@ -152,7 +152,7 @@ def other_exchange(facts: Facts) -> Iterator[Found]:
     Severity.ERROR,
     needs=("live",),
     symptom="The declaration fails: unknown exchange type.",
-    cause="Types that begin with `x-` come with plugins, and a plugin must be enabled on the broker.",
+    cause="Exchange types that begin with `x-` come with plugins. The plugin must be enabled on the broker.",
     failing="""
 delay = Exchange("delay", "x-delayed-message", arguments={"x-delayed-type": "direct"})
 app.conf.task_queues = [Queue("celery"), Queue("later", delay, "later")]
@@ -180,8 +180,8 @@ def unknown_type(facts: Facts) -> Iterator[Found]:
     "Messages wait in a queue that nobody consumes",
     Severity.WARNING,
     needs=("live",),
-    symptom="Tasks are queued, and never run.",
-    cause="The workers consume other queues, or none is running.",
+    symptom="Tasks are queued and never run.",
+    cause="The workers consume other queues, or no worker is running.",
     failing="""
 app.conf.task_queues = [Queue("celery")]
 lives = [Queue("celery", Exchange("celery"), "celery")]

@@ -15,13 +15,13 @@ from waybill.check.phrases import all_of, nearest, unread
 
 @rule(
     "WB113",
-    "A worker discards a task that it doesn't know",
+    "A worker receives a task that it has not registered, and discards it",
     Severity.ERROR,
     needs=("fleet",),
     any_broker=True,
     symptom="`Received unregistered task of type ...` in a worker's log, and the task is gone.",
-    cause="A worker acknowledges and drops a task that none of its modules registers. Workers of different "
-    "applications share a queue.",
+    cause="Workers of different applications consume one queue. A worker acknowledges and discards a task that none of "
+    "its modules registers.",
     failing="""
 fleet = "all: celery -A other worker -n all@%h -Q celery"
 # other.py is an application without this task
@@ -63,9 +63,9 @@ def unregistered(facts: Facts) -> Iterator[Found]:
     Severity.WARNING,
     needs=("fleet",),
     any_broker=True,
-    symptom="A worker is up and idle, or doesn't start at all.",
-    cause="With `task_create_missing_queues` the worker creates the queue that it misspells, and nobody publishes "
-    "there. Without, it ends with `ImproperlyConfigured`.",
+    symptom="A worker is running and idle, or doesn't start at all.",
+    cause="With `task_create_missing_queues`, the worker creates the misspelt queue, and nobody publishes there. "
+    "Without it, the worker ends with `ImproperlyConfigured`.",
     failing="""
 fleet = "reports: celery -A proj worker -n reports@%h -Q celery,report"
 app.conf.task_queues = [Queue("celery"), Queue("reports")]
@@ -105,8 +105,8 @@ def unknown_queue(facts: Facts) -> Iterator[Found]:
     Severity.ERROR,
     needs=("fleet",),
     any_broker=True,
-    symptom="The task is queued, and never runs.",
-    cause="A queue is declared by whoever publishes to it; nothing makes a worker consume it.",
+    symptom="The task is queued and never runs.",
+    cause="Publishing to a queue declares it, but makes no worker consume it.",
     failing="""
 fleet = "all: celery -A proj worker -n all@%h -Q celery"
 
@@ -134,8 +134,8 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
         names = sorted(set(found))
         yield Found(
             (queue, *names),
-            f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker of "
-            f"{len(facts.fleet.workers)} consumes it" + (f"; one consumes `{near}`" if near else "") + unread(facts),
+            f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker (of "
+            f"{len(facts.fleet.workers)}) consumes it" + (f"; one consumes `{near}`" if near else "") + unread(facts),
             (f'queue="{near}", or ' if near else "") + f"celery -A proj worker -Q ...,{queue}",
             severity=Severity.NOTE if facts.fleet.unread else None,
         )
@@ -147,8 +147,9 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
     Severity.ERROR,
     needs=("fleet",),
     symptom="`Received and deleted unknown message. Wrong destination?!?` in a worker's log, for every other message.",
-    cause="A bootstep that consumes by itself gets its messages beside Celery's own consumer. With its queue in `-Q` "
-    "both consume it, the broker hands them the messages in turn, and Celery deletes what is no task.",
+    cause="A bootstep with consumers of its own receives messages beside Celery's consumer. If `-Q` names its queue "
+    "too, both consume it: the broker gives each a part of the messages, and Celery deletes messages that aren't "
+    "tasks.",
     failing="""
 from celery import bootsteps
 from kombu import Consumer
@@ -188,8 +189,8 @@ def shared_with_a_step(facts: Facts) -> Iterator[Found]:
             for queue in step.queues.intersection(worker.queues):
                 yield Found(
                     (worker.name, queue, step.name),
-                    f"`{worker.name}` consumes `{queue}` for tasks, and so does its step `{step.name}`: each gets a "
-                    "part of the messages, and what is no task is deleted",
+                    f"`{worker.name}` consumes `{queue}` for tasks, and so does its bootstep `{step.name}`: each gets "
+                    "a part of the messages, and Celery deletes those that aren't tasks",
                     f"-Q without `{queue}`; a worker without tasks of its own takes a queue of its own, -Q celery",
                     step.where,
                 )
@@ -201,7 +202,8 @@ def shared_with_a_step(facts: Facts) -> Iterator[Found]:
     Severity.ERROR,
     needs=("fleet",),
     symptom="The second worker ends with 405 RESOURCE_LOCKED, or each takes the other's remote-control messages.",
-    cause="The node name names the worker's own queue for remote control, which is exclusive from Celery 5.7 on.",
+    cause="The worker's queue for remote control is named after the node name. From Celery 5.7 on, that queue is "
+    "exclusive.",
     failing="""
 fleet = '''
 one: celery -A proj worker -Q celery

@@ -17,8 +17,8 @@ from waybill.matching.topic import is_pattern
     "`exchange` without a routing key is ignored",
     Severity.WARNING,
     symptom="The task goes to the default queue, as if no exchange had been given.",
-    cause="With an empty key and a queue on a direct exchange, Celery publishes to the default exchange with the "
-    "queue's name.",
+    cause="If the routing key is empty and the queue is on a direct exchange, Celery publishes to the default exchange "
+    "with the queue's name.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("mail", Exchange("signups", "fanout"), "any")]
 
@@ -55,8 +55,8 @@ def ignored_exchange(facts: Facts) -> Iterator[Found]:
     "`routing_key` is ignored on a direct exchange",
     Severity.WARNING,
     symptom="Tasks with different keys all land in one queue.",
-    cause="For a queue on a direct exchange Celery takes the default exchange and the queue's name, and never looks at "
-    "the key that was given.",
+    cause="For a queue on a direct exchange, Celery publishes to the default exchange with the queue's name and ignores"
+    " the given key.",
     failing="""
 app.conf.task_queues = [Queue("cpu", Exchange("work"), "cpu"), Queue("gpu", Exchange("work"), "gpu")]
 app.conf.task_default_queue = "cpu"
@@ -94,11 +94,11 @@ def _queue_of(facts: Facts, key: str) -> str:
 
 @rule(
     "WB115",
-    "`send_task` by name knows nothing of the decorator",
+    "`send_task` ignores the options of the task's decorator",
     Severity.NOTE,
     symptom="A task sent by its name goes to the default queue; `delay()` sends it to the right one.",
-    cause="The options of the decorator are known only where the task is imported, and to `send_task` only since "
-    "Celery 5.7. `task_routes` holds for every sender that has the settings.",
+    cause="The decorator's options are known only where the task is imported, and `send_task` reads them only since "
+    "Celery 5.7. `task_routes` applies to every sender that has the settings.",
     failing="""
 @app.task(name="proj.index", queue="reports")
 def index(): ...
@@ -127,7 +127,7 @@ def by_name(facts: Facts) -> Iterator[Found]:
             said_by = ", ".join(f"{name}={value!r}" for name, value in routing.items())
             yield Found(
                 (call.task,),
-                f"sent by name, and {said_by} stands in its decorator only: a process that hasn't imported the task "
+                f"sent by name, and only its decorator says {said_by}: a process that hasn't imported the task "
                 f"sends it to `{facts.app.conf.task_default_queue}`",
                 f"app.conf.task_routes = {{{call.task!r}: {routing!r}}}",
                 call.where,
@@ -136,11 +136,11 @@ def by_name(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB117",
-    "A routing key with wildcards is no pattern",
+    "Wildcards in a routing key match nothing",
     Severity.WARNING,
-    symptom="A task without a key of its own reaches queues that it shouldn't, or misses those that it should.",
-    cause="A queue's binding key is also the key that its tasks are published with. In a routing key `*` and `#` are "
-    "plain words.",
+    symptom="A task without a routing key of its own reaches the wrong queues, or misses the right ones.",
+    cause="A queue's binding key is also the routing key of its tasks. `*` and `#` are wildcards in a binding key only;"
+    " in a routing key they are plain words.",
     failing="""
 app.conf.task_queues = [Queue("all", Exchange("work", "topic"), "tasks.#")]
 app.conf.task_default_queue = "all"
@@ -169,7 +169,7 @@ def pattern_as_key(facts: Facts) -> Iterator[Found]:
     for (_, key, is_as_meant), found in alike.items():
         yield Found(
             (*dict.fromkeys(sent.task for sent in found), key),
-            f"{published(found[0])}: its `*` and `#` are plain words there, and it reaches "
+            f"{published(found[0])}: `*` and `#` are plain words in a routing key, and it reaches "
             f"{all_of(found[0].queues or ())}",
             'routing_key="..." without wildcards, in the decorator, in task_routes or in the call',
             found[0].where,

@@ -20,8 +20,8 @@ LEVELS_FROM = (4, 3)
     "A priority has no effect",
     Severity.WARNING,
     symptom="Tasks with a high priority wait behind all the others.",
-    cause="A classic queue without x-max-priority is first in, first out. Above its maximum every priority counts as "
-    "the maximum.",
+    cause="A classic queue without x-max-priority is first in, first out. A priority above the maximum counts as the "
+    "maximum.",
     failing="""
 @app.task(priority=9)
 def urgent(): ...
@@ -69,9 +69,10 @@ def _prioritized(facts: Facts) -> Iterator[tuple[Sent, Queue]]:
     "WB313",
     "A chain doesn't pass its priority on",
     Severity.NOTE,
-    symptom="The first task of a chain is served first, and the others wait behind everything else.",
-    cause="The options of a chain's call go to its first task alone. The next ones get the priority of their "
-    "signature, their decorator or `task_default_priority`, or with `task_inherit_parent_priority` that of the first.",
+    symptom="The first task of a chain is served first; the others wait behind everything else.",
+    cause="The options of a chain's call apply to its first task only. The next tasks get the priority of their "
+    "signature, their decorator or `task_default_priority`, or with `task_inherit_parent_priority` that of the "
+    "first task.",
     failing="""
 app.conf.task_queue_max_priority = 10
 app.conf.worker_prefetch_multiplier = 1
@@ -115,7 +116,7 @@ def not_passed_on(facts: Facts) -> Iterator[Found]:
         if priority and call.in_chain and own != priority:
             yield Found(
                 (call.task,),
-                f"priority={priority} of the chain goes to its first task alone: this one is published with {own or 0}",
+                f"priority={priority} of the chain applies to its first task only: this one has {own or 0}",
                 f"`.set(priority={priority})` on its signature, or app.conf.task_inherit_parent_priority = True",
                 call.where,
             )
@@ -123,10 +124,11 @@ def not_passed_on(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB311",
-    "Prefetch hides the priority",
+    "Priority orders waiting messages, not prefetched ones",
     Severity.WARNING,
     symptom="The queue has x-max-priority, and an urgent task still waits behind others.",
-    cause="What a worker has prefetched it runs in the order in which it came. Only what waits in the queue is sorted.",
+    cause="A worker runs prefetched tasks in the order in which they arrived. Priority orders only the messages that "
+    "wait in the queue.",
     failing="""
 app.conf.task_queue_max_priority = 10
 
@@ -155,8 +157,8 @@ def hidden(facts: Facts) -> Iterator[Found]:
         kept = "all that waits" if not multiplier else f"{multiplier}" + ("" if task.acks_late else " + 1")
         yield Found(
             (sent.task, queue.name),
-            f"priority={sent.published.priority} sorts `{queue.name}`, but each process of a worker prefetches {kept} "
-            f"(worker_prefetch_multiplier={multiplier}, acks_late={task.acks_late}) and runs that first",
+            f"priority={sent.published.priority} orders `{queue.name}`, but each process of a worker prefetches {kept} "
+            f"tasks (worker_prefetch_multiplier={multiplier}, acks_late={task.acks_late}) and runs those first",
             "app.conf.worker_prefetch_multiplier = 1; app.conf.task_acks_late = True",
             sent.where,
         )
@@ -164,11 +166,12 @@ def hidden(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB312",
-    "Quorum queues had two priorities before RabbitMQ 4.3",
+    "Before RabbitMQ 4.3, quorum queues have two priorities",
     Severity.WARNING,
     needs=("version",),
-    symptom="Tasks of different priorities come in the order in which they were sent.",
-    cause="From 4.0 to 4.2 a quorum queue tells high (5 and more) from normal, and nothing finer; before 4.0, nothing.",
+    symptom="Tasks of different priorities arrive in the order in which they were sent.",
+    cause="From 4.0 to 4.2, a quorum queue only distinguishes high (5 and more) from normal. Before 4.0 it has no "
+    "priorities.",
     failing="""
 rabbitmq = "4.1"
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
@@ -208,7 +211,7 @@ def two_levels(facts: Facts) -> Iterator[Found]:
             if len(group) > 1:
                 yield Found(
                     (queue_name, *group.values()),
-                    f"the priorities {', '.join(map(str, sorted(group)))} are one and the same in `{queue_name}` on "
+                    f"the priorities {', '.join(map(str, sorted(group)))} are the same in `{queue_name}` on "
                     f"RabbitMQ {facts.version[0]}.{facts.version[1]}: {'high' if is_high else 'normal'}",
                     "RabbitMQ 4.3, or a classic queue with x-max-priority",
                 )

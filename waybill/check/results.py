@@ -15,8 +15,8 @@ from waybill.check.phrases import all_of
     "The result backend can't do chords",
     Severity.ERROR,
     symptom="A chord raises NotImplementedError when it's called, or its body never runs.",
-    cause="The end of a chord is counted in the result backend. `rpc://` keeps results in the caller's own queue, and "
-    "without a backend there is nothing to count in.",
+    cause="Celery counts the finished tasks of a chord in the result backend. `rpc://` keeps results in the caller's "
+    "own queue and can't count them; without a backend there is nothing to count in.",
     failing="""
 from celery import chord
 app.conf.result_backend = "rpc://"
@@ -64,8 +64,8 @@ def _backend(facts: Facts) -> str | None:
     Severity.ERROR,
     any_broker=True,
     symptom="Every apply_async and delay raises ImportError or ImproperlyConfigured, and no worker starts.",
-    cause="Celery looks for the result backend's class before it publishes. Its name is misspelt, or the package that "
-    "brings it isn't installed here.",
+    cause="Celery loads the result backend's class before it publishes. The backend's name is misspelt, or its package "
+    "isn't installed here.",
     failing="""
 app.conf.result_backend = "django-db-typo"
 
@@ -94,8 +94,8 @@ def unloadable(facts: Facts) -> Iterator[Found]:
     "WB309",
     "Copies of a task overwrite each other's result",
     Severity.WARNING,
-    symptom="`result.get()` gives the answer of one worker, of whichever was last.",
-    cause="All copies of a message have one task id, and the backend keeps one result for an id.",
+    symptom="`result.get()` returns the answer of only one worker, the last one.",
+    cause="All copies of a message have one task id, and the backend keeps one result for each id.",
     failing="""
 app.conf.result_backend = "redis://localhost"
 app.conf.task_queues = [Queue("celery"), Broadcast("everyone")]
@@ -124,7 +124,7 @@ def overwritten(facts: Facts) -> Iterator[Found]:
         if is_many and task is not None and not task.ignore_result:
             yield Found(
                 (sent.task, *queues),
-                f"each publication runs more than once, from {all_of(queues)}, under one id: the last result stays",
+                f"each publication runs more than once, from {all_of(queues)}, under one id: the last result is kept",
                 "@app.task(ignore_result=True)",
                 sent.where or task.where,
             )

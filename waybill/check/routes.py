@@ -13,7 +13,7 @@ from waybill.check.phrases import all_of, nearest, said, unread
     "WB111",
     "A misspelt queue is created, and nobody consumes it",
     Severity.ERROR,
-    symptom="Tasks pile up in a queue that looks almost like one of yours.",
+    symptom="Tasks pile up in a queue whose name looks almost like one of yours.",
     cause="With `task_create_missing_queues`, which is on by default, Celery declares every queue that a route or a "
     "call names.",
     failing="""
@@ -49,11 +49,12 @@ def created_by_typo(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB112",
-    "The default queue is served by nobody",
+    "No worker consumes the default queue",
     Severity.WARNING,
     any_broker=True,
-    symptom="Tasks without a route wait for ever; chords never end, since Celery's own chord_unlock goes there too.",
-    cause="`task_default_queue` is `celery` unless it is set. Workers consume `task_queues`, or what `-Q` names.",
+    symptom="Tasks without a route wait for ever. Chords never end, because Celery's own chord_unlock goes there too.",
+    cause="`task_default_queue` is `celery` unless it is set. Workers consume `task_queues`, or the queues that `-Q` "
+    "names.",
     failing="""
 app.conf.task_queues = [Queue("images"), Queue("videos")]
 

@@ -13,9 +13,10 @@ from waybill.check.phrases import all_of
     "WB308",
     "Late acks don't survive a killed process",
     Severity.NOTE,
-    symptom="A task whose process was killed, by the kernel for its memory for one, is gone, in spite of `acks_late`.",
-    cause="When a child of the pool dies, the worker lives and acknowledges the message; only "
-    "`task_reject_on_worker_lost` puts it back. A task that kills its process then does so again and again.",
+    symptom="The kernel kills a task's process, for example because of its memory, and the task is gone in spite of "
+    "`acks_late`.",
+    cause="When a pool process dies, the worker itself lives on and acknowledges the message. Only "
+    "`task_reject_on_worker_lost` requeues it; a task that kills its process then does so again and again.",
     failing="""
 app.conf.task_acks_late = True
 
@@ -40,18 +41,17 @@ def acknowledged_when_lost(facts: Facts) -> Iterator[Found]:
         setting = "task_acks_late" if facts.app.conf.task_acks_late else "acks_late"
         yield Found(
             (setting, *tasks),
-            f"acknowledged late, and acknowledged too when their process is killed: {all_of(tasks[:3])}{more}",
+            f"acknowledged late, but also acknowledged when their process is killed: {all_of(tasks[:3])}{more}",
             "app.conf.task_reject_on_worker_lost = True, for tasks that may run twice",
         )
 
 
 @rule(
     "WB310",
-    "Without confirms a returned call proves nothing",
+    "Without publisher confirms, a call can return although the task is lost",
     Severity.NOTE,
     symptom="apply_async returned an id, the broker's node went down, and the task was never stored.",
-    cause="RabbitMQ says with a confirm that it has a message; Celery doesn't ask for it unless `confirm_publish` is "
-    "set.",
+    cause="A confirm says that RabbitMQ has the message. Celery asks for confirms only if `confirm_publish` is set.",
     failing="""
 app.conf.task_queues = [Queue("celery", queue_arguments={"x-queue-type": "quorum"})]
 app.conf.task_acks_late = True
@@ -69,20 +69,20 @@ def unconfirmed(facts: Facts) -> Iterator[Found]:
     if conf.task_acks_late and not (conf.broker_transport_options or {}).get("confirm_publish"):
         yield Found(
             ("confirm_publish",),
-            "tasks are acknowledged late so that none is lost, and published without a confirm: one that the broker "
-            "never stored looks as if it had been sent",
+            "tasks are acknowledged late so that none is lost, but published without confirms: a task that the "
+            "broker never stored looks as if it had been sent",
             'app.conf.broker_transport_options = {"confirm_publish": True}',
         )
 
 
 @rule(
     "WB316",
-    "A confirm that comes late is taken for that of another message",
+    "A late confirm is taken for the confirm of another message",
     Severity.WARNING,
-    symptom="A task runs up to four times, and another one is gone though its call returned.",
-    cause="With `confirm_timeout` the call gives up before the broker has confirmed. Celery then publishes the task "
-    "again (`retry`, three times unless set), and py-amqp takes the late confirm for that of the next message on the "
-    "channel, also where the broker refused this one.",
+    symptom="A task runs up to four times, or a task is lost although its call returned.",
+    cause="With `confirm_timeout`, the call stops waiting before the broker has confirmed. Celery then publishes the "
+    "task again (`retry`, three times by default). py-amqp takes the late confirm for the confirm of the next "
+    "message on the channel, even if the broker refused that one.",
     failing="""
 app.conf.broker_transport_options = {"confirm_publish": True}
 
@@ -123,8 +123,8 @@ def given_up(facts: Facts) -> Iterator[Found]:
     "`Reject` does nothing to a message that was acknowledged early",
     Severity.WARNING,
     symptom="A task raises `Reject`, and its message is in no dead-letter queue.",
-    cause="Without late acks the worker acknowledges a message before the task runs. Then there is nothing to reject: "
-    "the broker has forgotten the message, with `requeue=True` too.",
+    cause="Without late acks, the worker acknowledges a message before the task runs. Then the broker has already "
+    "removed the message: `Reject` does nothing, with or without `requeue=True`.",
     failing="""
 app.conf.task_queues = [
     Queue("celery", queue_arguments={"x-dead-letter-exchange": "dead"}),
@@ -154,7 +154,7 @@ def rejected_early(facts: Facts) -> Iterator[Found]:
     if tasks:
         yield Found(
             tuple(task.name for task in tasks),
-            "its code names `Reject`, and acks_late is off: the message is acknowledged before the task runs, and "
+            "its code uses `Reject`, and acks_late is off: the message is acknowledged before the task runs, and "
             "nothing is dead-lettered or requeued",
             "@app.task(acks_late=True)",
             tasks[0].where,

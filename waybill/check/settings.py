@@ -31,12 +31,12 @@ OLD_NAMES = OLD_SETTINGS.keys() | {old for option in NEW_NAMES.values() for old 
 
 @rule(
     "WB307",
-    "A setting that doesn't exist",
+    "Celery doesn't know a setting",
     Severity.WARNING,
     any_broker=True,
     symptom="A setting has no effect.",
-    cause="Celery takes any name for a setting and reads those that it knows. With `namespace='CELERY'` every name "
-    "must begin with `CELERY_`.",
+    cause="Celery accepts any name as a setting and reads only the names that it knows. With `namespace='CELERY'`, "
+    "every name must begin with `CELERY_`.",
     failing="""
 app.conf.update(task_rutes={"proj.*": {"queue": "proj"}})
 """,
@@ -53,7 +53,7 @@ def unknown_setting(facts: Facts) -> Iterator[Found]:
         if meant is not None:
             yield Found(
                 (name,),
-                f"Celery knows no setting `{name}`, and nothing reads it; did you mean `{meant}`?",
+                f"Celery doesn't know the setting `{name}` and ignores it; did you mean `{meant}`?",
                 f"{meant} = ...",
             )
 

@@ -21,12 +21,12 @@ def is_rabbitmq(transport: str) -> bool:
 
 @rule(
     "WB401",
-    "memory:// is not RabbitMQ",
+    "memory:// doesn't route as RabbitMQ does",
     Severity.WARNING,
     any_broker=True,
     symptom="Tests on `memory://` pass and the same application loses tasks on RabbitMQ, or the other way round.",
-    cause="Kombu's memory transport has a router of its own: headers raise KeyError, `img.#` doesn't match `img`, "
-    "priorities, dead letters and alternate exchanges do nothing, unequal redeclarations pass.",
+    cause="Kombu's memory transport has a router of its own. Headers exchanges raise KeyError, `img.#` doesn't match "
+    "`img`, priorities, dead letters and alternate exchanges do nothing, and unequal declarations are accepted.",
     failing="""
 app.conf.broker_url = "memory://"
 app.conf.task_queues = [Queue("celery"), Queue("usa", Exchange("news", "topic"), "usa.#")]
@@ -44,7 +44,7 @@ def memory_transport(facts: Facts) -> Iterator[Found]:
     if differing:
         yield Found(
             ("broker_url",),
-            f"the broker is memory://, which treats otherwise: {'; '.join(differing)}",
+            f"the broker is memory://, which routes differently: {'; '.join(differing)}",
             "with waybill.broker.Broker() as broker: app.conf.broker_url = broker.url",
         )
 
@@ -57,7 +57,7 @@ def _differing(facts: Facts) -> Iterator[str]:
         yield f"headers exchanges ({all_of(headers)}) raise KeyError"
     hashed = sorted({b.binding_key for b in facts.app.bindings if b.binding_key.endswith(".#")})
     if hashed:
-        yield f"the key before `.#` alone isn't taken by {all_of(hashed)}"
+        yield f"`.#` doesn't match the key without a further word in {all_of(hashed)}"
     if any(queue.max_priority is not None for queue in facts.app.queues):
         yield "x-max-priority does nothing"
     if any(queue.dead_letter_exchange for queue in facts.app.queues):
@@ -72,7 +72,7 @@ def _differing(facts: Facts) -> Iterator[str]:
     Severity.WARNING,
     any_broker=True,
     symptom="Tests pass, and in production the task goes to a queue that nobody consumes.",
-    cause="apply_async runs the task on the spot: no router, no exchange, no queue and no worker are asked.",
+    cause="apply_async runs the task immediately and asks no router, exchange, queue or worker.",
     failing="""
 app.conf.task_always_eager = True
 
@@ -89,7 +89,7 @@ def eager(facts: Facts) -> Iterator[Found]:
     if facts.app.conf.task_always_eager:
         yield Found(
             ("task_always_eager",),
-            "every call runs its task on the spot: queue, exchange, routing_key, priority and countdown are ignored",
+            "every call runs its task immediately: queue, exchange, routing_key, priority and countdown are ignored",
             "a worker and the embedded broker in the tests: the pytest plugin's waybill_watch",
         )
 
@@ -99,7 +99,7 @@ def eager(facts: Facts) -> Iterator[Found]:
     "The broker isn't RabbitMQ",
     Severity.NOTE,
     any_broker=True,
-    symptom="Exchanges and priorities mean something else: on Redis 0 is the highest priority, not the lowest.",
+    symptom="Exchanges and priorities mean something else: on Redis, 0 is the highest priority.",
     cause="Other transports imitate AMQP. The rules about routing hold for RabbitMQ.",
     failing="""
 app.conf.broker_url = "redis://localhost"

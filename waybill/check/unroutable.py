@@ -22,8 +22,9 @@ from waybill.topology import Exchange
     Severity.ERROR,
     any_broker=True,
     symptom="apply_async returns an id, nothing fails, and the task is in no queue.",
-    cause="No binding of the exchange matches the routing key, so RabbitMQ drops the message. It confirms it all the "
-    "same; only `mandatory=True` together with confirm_publish raises at the call that lost it.",
+    cause="No binding of the exchange matches the routing key, so RabbitMQ drops the message. RabbitMQ confirms it all "
+    "the same; only `mandatory=True` together with confirm_publish raises an error, at the call that lost the "
+    "task.",
     failing="""
 app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
 app.conf.task_default_queue = "usa"
@@ -48,7 +49,7 @@ def unroutable(facts: Facts) -> Iterator[Found]:
             hint = f"; the nearest binding is `{near}`" if near else ""
             yield Found(
                 (sent.task, sent.published.exchange),
-                f"{published(sent)}, which no binding there takes (of {len(visit.attempts)}): the message is "
+                f"{published(sent)}, which matches no binding there (of {len(visit.attempts)}): the message is "
                 f"dropped{hint}",
                 _fix(visit, near),
                 sent.where,
@@ -107,12 +108,12 @@ def _fix(visit: Visit, near: str | None) -> str:
 
 @rule(
     "WB110",
-    "Options of two sources make a pair that matches nothing",
+    "Exchange and routing key come from different places and match no binding",
     Severity.ERROR,
     any_broker=True,
-    symptom="A queue is given in one place and a key in another, and the task reaches neither.",
-    cause="Celery merges routing options key by key: call, then decorator, then `task_routes`. A queue from the one "
-    "brings its exchange, a routing key from the other replaces the queue's.",
+    symptom="One place names a queue, another names a routing key, and the task reaches neither.",
+    cause="Celery merges routing options one by one: call, then decorator, then `task_routes`. The queue brings its "
+    "exchange; a routing key from another place replaces the queue's own key.",
     failing="""
 app.conf.task_queues = [Queue("resize", Exchange("pictures", "topic"), "pictures.resize")]
 app.conf.task_default_queue = "resize"
@@ -138,7 +139,7 @@ def mixed(facts: Facts) -> Iterator[Found]:
             first, second = pair
             yield Found(
                 (sent.task, sent.published.exchange),
-                f"{said(first)} and {said(second)} are merged: {published(sent)}, and no binding takes that",
+                f"{said(first)} and {said(second)} are merged: {published(sent)}, which matches no binding",
                 f"give both in one place, or take `{second.name}` out of {second.source}",
                 sent.where,
             )
@@ -154,9 +155,9 @@ def _mixed(sent: Sent) -> tuple[Option, Option] | None:
     "WB120",
     "The task is published to an exchange that nobody declares",
     Severity.ERROR,
-    symptom="The first publication is lost or fails with 404, and only sometimes at the call that made it.",
-    cause="RabbitMQ closes the channel for a publication to an exchange that doesn't exist; without confirms the error "
-    "comes later, at another call. Celery declares the exchanges of its queues and no others.",
+    symptom="The first publication is lost or fails with 404, and sometimes the error appears at another call.",
+    cause="RabbitMQ closes the channel when a message is published to an exchange that doesn't exist. Without confirms,"
+    " the error appears later, at another call. Celery declares the exchanges of its queues and no others.",
     failing="""
 app.conf.task_queues = [Queue("usa", Exchange("news", "topic"), "usa.#")]
 app.conf.task_default_queue = "usa"
@@ -191,11 +192,11 @@ def missing_exchange(facts: Facts) -> Iterator[Found]:
 
 @rule(
     "WB121",
-    "`mandatory=True` without confirms tells nobody",
+    "`mandatory=True` without confirms: nobody learns of a returned message",
     Severity.WARNING,
-    symptom="The call returns, the task is returned by the broker, and the error comes out of a later, unrelated call.",
-    cause="RabbitMQ's basic.return arrives after the publication. Only with `confirm_publish` does the call wait until "
-    "it is here.",
+    symptom="The call returns, the broker returns the task, and the error is raised by a later, unrelated call.",
+    cause="RabbitMQ's basic.return arrives after the publication. Only with `confirm_publish` does the call wait for "
+    "it.",
     failing="""
 @app.task(mandatory=True)
 def report(): ...
@@ -216,7 +217,7 @@ def unconfirmed_mandatory(facts: Facts) -> Iterator[Found]:
         if sent.call.get("mandatory") or (task and task.options.get("mandatory") and not sent.where):
             yield Found(
                 (sent.task,),
-                "it is published mandatory and not confirmed: where no queue takes it, this call returns as if all "
+                "it is published mandatory and without confirms: if it reaches no queue, this call returns as if all "
                 "were well",
                 'app.conf.broker_transport_options = {"confirm_publish": True}',
                 sent.where,
