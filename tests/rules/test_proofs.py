@@ -50,6 +50,10 @@ PROVEN: dict[str, dict[str, tuple[str, ...]]] = {
         "test_memory_is_not_rabbitmq": ("WB401",),
         "test_a_killed_process_is_acknowledged": ("WB308",),
         "test_a_task_outlasts_the_consumer_timeout": ("WB302",),
+        "test_an_exclusive_queue_is_locked": ("WB217",),
+        "test_a_stream_is_read_by_each_worker": ("WB318",),
+        "test_a_single_active_consumer_runs_tasks_side_by_side": ("WB319",),
+        "test_a_worker_runs_its_own_dead_letters": ("WB320",),
     },
     "test_brokers": {
         "test_a_broker_that_denies_transient_queues": ("WB205",),

@@ -13,6 +13,7 @@ import pytest
 from amqp.exceptions import ResourceLocked
 from celery import chord
 from kombu import Connection, Exchange, Queue
+from kombu.exceptions import OperationalError
 
 from tests.support import check_example
 from tests.support.check_live import Rig
@@ -361,3 +362,60 @@ def test_a_task_outlasts_the_consumer_timeout(rig: Any, working: Working) -> Non
             assert made.told(2) == ["run", "run"]
             for _ in range(2):
                 made.connection.SimpleQueue("go").put({})
+
+
+def test_an_exclusive_queue_is_locked(rig: Any) -> None:
+    """WB217: the publisher declares the queue too, and it belongs to the connection that was first."""
+    with rig(RULES["WB217"].failing) as made:
+        made.declare()  # as a worker does
+        with Connection(made.address.url) as publisher, pytest.raises(OperationalError, match="405"):
+            made.module.report.apply_async(producer=publisher.Producer(), retry=False)
+
+
+@pytest.mark.parametrize(("example", "runs"), [("failing", 2), ("fixed", 1)])
+def test_a_stream_is_read_by_each_worker(rig: Any, working: Working, tmp_path: Path, example: str, runs: int) -> None:
+    """WB318: both workers run the task, and what was sent before they started is run by none."""
+    code = getattr(RULES["WB318"], example) + TELLING + RUNS
+    with rig(code) as made:
+        if made.address.management_url is None:
+            pytest.skip("the embedded broker has no streams")
+        made.declare()
+        (tmp_path / "second.py").write_text(check_example.PRELUDE + code)
+        if example == "failing":
+            made.send("report")
+        with working(made, "-P", "solo"), working(made, "-P", "solo", app="second"):
+            made.send("report")
+            assert made.told(runs) == ["report"] * runs
+        assert made.taken("told") == []
+
+
+MEETING = """
+import threading
+together = threading.Barrier(2)
+book.run = lambda: (together.wait(30), tell("met"))
+"""
+
+
+def test_a_single_active_consumer_runs_tasks_side_by_side(rig: Any, working: Working) -> None:
+    """WB319: two tasks of the queue meet, as they only can while both run."""
+    with rig(RULES["WB319"].failing + TELLING + MEETING) as made:
+        made.declare()
+        with working(made, "-P", "threads", "-c", "2"):
+            made.send("book")
+            made.send("book")
+            assert made.told(2) == ["met", "met"]
+
+
+@pytest.mark.parametrize(
+    ("queues", "runs", "dead"), [((), 2, {}), (("-X", "dead"), 1, {"dead": 1})], ids=["both queues", "-X dead"]
+)
+def test_a_worker_runs_its_own_dead_letters(
+    rig: Any, working: Working, queues: tuple[str, ...], runs: int, dead: dict[str, int]
+) -> None:
+    """WB320: it rejects the task a second time, and the task is gone."""
+    with rig(RULES["WB320"].failing + TELLING + RUNS) as made:
+        made.declare()
+        with working(made, "-P", "solo", *queues):
+            made.send("order")
+            assert made.told(runs) == ["order"] * runs
+        assert made.held() == dead

@@ -255,7 +255,7 @@ SITUATIONS = (
         "w: celery -A {name} worker -Q orders",
     ),
     Situation("a fleet of another application", DEAD, ("WB112 warning",), "w: celery -A nosuch worker -Q elsewhere"),
-    Situation("a worker that consumes all of them", DEAD, (), "w: celery -A {name} worker"),
+    Situation("a worker that consumes all of them", DEAD, ("WB320 warning",), "w: celery -A {name} worker"),
     Situation(
         "perhaps another worker consumes it", DEAD, (), "w: celery -A {name} worker -Q orders\nworker2: ./run.sh"
     ),

@@ -32,6 +32,7 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
     routes,
     safety,
     settings,
+    sharing,
     testing,
     unroutable,
 )
