@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
@@ -19,11 +20,11 @@ from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import Option, no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
-from waybill.errors import UnknownName
+from waybill.errors import TopologyError, UnknownName
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
 from waybill.routing.walk import Trace, plain
-from waybill.topology import DEFAULT_VHOST, Message, Queue
+from waybill.topology import Binding, Exchange, Message, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Arrival:
     """A queue that the message reaches.
 
     Attributes:
-        consumers: the workers that consume it; None when no fleet is known.
+        consumers: the workers that consume it; None when that isn't known, without a fleet or with one that couldn't
+            be read as a whole.
         unconsumed: where the message goes when nobody takes it: it expires, is rejected, or stays.
     """
 
@@ -116,7 +118,7 @@ def explain_task(
 
     Raises:
         UnknownName: the application has no such task, queue or exchange.
-        TopologyError: RabbitMQ would refuse a declaration of the application, or the publication.
+        TopologyError: RabbitMQ would refuse the publication, or what the publication declares.
 
     Example:
         >>> from celery import Celery
@@ -143,13 +145,16 @@ def explain_task(
         created = [queue for one, queue in app.amqp.queues.items() if one not in declared]
         published = (*sent.declares, *created, *direct_queues(app, fleet))
         workers = fleet.of(name) if fleet else None
-        router = Router.of(record(app, more=published).topology(DEFAULT_VHOST))
-        existing = router
-        if workers is not None:
-            existing = Router.of(record(app, workers, published).topology(DEFAULT_VHOST))
+        router, existing = Router(), Router()
+        refused = record(app, more=published).declare_on(router)
+        record(app, workers, published).declare_on(existing)
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
     if task not in app.tasks and not (is_foreign or is_routed):
         raise UnknownName("task", task, app.tasks, called)
+    own = {sent.exchange, *(queue.name for queue in sent.declares)}
+    for item, refusal in refused:
+        if not isinstance(item, Binding) and item.name in own:
+            raise refusal
     if sent.exchange not in router.exchanges:
         raise UnknownName("exchange", sent.exchange, filter(None, router.exchanges), called)
     message = message_of(sent)
@@ -164,6 +169,8 @@ def explain_task(
             *_unregistered(app, task, called),
             *_created(declared, sent),
             *_remarks(options, sent, trace, router),
+            *_refusals(refused),
+            *_direct(sent, trace, fleet),
             *_other_broker(app),
             *_handlers(task, calls_handlers),
             *warnings,
@@ -190,6 +197,19 @@ def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
         if queue.name not in declared:
             created = f"the application doesn't declare `{queue.name}`: Celery creates it with this publication"
             yield created + _hint(queue.name, known)
+
+
+def _refusals(refused: Iterable[tuple[Exchange | Queue | Binding, TopologyError]]) -> Iterator[str]:
+    """On declarations that RabbitMQ refuses: what is told of the message holds without them."""
+    for item, error in refused:
+        what = f"binding of `{item.destination}`" if isinstance(item, Binding) else f"declaration of `{item.name}`"
+        yield f"RabbitMQ refuses the {what}: {error.reply_code} {error}; it is left out here"
+
+
+def _direct(sent: Publication, trace: Trace, fleet: Fleet | None) -> Iterator[str]:
+    """On a message to the queue that a worker has of its own (`worker_direct`)."""
+    if trace.is_unroutable and sent.exchange == WORKER_DIRECT_EXCHANGE.name and fleet is None:
+        yield "only the worker whose node name is the routing key has a queue there: --fleet names the workers"
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
@@ -282,6 +302,8 @@ def _arrival(
     if queue.name not in existing.queues:
         return Arrival(queue, queue.level_of(trace.message.priority), (), (), (_UNMADE,))
     consumers = None if fleet is None else fleet.consumers(queue.name)
+    if fleet is not None and not consumers and not fleet.is_complete:
+        consumers = None  # perhaps one that couldn't be read does
     reasons: list[Reason] = [] if is_early else ["rejected"]
     if queue.setting("message-ttl") is not None or trace.message.expiration is not None:
         reasons.append("expired")
@@ -292,8 +314,14 @@ def _arrival(
     letters = tuple(existing.dead_letters(queue.name, trace.message, reason) for reason in reasons)
     lost = {one.exchange for one in letters if one.exchange in router.exchanges} - existing.exchanges.keys()
     early = (_EARLY,) if is_early and queue.dead_letter_exchange is not None else ()
-    notes = (*_notes(queue, trace), *early, *(_NOT_MADE.format(name) for name in lost))
+    notes = (*_notes(queue, trace), *_perhaps(fleet, consumers), *early, *(_NOT_MADE.format(name) for name in lost))
     return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, notes)
+
+
+def _perhaps(fleet: Fleet | None, consumers: tuple[str, ...] | None) -> Iterator[str]:
+    if fleet is not None and not consumers and not fleet.is_complete:
+        unread = ", ".join(map(str, fleet.unread))
+        yield f"no worker that could be read consumes it; perhaps one of these does: {unread}"
 
 
 _EARLY = "acknowledged before it runs (acks_late is off): neither `Reject` nor a failure makes it a dead letter"

@@ -12,7 +12,7 @@ connection is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -25,7 +25,8 @@ from kombu.transport.base import to_rabbitmq_queue_arguments
 
 from waybill.celery_app import installed
 from waybill.celery_app.fleet.workers import Fleet
-from waybill.errors import InputError
+from waybill.errors import InputError, TopologyError
+from waybill.routing import Router
 from waybill.topology import (
     DEFAULT_EXCHANGE,
     DEFAULT_VHOST,
@@ -122,6 +123,22 @@ class Recorder:
     def topology(self, vhost: str) -> Topology:
         """What was declared, checked."""
         return Topology(self.exchanges, self.queues, self.bindings, vhost)
+
+    def declare_on(self, router: Router) -> tuple[tuple[Exchange | Queue | Binding, TopologyError], ...]:
+        """Declare it all on a router; what RabbitMQ would refuse of it, each with the refusal."""
+        refused: list[tuple[Exchange | Queue | Binding, TopologyError]] = []
+        steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
+            (self.exchanges, router.declare_exchange),
+            (self.queues, router.declare_queue),
+            (self.bindings, router.bind),
+        )
+        for items, declare in steps:
+            for item in items:
+                try:
+                    declare(item)
+                except TopologyError as error:
+                    refused.append((item, error))
+        return tuple(refused)
 
     def declare(self, queue: KombuQueue) -> None:
         """Declare a queue with its exchange and bindings.

@@ -112,10 +112,9 @@ def check_app(
     app.loader.import_default_modules()
     app.finalize()
     live = None if management is None else facts_at(management, vhost or vhost_of(app))
-    known = facts_of(app, live)
     paths = [fleet] if isinstance(fleet, str | Path) else fleet
     workers = None if paths is None else fleet_facts([Path(path) for path in paths], app, name)
-    facts = Facts(known, workers, live, rabbitmq or (live.version if live else None))
+    facts = Facts(facts_of(app, live, workers), workers, live, rabbitmq or (live.version if live else None))
     return check(facts, select=select, ignore=ignore, accepted=accepted)
 
 

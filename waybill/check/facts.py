@@ -193,13 +193,18 @@ class FleetFacts:
     is_of_others: bool = False
 
     @property
+    def fleet(self) -> Fleet:
+        """The workers as the readers of fleets give them."""
+        return Fleet(self.workers, self.unread)
+
+    @property
     def not_read(self) -> str:
         """What of the fleet isn't known, for a sentence; empty where all of it is."""
         return ", ".join(map(str, self.unread))
 
     def consumers(self, queue: str, alias: str | None = None) -> tuple[Worker, ...]:
         """The workers that consume a queue, by its name or alias; that of a Broadcast is in its name."""
-        return Fleet(self.workers).consuming({queue, alias or queue.removeprefix(BROADCAST_PREFIX)}).workers
+        return self.fleet.consuming({queue, alias or queue.removeprefix(BROADCAST_PREFIX)}).workers
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from types import CodeType
@@ -22,13 +22,13 @@ from waybill.celery_app.calls.project import INSTALLED
 from waybill.celery_app.calls.reading import read_source
 from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
 from waybill.celery_app.calls.values import DELAY, Call
-from waybill.celery_app.declared import Recorder, record
+from waybill.celery_app.declared import Recorder, direct_queues, record
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
 from waybill.celery_app.options import no_new_queues, options_of
 from waybill.celery_app.private import decorator_options
 from waybill.celery_app.publication import Publication, message_of
-from waybill.check.facts import BUILTIN, AppFacts, Sent, StepFacts, TaskFacts
+from waybill.check.facts import BUILTIN, AppFacts, FleetFacts, Sent, StepFacts, TaskFacts
 from waybill.check.workers import concurrency, prefetch_multiplier
 from waybill.errors import InputError, RouterFailed, TopologyError
 from waybill.rabbitmq.state import LiveFacts
@@ -42,24 +42,25 @@ MAX_PRIORITY = 255
 PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
 
 
-def facts_of(app: Celery, live: LiveFacts | None = None) -> AppFacts:
+def facts_of(app: Celery, live: LiveFacts | None = None, workers: FleetFacts | None = None) -> AppFacts:
     """All that the rules read of an application that is loaded and finalized.
 
     Args:
         live: the broker whose policies and default queue type hold for what is declared.
+        workers: those of the application; with `worker_direct` each has a queue of its own.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Celery's of attributes that it has deprecated: they are read here, not set
-        return _facts(app, live)
+        return _facts(app, live, workers)
 
 
-def _facts(app: Celery, live: LiveFacts | None) -> AppFacts:
+def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None) -> AppFacts:
     with no_new_queues(app):
-        recorder = record(app)
+        recorder = record(app, more=direct_queues(app, workers.fleet) if workers else ())
         declared = dict(app.amqp.queues)
     connection = broker_of(app)
     router = live.empty_router() if live else Router(connection.virtual_host or DEFAULT_VHOST)
-    refused = _refused(recorder, router)
+    refused = recorder.declare_on(router)
     tasks = {name: _task(app, name) for name in sorted(app.tasks)}
     source = read_source(app)
     calls = (*source.calls, *scheduled_calls(app))
@@ -130,23 +131,6 @@ def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
     queues = app.conf.task_queues or ()
     # In a mapping a queue may stand as the options that Celery makes it of.
     return tuple(declared[name] for name in queues) if isinstance(queues, Mapping) else tuple(queues)
-
-
-def _refused(recorder: Recorder, router: Router) -> tuple[tuple[Any, TopologyError], ...]:
-    """Declare everything on the router, and give what RabbitMQ would refuse of it."""
-    refused: list[tuple[Any, TopologyError]] = []
-    steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
-        (recorder.exchanges, router.declare_exchange),
-        (recorder.queues, router.declare_queue),
-        (recorder.bindings, router.bind),
-    )
-    for items, declare in steps:
-        for item in items:
-            try:
-                declare(item)
-            except TopologyError as error:
-                refused.append((item, error))
-    return tuple(refused)
 
 
 def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:

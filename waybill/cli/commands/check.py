@@ -108,9 +108,8 @@ def _facts(ctx: click.Context, fleet: Sequence[Path], given: Mapping[str, Any]) 
     app = application_of(ctx)
     management = given["management"]
     live = None if management is None else _live(management, given["vhost"] or vhost_of(app))
-    found = facts_of(app, live)
     workers = fleet_facts(fleet, app, application_name(ctx), given["ignored"]) if fleet else None
-    return Facts(found, workers, live, given["rabbitmq"] or (live.version if live else None))
+    return Facts(facts_of(app, live, workers), workers, live, given["rabbitmq"] or (live.version if live else None))
 
 
 def _live(url: str, vhost: str) -> LiveFacts:
