@@ -307,6 +307,12 @@ SITUATIONS = (
         files=LIBRARY,
     ),
     Situation(
+        "a queue unlike any that is declared",
+        REPORTS + "def view():\n    report.apply_async(queue='zzz')\n    app.send_task('billing.pay', queue='bills')\n",
+        ("WB111 warning", "WB111 note"),
+        says=("declares no queue `zzz`", "`-Q` names it"),
+    ),
+    Situation(
         "a view that no worker imports",
         REPORTS,
         ("WB111 error", "WB124 error"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from waybill.check.facts import Facts, Sent
@@ -11,11 +12,11 @@ from waybill.check.phrases import all_of, nearest, said, unread
 
 @rule(
     "WB111",
-    "A misspelt queue is created, and nobody consumes it",
+    "Celery creates a queue that the application doesn't declare",
     Severity.ERROR,
-    symptom="Tasks pile up in a queue whose name looks almost like one of yours.",
+    symptom="Tasks pile up in a queue that no worker consumes; often its name looks almost like one of yours.",
     cause="With `task_create_missing_queues`, which is on by default, Celery declares every queue that a route or a "
-    "call names.",
+    "call names. A worker without `-Q` consumes the queues of `task_queues` only.",
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("reports")]
 
@@ -32,6 +33,7 @@ def report(): ...
 )
 def created_by_typo(facts: Facts) -> Iterator[Found]:
     known = {queue.name for queue in facts.app.listed} | {facts.app.conf.task_default_queue}
+    strange: dict[str, list[Sent]] = defaultdict(list)
     for sent in facts.app.publications():
         for name in sent.created:
             near = nearest(name, known)
@@ -45,6 +47,25 @@ def created_by_typo(facts: Facts) -> Iterator[Found]:
                     f'queue="{near}"; app.conf.task_create_missing_queues = False makes a misspelling an error',
                     sent.where,
                 )
+            # Without task_queues every queue comes to be like this.
+            elif not near and facts.app.listed and facts.fleet is None and not _is_consumed(facts, name):
+                strange[name].append(sent)
+    for name, found in strange.items():
+        tasks = dict.fromkeys(sent.task for sent in found)
+        is_of_others = not tasks.keys() & facts.app.tasks.keys()  # another service's tasks go to its queues
+        yield Found(
+            (*tasks, name),
+            f"the application declares no queue `{name}`: Celery creates it with the first publication, and only a "
+            "worker whose `-Q` names it consumes it",
+            f'Queue("{name}") in task_queues; or `--fleet`, which tells whether a worker consumes it',
+            next((sent.where for sent in found if sent.where), ""),
+            severity=Severity.NOTE if is_of_others else Severity.WARNING,
+        )
+
+
+def _is_consumed(facts: Facts, queue: str) -> bool:
+    """Whether the live broker has a consumer of the queue."""
+    return facts.live is not None and any(consumer.queue == queue for consumer in facts.live.consumers)
 
 
 @rule(
