@@ -128,6 +128,7 @@ def capture(
     kwargs: Mapping[str, Any] | None = None,
     *,
     calls_handlers: bool = False,
+    broker: Connection | None = None,
     **options: Any,
 ) -> tuple[Publication, tuple[str, ...]]:
     """What `apply_async(args, kwargs, **options)` would publish. Nothing is sent and nobody is connected to.
@@ -136,6 +137,7 @@ def capture(
 
     Args:
         calls_handlers: call the handlers of `before_task_publish`. Those of `after_task_publish` are never called.
+        broker: the application's broker, not connected, where it is at hand: making it anew takes a fifth of the time.
 
     Returns:
         The publication, and what Celery warned of while it was made.
@@ -147,7 +149,7 @@ def capture(
     # Routers, handlers and task classes are the application's own code: whatever they raise is the answer.
     try:
         with _one_at_a_time, ExitStack() as stack:
-            recorder = _Recorder(broker_of(app), is_live=False)
+            recorder = _Recorder(broker or broker_of(app), is_live=False)
             stack.enter_context(silenced(*PUBLISHED, *(() if calls_handlers else (before_task_publish,))))
             stack.enter_context(_any_arguments(app, task))
             stack.enter_context(_only_producer(app, recorder))

@@ -6,7 +6,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.app import backends
 from celery.app.task import Context
+from kombu import Connection
 from kombu.entity import Queue as KombuQueue
 
 from waybill.celery_app import installed, publication
@@ -65,15 +66,16 @@ def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None) -> A
     source = read_source(app)
     calls = (*source.calls, *scheduled_calls(app))
     with no_new_queues(app):
-        asked = tuple(_publications(app, declared, calls, source.defined))
+        celery = _Celery(app, declared, connection)
+        asked = tuple(_publications(celery, calls, source.defined))
         # With a queue that it creates as a quorum queue a worker declares the native delay, too.
         created = [queue for name, queue in app.amqp.queues.items() if name not in declared]
         is_native = installed.delays_natively(app)
         if is_native and created:
             _create_delay(app, router, created)
         sent = tuple(_ended(router, one) for one in asked)
-        delayed = {one.task: one for one in _delayed(app, declared, sent)} if is_native else {}
-        retried = tuple(_retried(app, declared, sent, tasks))
+        delayed = {one.task: one for one in _delayed(celery, sent)} if is_native else {}
+        retried = tuple(_retried(celery, sent, tasks))
     app.conf.finalize()
     return AppFacts(
         name=app.main or "the application",
@@ -133,32 +135,65 @@ def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(declared[name] for name in queues) if isinstance(queues, Mapping) else tuple(queues)
 
 
-def _publications(app: Celery, declared: Mapping[str, Any], calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:
-    for task in sorted(app.tasks):
+@dataclass(frozen=True, slots=True)
+class _Celery:
+    """Celery's own code, asked what it would publish.
+
+    Attributes:
+        declared: the queues of the application by name, before anything is published.
+        broker: the application's, not connected.
+    """
+
+    app: Celery
+    declared: Mapping[str, Any]
+    broker: Connection
+
+    def sent(
+        self,
+        task: str,
+        call: Mapping[str, Any],
+        where: str = "",
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Sent:
+        """What a call publishes, or why it fails."""
+        try:
+            published, warned = publication.capture(self.app, task, args, kwargs, broker=self.broker, **call)
+            options = tuple(options_of(self.app, task, call, args, kwargs))
+            _check_writable(published)
+        except RouterFailed as error:
+            return Sent(task, call, where, None, str(error), is_unrouted=True)
+        except InputError as error:
+            return Sent(task, call, where, None, str(error))
+        created = tuple(queue.name for queue in published.declares if queue.name not in self.declared)
+        return Sent(task, call, where, published, "", warned, options, created)
+
+
+def _publications(celery: _Celery, calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:
+    tasks = celery.app.tasks
+    for task in sorted(tasks):
         if not task.startswith(BUILTIN) or task in PUBLISHED_BUILTINS:
-            yield _sent(app, declared, task, {})
+            yield celery.sent(task, {})
     # A thousand calls are often a few: Celery is asked once for each.
     asked: dict[str, Sent] = {}
     for call in calls:
-        if call.task not in app.tasks and call.task in defined:
+        if call.task not in tasks and call.task in defined:
             continue  # of another application in the same folder, or of a module that this one doesn't load
-        if call.options or call.args or call.kwargs or call.task not in app.tasks:
+        if call.options or call.args or call.kwargs or call.task not in tasks:
             key = repr((call.task, sorted(call.options.items()), call.args, call.kwargs))
             if key not in asked:
-                asked[key] = _sent(app, declared, call.task, call.options, call.where, call.args or (), call.kwargs)
+                asked[key] = celery.sent(call.task, call.options, call.where, call.args or (), call.kwargs)
                 yield asked[key]
 
 
-def _delayed(app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent]) -> Iterator[Sent]:
+def _delayed(celery: _Celery, sent: Iterable[Sent]) -> Iterator[Sent]:
     """Every task with a countdown, by the routing that its decorator and `task_routes` give it."""
     for one in sent:
         if not one.where and one.publication is not None:
-            yield _sent(app, declared, one.task, {"countdown": DELAY})
+            yield celery.sent(one.task, {"countdown": DELAY})
 
 
-def _retried(
-    app: Celery, declared: Mapping[str, Any], sent: Iterable[Sent], tasks: Mapping[str, TaskFacts]
-) -> Iterator[tuple[Sent, Sent]]:
+def _retried(celery: _Celery, sent: Iterable[Sent], tasks: Mapping[str, TaskFacts]) -> Iterator[tuple[Sent, Sent]]:
     """How `retry` publishes again what came by these publications."""
     for one in sent:
         known = tasks.get(one.task)
@@ -171,29 +206,10 @@ def _retried(
             "redelivered": False,
         }
         request = Context(id="waybill", args=[], kwargs={}, headers=dict(one.publication.headers), delivery_info=info)
-        again = app.tasks[one.task].signature_from_request(request, (), {}, countdown=known.retry_delay, retries=1)
-        yield one, _sent(app, declared, one.task, dict(again.options), one.where)
-
-
-def _sent(
-    app: Celery,
-    declared: Mapping[str, Any],
-    task: str,
-    call: Mapping[str, Any],
-    where: str = "",
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-) -> Sent:
-    try:
-        published, warned = publication.capture(app, task, args, kwargs, **call)
-        options = tuple(options_of(app, task, call, args, kwargs))
-        _check_writable(published)
-    except RouterFailed as error:
-        return Sent(task, call, where, None, str(error), is_unrouted=True)
-    except InputError as error:
-        return Sent(task, call, where, None, str(error))
-    created = tuple(queue.name for queue in published.declares if queue.name not in declared)
-    return Sent(task, call, where, published, "", warned, options, created)
+        again = celery.app.tasks[one.task].signature_from_request(
+            request, (), {}, countdown=known.retry_delay, retries=1
+        )
+        yield one, celery.sent(one.task, dict(again.options), one.where)
 
 
 def _check_writable(sent: Publication) -> None:
@@ -214,7 +230,11 @@ def _ended(router: Router, sent: Sent) -> Sent:
         return sent
     for queue in sent.publication.declares:
         _create(router, queue)
-    return replace(sent, queues=_queues(router, sent.publication), is_choice=_is_choice(router, sent.publication))
+    message = _delivered(sent.publication)
+    if message.exchange not in router.exchanges:
+        return replace(sent, queues=None)
+    queues = router.route_key(message.exchange, message.routing_key, message.headers)
+    return replace(sent, queues=queues, is_choice=not router.trace(message).is_certain)
 
 
 def _create_delay(app: Celery, router: Router, queues: Sequence[KombuQueue]) -> None:
@@ -244,18 +264,6 @@ def _declare(router: Router, recorder: Recorder) -> None:
             router.bind(binding)
     except TopologyError:
         return  # the declarations say it already, or the publication ends nowhere
-
-
-def _queues(router: Router, sent: Publication) -> tuple[str, ...] | None:
-    message = _delivered(sent)
-    if message.exchange not in router.exchanges:
-        return None
-    return router.route_key(message.exchange, message.routing_key, message.headers)
-
-
-def _is_choice(router: Router, sent: Publication) -> bool:
-    message = _delivered(sent)
-    return message.exchange in router.exchanges and not router.trace(message).is_certain
 
 
 def _delivered(sent: Publication) -> Message:
