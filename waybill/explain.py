@@ -13,11 +13,12 @@ from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE
 
 from waybill.celery_app import installed, publication
 from waybill.celery_app.broker_url import broker_of
-from waybill.celery_app.declared import direct_queues, record
+from waybill.celery_app.declared import declare_on_router, direct_queues, record
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
+from waybill.celery_app.neighbours import Neighbour, declared_by_fleet, neighbours
 from waybill.celery_app.options import Option, no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import TopologyError, UnknownName
@@ -100,6 +101,7 @@ def explain_task(
     kwargs: Mapping[str, Any] | None = None,
     is_foreign: bool = False,
     name: str | None = None,
+    others: Iterable[Neighbour | str] = (),
 ) -> Explanation:
     """Say where `task.apply_async(**call)` would go, and why.
 
@@ -113,6 +115,7 @@ def explain_task(
         is_foreign: explain a name that is neither registered nor routed, too.
         fleet: the `docker-compose.yml` or `Procfile` of the workers, to say who consumes; without it nobody is named.
         name: the application as `celery -A` takes it, for error lines; by default its own name.
+        others: other applications of the vhost, as `celery -A` takes them: what they declare is there, too.
         calls_handlers: call the application's handlers of `before_task_publish`, which may change the message; without
             it a remark names them.
 
@@ -135,7 +138,12 @@ def explain_task(
         True
     """
     call = call or {}
-    fleet = read_fleet(Path(fleet), app=app, allow_duplicate_names=True) if isinstance(fleet, str | Path) else fleet
+    given = list(others)
+    beside = [one for one in given if isinstance(one, Neighbour)]
+    beside += neighbours([one for one in given if isinstance(one, str)], app=app)
+    if isinstance(fleet, str | Path):
+        consumed = {one.name: one.consumed for one in beside}
+        fleet = read_fleet(Path(fleet), app=app, name=name, others=consumed, allow_duplicate_names=True)
     called = f"the application {name or app.main!r}" if name or app.main else "the application"
     with no_new_queues(app):
         declared = dict(app.amqp.queues)
@@ -146,10 +154,13 @@ def explain_task(
         published = (*sent.declares, *created, *direct_queues(app, fleet))
         workers = fleet.of(name) if fleet else None
         router, existing = Router(), Router()
-        refused = record(app, more=published).declare_on(router)
+        refused = [*record(app, more=published).declare_on(router)]
         record(app, workers, published).declare_on(existing)
+    for other in beside:
+        refused += declare_on_router(router, other)
+        declare_on_router(existing, declared_by_fleet(other, fleet))
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
-    if task not in app.tasks and not (is_foreign or is_routed):
+    if task not in app.tasks and not (is_foreign or is_routed or any(task in one.tasks for one in beside)):
         raise UnknownName("task", task, app.tasks, called)
     own = {sent.exchange, *(queue.name for queue in sent.declares)}
     for item, refusal in refused:
@@ -166,8 +177,8 @@ def explain_task(
         publication=sent,
         options=options,
         remarks=(
-            *_unregistered(app, task, called),
-            *_created(declared, sent),
+            *_unregistered(app, task, called, beside),
+            *_created({**declared, **{queue.name: None for one in beside for queue in one.queues}}, sent),
             *_remarks(options, sent, trace, router),
             *_refusals(refused),
             *_direct(sent, trace, fleet),
@@ -184,15 +195,19 @@ def explain_task(
     )
 
 
-def _unregistered(app: Celery, task: str, called: str) -> Iterator[str]:
+def _unregistered(app: Celery, task: str, called: str, others: Iterable[Neighbour]) -> Iterator[str]:
     """On a task that the application doesn't know: somebody else's, or a misspelling."""
-    if task not in app.tasks:
+    if task in app.tasks:
+        return
+    if owners := [one.name for one in others if task in one.tasks]:
+        yield f"{', '.join(owners)} registers it: this is where {called} sends it by send_task"
+    else:
         yield f"{called} registers no such task: this is where send_task publishes it{_hint(task, app.tasks)}"
 
 
 def _created(declared: Mapping[str, Any], sent: Publication) -> Iterator[str]:
     """On the queues that come to be only with this publication."""
-    known = [queue.alias or name for name, queue in declared.items()]
+    known = [getattr(queue, "alias", None) or name for name, queue in declared.items()]
     for queue in sent.declares:
         if queue.name not in declared:
             created = f"the application doesn't declare `{queue.name}`: Celery creates it with this publication"

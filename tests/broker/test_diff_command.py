@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,6 +165,22 @@ def test_what_is_not_declared(at: Site, channel: Any) -> None:
         "- exchange gone (fanout): no bindings",
         f"vhost {at.address.vhost}: 0 to create, 0 refused, 4 that the application doesn't declare",
     ]
+
+
+def test_what_another_application_declares(at: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With a second -A its queue is no orphan, and one that it would create is told."""
+    (tmp_path / "feeding.py").write_text(
+        "from celery import Celery\nfrom kombu import Exchange, Queue\napp = Celery('feeding')\n"
+        "app.conf.task_queues = [Queue('feeds', Exchange('feeds', 'fanout'), 'any'), Queue('celery')]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("CELERY_BROKER_URL", at.address.url)
+    for queue in (*AS_DECLARED, Queue("feeds", Exchange("feeds", "fanout"), "any")):
+        assert at.declare(queue) is None
+    assert "- queue feeds (classic)" in diff().out
+    both = call("waybill.cli", "-A", "tests.support.apps.diffed", "-A", "feeding", "diff")
+    assert (both.code, both.err) == (0, "")
+    assert both.out == f"vhost {at.address.vhost}: declared and live are the same\n"
 
 
 # Keys and arguments that a path could stumble over.

@@ -47,6 +47,12 @@ OTHER = 'from celery import Celery\n\napp = Celery("other")\n'
 _numbers = itertools.count()
 
 
+def forget_shared_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applications that are loaded from here on get no tasks of those that other tests have loaded."""
+    own = {one for one in _state._on_app_finalizers if one.__module__ == "celery.app.builtins"}
+    monkeypatch.setattr(_state, "_on_app_finalizers", own)
+
+
 def isolate(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """The folder becomes the current one, from which a check reads the calls; what an example hears goes with it."""
     monkeypatch.chdir(folder)
@@ -104,7 +110,7 @@ def facts(module: ModuleType, folder: Path, live: LiveFacts | None = None) -> Fa
     if hasattr(module, "fleet"):
         procfile = folder / "Procfile"
         procfile.write_text(module.fleet)
-        fleet = fleet_facts(procfile, module.app, "proj")
+        fleet, _ = fleet_facts(procfile, module.app, "proj")
     version = version_of(module.rabbitmq) if hasattr(module, "rabbitmq") else live.version if live else None
     return Facts(app, fleet, live, version)
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from celery import _state
 
 from tests.support import check_example
 from waybill.celery_app import installed
@@ -123,7 +122,7 @@ SITUATIONS = (
         REPORTS,
         (),
         "w: celery -A {name} worker -n w@%h -Q celery,reports\ns: celery -A nosuch_app worker -n s@%h -Q celery",
-        ("not read: the application 'nosuch_app' can't be loaded here: ModuleNotFoundError", "(s)"),
+        ("not read: cannot load the application 'nosuch_app': ModuleNotFoundError", "(s)"),
     ),
     Situation(
         "who consumes what is the same on Redis",
@@ -336,8 +335,7 @@ def write(situation: Situation, folder: Path, monkeypatch: pytest.MonkeyPatch, p
         pytest.skip(f"this has a setting that came with Celery {situation.since[0]}.{situation.since[1]}")
     name = f"{prefix}{SITUATIONS.index(situation)}"
     check_example.isolate(monkeypatch, folder)
-    own = {one for one in _state._on_app_finalizers if one.__module__ == "celery.app.builtins"}
-    monkeypatch.setattr(_state, "_on_app_finalizers", own)  # not the shared tasks of other tests
+    check_example.forget_shared_tasks(monkeypatch)
     monkeypatch.setattr(sys, "path", [*sys.path])
     (folder / f"{name}.py").write_text((HEAD + situation.code).format(name=name))
     for file, text in situation.files.items():

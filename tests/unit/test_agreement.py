@@ -11,9 +11,8 @@ from tests.support.strangers import SITUATIONS, Situation, write
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.loading import load_application
-from waybill.check import Facts, Report, check, facts_of
+from waybill.check import Report, check, gather
 from waybill.check.facts import Sent
-from waybill.check.workers import fleet_facts
 from waybill.diff import declared_by
 from waybill.errors import InputError, TopologyError
 from waybill.explain import Explanation, explain_task
@@ -33,9 +32,10 @@ def told(report: Report, codes: set[str]) -> set[str]:
 def test_the_commands_agree(situation: Situation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = write(situation, tmp_path, monkeypatch, "agreeing")
     app = load_application(name, [tmp_path])
-    fleet = read_fleet(tmp_path / "Procfile", app=app, allow_duplicate_names=True) if situation.fleet else None
-    workers = fleet_facts(tmp_path / "Procfile", app, name) if fleet else None
-    facts = Facts(facts_of(app, None, workers), workers)
+    fleet = (
+        read_fleet(tmp_path / "Procfile", app=app, name=name, allow_duplicate_names=True) if situation.fleet else None
+    )
+    facts = gather(app, name=name, fleet=[tmp_path / "Procfile"] if fleet else ())
     report = check(facts)
     arguments = {call.where: call for call in facts.app.calls}
 

@@ -326,7 +326,7 @@ def test_a_finding_is_ignored_with_its_reason(project: Callable[..., str]) -> No
         ('tool = "x"', "3 findings"),
         ("[tool]\nwaybill = 3", "pyproject.toml [tool.waybill]: expected a table, got 3"),
         ("[tool.waybill]\nap = 'x'", "no key 'ap' in pyproject.toml [tool.waybill]; did you mean 'app'?"),
-        ("[tool.waybill]\napp = 3", "pyproject.toml [tool.waybill]: app: expected text, got 3"),
+        ("[tool.waybill]\napp = 3", "pyproject.toml [tool.waybill]: app: expected text or a list of texts, got 3"),
         (
             "[tool.waybill]\nfleet = [1]",
             "pyproject.toml [tool.waybill]: fleet: expected text or a list of texts, got [1]",

@@ -120,9 +120,9 @@ def test_the_first_file_with_the_table_counts(project: Project, monkeypatch: pyt
     project.write("src/pyproject.toml", "[tool.other]\nx = 1\n")
     project.write("src/inner/pyproject.toml", "[tool.waybill]\napp = 'inner_app'\n")
     (project.folder / "src" / "inner" / "deep").mkdir()
-    assert find_configuration(project.folder / "src").app == project.module
+    assert find_configuration(project.folder / "src").apps == (project.module,)
     assert find_configuration(project.folder / "src").folder == project.folder
-    assert find_configuration(project.folder / "src" / "inner" / "deep").app == "inner_app"
+    assert find_configuration(project.folder / "src" / "inner" / "deep").apps == ("inner_app",)
     monkeypatch.chdir(project.folder / "src" / "inner" / "deep")
     assert "cannot load the application 'inner_app'" in waybill("topology").complaint
 
@@ -136,7 +136,7 @@ def test_without_a_file_there_is_no_configuration(tmp_path: Path) -> None:
     [
         ("[tool.waybill", ": Expected ']'"),
         ("[tool.waybill]\nap = 'x'", " [tool.waybill]; did you mean 'app'?"),
-        ("[tool.waybill]\napp = 3", " [tool.waybill]: app: expected text, got 3"),
+        ("[tool.waybill]\napp = 3", " [tool.waybill]: app: expected text or a list of texts, got 3"),
     ],
 )
 def test_what_is_wrong_in_a_file_further_up_is_named_with_its_folder(

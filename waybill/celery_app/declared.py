@@ -12,8 +12,8 @@ connection is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from celery import Celery
 from celery.utils.nodenames import WORKER_DIRECT_EXCHANGE, worker_direct
@@ -38,18 +38,26 @@ from waybill.topology import (
 )
 
 
-def from_celery(app: Celery, *, vhost: str = DEFAULT_VHOST) -> Topology:
+def from_celery(app: Celery, others: Iterable[Declarations] = (), *, vhost: str = DEFAULT_VHOST) -> Topology:
     """The topology that `app`'s workers declare: its task queues, their exchanges and bindings.
 
     `task_queue_max_priority` and the default queue are applied by Celery itself, in its `app.amqp.queues`.
     What an application declares beside its queues, Celery has no place for. The setting
     `waybill_exchange_bindings`, a mapping from an exchange to the `kombu.binding`s that feed it, tells of it.
 
+    Args:
+        others: what other applications of the vhost declare.
+
     Raises:
         InputError: a setting holds no queues or bindings.
         TopologyError: RabbitMQ would refuse one of the declarations.
     """
-    return record(app).topology(vhost)
+    recorder = record(app)
+    for other in others:
+        recorder.exchanges += other.exchanges
+        recorder.queues += other.queues
+        recorder.bindings += other.bindings
+    return recorder.topology(vhost)
 
 
 def record(app: Celery, fleet: Fleet | None = None, more: Iterable[KombuQueue] = ()) -> Recorder:
@@ -124,21 +132,9 @@ class Recorder:
         """What was declared, checked."""
         return Topology(self.exchanges, self.queues, self.bindings, vhost)
 
-    def declare_on(self, router: Router) -> tuple[tuple[Exchange | Queue | Binding, TopologyError], ...]:
-        """Declare it all on a router; what RabbitMQ would refuse of it, each with the refusal."""
-        refused: list[tuple[Exchange | Queue | Binding, TopologyError]] = []
-        steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
-            (self.exchanges, router.declare_exchange),
-            (self.queues, router.declare_queue),
-            (self.bindings, router.bind),
-        )
-        for items, declare in steps:
-            for item in items:
-                try:
-                    declare(item)
-                except TopologyError as error:
-                    refused.append((item, error))
-        return tuple(refused)
+    def declare_on(self, router: Router) -> tuple[Refused, ...]:
+        """Declare what was recorded on a router, as `declare_on_router` does."""
+        return declare_on_router(router, self)
 
     def declare(self, queue: KombuQueue) -> None:
         """Declare a queue with its exchange and bindings.
@@ -222,6 +218,40 @@ class Recorder:
         **_: Any,
     ) -> None:
         self.bindings.append(Binding(source, destination, routing_key or "", arguments or {}, "exchange"))
+
+
+Refused: TypeAlias = tuple[Exchange | Queue | Binding, TopologyError]
+"""A declaration, and how RabbitMQ refuses it."""
+
+
+class Declarations(Protocol):
+    """Exchanges, queues and bindings in the order in which they are declared."""
+
+    @property
+    def exchanges(self) -> Sequence[Exchange]: ...
+
+    @property
+    def queues(self) -> Sequence[Queue]: ...
+
+    @property
+    def bindings(self) -> Sequence[Binding]: ...
+
+
+def declare_on_router(router: Router, declared: Declarations) -> tuple[Refused, ...]:
+    """Declare everything on a router; what RabbitMQ would refuse of it, each with the refusal."""
+    refused: list[Refused] = []
+    steps: tuple[tuple[Iterable[Any], Callable[[Any], object]], ...] = (
+        (declared.exchanges, router.declare_exchange),
+        (declared.queues, router.declare_queue),
+        (declared.bindings, router.bind),
+    )
+    for items, declare in steps:
+        for item in items:
+            try:
+                declare(item)
+            except TopologyError as error:
+                refused.append((item, error))
+    return tuple(refused)
 
 
 def stable(queue: KombuQueue) -> KombuQueue:

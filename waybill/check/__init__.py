@@ -17,6 +17,7 @@ from pathlib import Path
 from celery import Celery
 
 from waybill.celery_app.broker_url import vhost_of
+from waybill.celery_app.neighbours import neighbours
 from waybill.check import (  # noqa: F401  (each registers its rules)
     arguments,
     declaring,
@@ -38,10 +39,9 @@ from waybill.check import (  # noqa: F401  (each registers its rules)
 )
 from waybill.check.facts import AppFacts, Facts, FleetFacts
 from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Severity
-from waybill.check.gather import facts_of
+from waybill.check.gather import facts_of, gather
 from waybill.check.report import Report
 from waybill.check.testing import MEMORY, is_rabbitmq
-from waybill.check.workers import fleet_facts
 from waybill.errors import InputError, UnknownName
 from waybill.rabbitmq.state import LiveFacts, facts_at
 
@@ -61,6 +61,7 @@ __all__ = [
     "check_app",
     "facts_of",
     "find_rule",
+    "gather",
 ]
 
 
@@ -72,6 +73,7 @@ def check_app(
     vhost: str | None = None,
     rabbitmq: tuple[int, int] | None = None,
     name: str | None = None,
+    others: Sequence[str] = (),
     select: Collection[str] = (),
     ignore: Collection[str] = (),
     accepted: Mapping[str, str] | None = None,
@@ -88,6 +90,7 @@ def check_app(
         rabbitmq: RabbitMQ's version, such as `(4, 3)`; by default what the management API says.
         name: the application as `celery -A` takes it: the fleet's workers of other applications are asked for their
             tasks, each in a process of its own. Without it none are.
+        others: other applications of the vhost, as `celery -A` takes them: their tasks and declarations count.
         select: codes, or how they begin (`WB1`); only these rules run. None means all of them.
         ignore: codes, or how they begin; these rules don't run.
         accepted: a code, or `code:object`, -> the reason for which its findings are left out.
@@ -112,9 +115,15 @@ def check_app(
     app.loader.import_default_modules()
     app.finalize()
     live = None if management is None else facts_at(management, vhost or vhost_of(app))
-    paths = [fleet] if isinstance(fleet, str | Path) else fleet
-    workers = None if paths is None else fleet_facts([Path(path) for path in paths], app, name)
-    facts = Facts(facts_of(app, live, workers), workers, live, rabbitmq or (live.version if live else None))
+    paths = [fleet] if isinstance(fleet, str | Path) else fleet or ()
+    facts = gather(
+        app,
+        name=name,
+        fleet=[Path(path) for path in paths],
+        others=neighbours(others, app=app),
+        live=live,
+        rabbitmq=rabbitmq,
+    )
     return check(facts, select=select, ignore=ignore, accepted=accepted)
 
 

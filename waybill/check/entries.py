@@ -125,6 +125,7 @@ def sent_to_nobody(facts: Facts) -> Iterator[Found]:
     app = facts.app
     tasks = sorted({*app.tasks, *app.source.defined})
     known = {*tasks, *(name for names in facts.fleet.tasks.values() for name in names)} if facts.fleet else set(tasks)
+    known |= {name for other in app.others for name in other.tasks}
     told: set[str] = set()
     for call in app.source.calls:
         if call.task in known or call.task in told:

@@ -9,6 +9,7 @@ from typing import Any
 from waybill.celery_app.calls.values import Call, Source
 from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
 from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
+from waybill.celery_app.neighbours import Neighbour, declared_by_fleet
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import TopologyError
@@ -127,6 +128,7 @@ class AppFacts:
         handlers: of `before_task_publish`, for any of these tasks, as `module.name`; none of them was called.
         backend_error: why the result backend's class can't be imported; empty where it can.
         steps: the bootsteps that consume by themselves.
+        others: other applications of the vhost; what they declare is in the router.
     """
 
     name: str
@@ -152,6 +154,7 @@ class AppFacts:
     handlers: tuple[str, ...] = ()
     backend_error: str = ""
     steps: tuple[StepFacts, ...] = ()
+    others: tuple[Neighbour, ...] = ()
 
     @property
     def quorum_queues(self) -> tuple[str, ...]:
@@ -228,7 +231,11 @@ class Facts:
         """
         exists = exchange in PREDECLARED or (self.live is not None and exchange in self.live.exchanges)
         of_it = [queue for queue in self.app.declared.values() if exchange in _exchanges_of(queue)]
-        return not exists and bool(of_it) and all(map(self._is_made_by_none, of_it))
+        theirs = [other for other in self.app.others if _names(other, exchange)]
+        if exists or not (of_it or theirs) or self._may_be_made_elsewhere():
+            return False
+        made = any(_names(declared_by_fleet(other, self.fleet.fleet), exchange) for other in theirs if self.fleet)
+        return not made and all(map(self._is_made_by_none, of_it))
 
     def is_made_by_none(self, queue: str) -> bool:
         """Whether a queue stands in the application and nobody makes it; as `nobody_declares`."""
@@ -236,17 +243,26 @@ class Facts:
         return declared is not None and self._is_made_by_none(declared)
 
     def _is_made_by_none(self, queue: Any) -> bool:
-        fleet = self.fleet
-        if fleet is None or fleet.unread or fleet.is_of_others or self.app.source.declares:
-            return False  # perhaps one that isn't known makes it, or the application's own code
+        if self.fleet is None or self._may_be_made_elsewhere():
+            return False
         named = {one.name for sent in self.app.publications() for one in sent.published.declares}
-        return queue.name not in named and not fleet.consumers(queue.name, queue.alias)
+        return queue.name not in named and not self.fleet.consumers(queue.name, queue.alias)
+
+    def _may_be_made_elsewhere(self) -> bool:
+        """Whether a worker that isn't known may declare something, or the application's own code."""
+        fleet = self.fleet
+        return fleet is None or bool(fleet.unread) or fleet.is_of_others or self.app.source.declares
 
     def has(self, need: str) -> bool:
         """Whether what a rule needs is known."""
         if need == "fleet":
             return self.fleet is not None and bool(self.fleet.workers)
         return getattr(self, need) is not None
+
+
+def _names(other: Neighbour, exchange: str) -> bool:
+    """Whether another application declares an exchange."""
+    return any(one.name == exchange for one in other.exchanges)
 
 
 def _exchanges_of(queue: Any) -> set[str]:

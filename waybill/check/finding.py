@@ -95,10 +95,15 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a rule found."""
+    """What a rule found.
+
+    Attributes:
+        application: of which it is found, where several were checked; empty otherwise.
+    """
 
     rule: Rule
     found: Found
+    application: str = ""
 
     @property
     def severity(self) -> Severity:
@@ -114,6 +119,7 @@ class Finding:
             "fix": self.found.fix,
             "where": self.found.where or None,
             "source": self.rule.source,
+            **({"application": self.application} if self.application else {}),
         }
 
 

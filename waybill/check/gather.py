@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import CodeType
@@ -23,14 +23,15 @@ from waybill.celery_app.calls.project import INSTALLED
 from waybill.celery_app.calls.reading import read_source
 from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
 from waybill.celery_app.calls.values import DELAY, Call
-from waybill.celery_app.declared import Recorder, direct_queues, record
+from waybill.celery_app.declared import Recorder, declare_on_router, direct_queues, record
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
+from waybill.celery_app.neighbours import Neighbour
 from waybill.celery_app.options import no_new_queues, options_of
 from waybill.celery_app.private import decorator_options
 from waybill.celery_app.publication import Publication, message_of
-from waybill.check.facts import BUILTIN, AppFacts, FleetFacts, Sent, StepFacts, TaskFacts
-from waybill.check.workers import concurrency, prefetch_multiplier
+from waybill.check.facts import BUILTIN, AppFacts, Facts, FleetFacts, Sent, StepFacts, TaskFacts
+from waybill.check.workers import concurrency, fleet_facts, prefetch_multiplier
 from waybill.errors import InputError, RouterFailed, TopologyError
 from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
@@ -43,31 +44,59 @@ MAX_PRIORITY = 255
 PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
 
 
-def facts_of(app: Celery, live: LiveFacts | None = None, workers: FleetFacts | None = None) -> AppFacts:
+def gather(
+    app: Celery,
+    *,
+    name: str | None = None,
+    fleet: Sequence[Path] = (),
+    ignored: Collection[str] = (),
+    others: Sequence[Neighbour] = (),
+    live: LiveFacts | None = None,
+    rabbitmq: tuple[int, int] | None = None,
+) -> Facts:
+    """All that a check reads: of the application, the fleet, the applications beside it, and the broker.
+
+    Raises:
+        InputError: the fleet or a setting can't be read.
+    """
+    workers, beside = fleet_facts(fleet, app, name, ignored, others) if fleet else (None, tuple(others))
+    return Facts(facts_of(app, live, workers, beside), workers, live, rabbitmq or (live.version if live else None))
+
+
+def facts_of(
+    app: Celery,
+    live: LiveFacts | None = None,
+    workers: FleetFacts | None = None,
+    others: tuple[Neighbour, ...] = (),
+) -> AppFacts:
     """All that the rules read of an application that is loaded and finalized.
 
     Args:
         live: the broker whose policies and default queue type hold for what is declared.
         workers: those of the application; with `worker_direct` each has a queue of its own.
+        others: other applications of the vhost.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Celery's of attributes that it has deprecated: they are read here, not set
-        return _facts(app, live, workers)
+        return _facts(app, live, workers, others)
 
 
-def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None) -> AppFacts:
+def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None, others: tuple[Neighbour, ...]) -> AppFacts:
     with no_new_queues(app):
         recorder = record(app, more=direct_queues(app, workers.fleet) if workers else ())
         declared = dict(app.amqp.queues)
     connection = broker_of(app)
     router = live.empty_router() if live else Router(connection.virtual_host or DEFAULT_VHOST)
     refused = recorder.declare_on(router)
+    for other in others:
+        refused += declare_on_router(router, other)
     tasks = {name: _task(app, name) for name in sorted(app.tasks)}
     source = read_source(app)
     calls = (*source.calls, *scheduled_calls(app))
     with no_new_queues(app):
-        celery = _Celery(app, declared, connection)
-        asked = tuple(_publications(celery, calls, source.defined))
+        known = {*declared, *(queue.name for other in others for queue in other.queues)}
+        celery = _Celery(app, known, connection)
+        asked = tuple(_publications(celery, calls, source.defined, others))
         # With a queue that it creates as a quorum queue a worker declares the native delay, too.
         created = [queue for name, queue in app.amqp.queues.items() if name not in declared]
         is_native = installed.delays_natively(app)
@@ -101,6 +130,7 @@ def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None) -> A
         handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
         backend_error=_backend_error(app),
         steps=tuple(_steps(app)),
+        others=others,
     )
 
 
@@ -140,12 +170,12 @@ class _Celery:
     """Celery's own code, asked what it would publish.
 
     Attributes:
-        declared: the queues of the application by name, before anything is published.
+        declared: the names of the queues that there are before anything is published.
         broker: the application's, not connected.
     """
 
     app: Celery
-    declared: Mapping[str, Any]
+    declared: Set[str]
     broker: Connection
 
     def sent(
@@ -169,16 +199,19 @@ class _Celery:
         return Sent(task, call, where, published, "", warned, options, created)
 
 
-def _publications(celery: _Celery, calls: Iterable[Call], defined: Set[str]) -> Iterator[Sent]:
+def _publications(
+    celery: _Celery, calls: Iterable[Call], defined: Set[str], others: Iterable[Neighbour]
+) -> Iterator[Sent]:
     tasks = celery.app.tasks
+    elsewhere = {task for other in others for task in other.tasks}
     for task in sorted(tasks):
         if not task.startswith(BUILTIN) or task in PUBLISHED_BUILTINS:
             yield celery.sent(task, {})
     # A thousand calls are often a few: Celery is asked once for each.
     asked: dict[str, Sent] = {}
     for call in calls:
-        if call.task not in tasks and call.task in defined:
-            continue  # of another application in the same folder, or of a module that this one doesn't load
+        if call.task not in tasks and call.task in defined - elsewhere:
+            continue  # of an application that isn't known, or of a module that this one doesn't load
         if call.options or call.args or call.kwargs or call.task not in tasks:
             key = repr((call.task, sorted(call.options.items()), call.args, call.kwargs))
             if key not in asked:

@@ -87,7 +87,8 @@ def _lines(finding: Finding) -> Iterator[str]:
     found = finding.found
     at = f"  {found.where}" if found.where else ""
     more = f" and {len(found.objects) - MAX_OBJECTS} more" if len(found.objects) > MAX_OBJECTS else ""
-    yield f"{finding.rule.code} {finding.severity.word}  {', '.join(found.objects[:MAX_OBJECTS])}{more}{at}"
+    of = f"  in {finding.application}" if finding.application else ""
+    yield f"{finding.rule.code} {finding.severity.word}  {', '.join(found.objects[:MAX_OBJECTS])}{more}{at}{of}"
     yield f"  {found.text}"
     yield f"  fix: {found.fix}"
     yield f"  {finding.rule.source}"

@@ -33,6 +33,7 @@ def report(): ...
 )
 def created_by_typo(facts: Facts) -> Iterator[Found]:
     known = {queue.name for queue in facts.app.listed} | {facts.app.conf.task_default_queue}
+    known |= {queue.name for other in facts.app.others for queue in other.queues}
     strange: dict[str, list[Sent]] = defaultdict(list)
     for sent in facts.app.publications():
         for name in sent.created:

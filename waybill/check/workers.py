@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from celery import Celery
 
 from waybill.celery_app.fleet.reading import read_fleet
+from waybill.celery_app.fleet.workers import Fleet
+from waybill.celery_app.neighbours import Neighbour, address_of, neighbours
 from waybill.check.facts import FleetFacts
 from waybill.errors import InputError
 
-# Seconds that an application of the fleet may take to load.
-LOAD_SECONDS = 60.0
-
-# What a process of its own prints: an application loaded into ours would register its shared tasks there too.
-_TASKS_OF = """
-import contextlib, json, os, sys
-sys.path.insert(0, os.getcwd())
-from celery.app.utils import find_app
-with contextlib.redirect_stdout(sys.stderr):
-    app = find_app(sys.argv[1])
-    app.loader.import_default_modules()
-    app.finalize()
-print(json.dumps(sorted(app.tasks)))
-"""
-
 
 def fleet_facts(
-    paths: Path | Sequence[Path], app: Celery, name: str | None, ignored: Collection[str] = ()
-) -> FleetFacts:
-    """The fleet that these files describe.
+    paths: Path | Sequence[Path],
+    app: Celery,
+    name: str | None,
+    ignored: Collection[str] = (),
+    others: Sequence[Neighbour] = (),
+) -> tuple[FleetFacts, tuple[Neighbour, ...]]:
+    """The fleet that these files describe, and the applications that its workers run beside this one.
 
     Args:
         app: the application that is checked; it knows what a worker without `-Q` consumes.
-        name: as `-A` names it; the workers of others are asked which tasks they know. Without it nobody is.
+        name: as `-A` names it; the workers' other applications are loaded, each in a process of its own. Without it
+            none are.
         ignored: services that are left out.
+        others: applications that are known already.
 
     Raises:
         InputError: a file can't be read.
     """
-    fleet = read_fleet(paths, app=app, ignored=ignored, allow_duplicate_names=True)
-    tasks: dict[str, frozenset[str]] = {}
+    found = {one.name: one for one in others}
     unloaded: dict[str, str] = {}
-    for other in sorted({worker.app for worker in fleet if worker.app and worker.app != name} if name else ()):
+    described = read_fleet(paths, ignored=ignored, allow_duplicate_names=True) if name else Fleet(())
+    for other in sorted({worker.app for worker in described if worker.app and worker.app != name}):
+        if other in found:
+            continue
         try:
-            tasks[other] = _tasks_of(other)
+            (found[other],) = neighbours([other])
         except InputError as error:
-            services = [worker.service for worker in fleet if worker.app == other]
+            services = [worker.service for worker in described if worker.app == other]
             unloaded[other] = f"{error} ({', '.join(services)})"
-    return FleetFacts(fleet.workers, tasks, fleet.unread, unloaded, is_of_others=fleet.of(name) is None)
+    consumed = {one.name: one.consumed for one in found.values()}
+    fleet = read_fleet(paths, app=app, name=name, others=consumed, ignored=ignored, allow_duplicate_names=True)
+    tasks = {one.name: one.tasks for one in found.values()}
+    ours = address_of(app)
+    beside = tuple(one for one in found.values() if one.broker == ours)
+    facts = FleetFacts(fleet.workers, tasks, fleet.unread, unloaded, is_of_others=fleet.of(name) is None)
+    return facts, beside
 
 
 def prefetch_multiplier(app: Celery) -> int:
@@ -79,14 +77,3 @@ def concurrency(app: Celery) -> int | None:
         return int(app.conf.worker_concurrency) or None
     except (TypeError, ValueError):
         return None
-
-
-def _tasks_of(app: str) -> frozenset[str]:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _TASKS_OF, app], capture_output=True, text=True, timeout=LOAD_SECONDS, check=True
-        )
-        return frozenset(json.loads(done.stdout))
-    except (subprocess.SubprocessError, OSError, ValueError) as error:
-        lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-        raise InputError(f"the application {app!r} can't be loaded here: {lines[-1] if lines else error}") from error

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 from celery import Celery
@@ -12,6 +11,7 @@ from celery import Celery
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.celery_app.loading import load_application
+from waybill.celery_app.neighbours import Neighbour, neighbours
 from waybill.cli.configuration import Configuration, find_configuration
 from waybill.cli.group import APPLICATION
 from waybill.cli.terminal import print_note
@@ -29,37 +29,67 @@ def configuration_of(ctx: click.Context) -> Configuration:
     return found
 
 
-def _given(ctx: click.Context) -> str | Celery | None:
-    """The application of our `-A`, or that of `celery -A`, which Celery has loaded."""
-    ours: str | None = ctx.meta.get(APPLICATION)
-    outer: Any = ctx.find_root().params.get("app")
-    return ours or (ctx.obj.app if outer is not None else None)
+def application_names(ctx: click.Context) -> tuple[str, ...]:
+    """The applications as one would write them behind `-A`: the first one, then those beside it."""
+    outer = ctx.find_root().params.get("app")
+    ours: tuple[str, ...] = ctx.meta.get(APPLICATION) or ()
+    return ours or ((outer,) if isinstance(outer, str) else ()) or configuration_of(ctx).apps
 
 
 def application_name(ctx: click.Context) -> str | None:
-    """The application's name, as one would write it behind `-A`."""
-    outer = ctx.find_root().params.get("app")
-    return ctx.meta.get(APPLICATION) or (outer if isinstance(outer, str) else None) or configuration_of(ctx).app
+    """The name of the first application."""
+    return next(iter(application_names(ctx)), None)
 
 
 def application_of(ctx: click.Context) -> Celery:
-    """The application of our `-A`, or of `celery -A`, or `app` in pyproject.toml.
-
-    It is looked for in the current folder and in that of pyproject.toml; first in that of the file that names it.
+    """The application of our first `-A`, or of `celery -A`, or `app` in pyproject.toml.
 
     Raises:
         InputError: none is named, or it cannot be loaded.
     """
-    configuration, given = configuration_of(ctx), _given(ctx)
-    folders = list(dict.fromkeys((Path.cwd(), configuration.folder or Path.cwd())))
-    if given is not None:
-        return load_application(given, folders)
-    if configuration.app is None:
+    is_celerys = not ctx.meta.get(APPLICATION) and ctx.find_root().params.get("app") is not None
+    if is_celerys:  # Celery has loaded it
+        return load_application(ctx.obj.app, folders_of(ctx))
+    name = application_name(ctx)
+    if name is None:
         raise InputError(
             "which application? expected `waybill -A proj ...`, as for `celery -A proj`, or `app` in [tool.waybill] of "
             "pyproject.toml"
         )
-    return load_application(configuration.app, reversed(folders))
+    return load_application(name, folders_of(ctx))
+
+
+def only_application_of(ctx: click.Context) -> Celery:
+    """The application, for a command that is about one.
+
+    Raises:
+        click.UsageError: several are named.
+        InputError: as of `application_of`.
+    """
+    if len(names := application_names(ctx)) > 1:
+        raise click.UsageError(f"this command takes one application, got {', '.join(names)}")
+    return application_of(ctx)
+
+
+def neighbours_of(ctx: click.Context, app: Celery) -> tuple[Neighbour, ...]:
+    """The applications beside the first, each loaded in a process of its own.
+
+    Raises:
+        InputError: one cannot be loaded, or is on another broker or vhost.
+    """
+    first, *others = application_names(ctx) or (None,)
+    return neighbours([name for name in others if name], folders_of(ctx), app, first or "the application")
+
+
+def folders_of(ctx: click.Context) -> list[Path]:
+    """Where applications are looked for: in the current folder and in that of pyproject.toml.
+
+    The folder of the file that names them is the first.
+    """
+    configuration = configuration_of(ctx)
+    folders = list(dict.fromkeys((Path.cwd(), configuration.folder or Path.cwd())))
+    is_configured = not ctx.meta.get(APPLICATION) and ctx.find_root().params.get("app") is None
+    return folders[::-1] if is_configured else folders
 
 
 def fleet_paths(ctx: click.Context, given: Sequence[Path], without_fleet: bool) -> tuple[Path, ...]:
@@ -74,9 +104,17 @@ def fleet_paths(ctx: click.Context, given: Sequence[Path], without_fleet: bool) 
 
 
 def fleet_of(
-    ctx: click.Context, app: Celery, fleet: Sequence[Path], without_fleet: bool, ignored: Sequence[str]
+    ctx: click.Context,
+    app: Celery,
+    fleet: Sequence[Path],
+    without_fleet: bool,
+    ignored: Sequence[str],
+    others: Iterable[Neighbour] = (),
 ) -> Fleet | None:
     """The workers that the files of `fleet_paths` describe; what couldn't be read of them is said on standard error.
+
+    Args:
+        others: the applications beside this one.
 
     Raises:
         InputError: a file cannot be read.
@@ -84,7 +122,14 @@ def fleet_of(
     paths = fleet_paths(ctx, fleet, without_fleet)
     if not paths:
         return None
-    found = read_fleet(paths, app=app, ignored=ignored, allow_duplicate_names=True)
+    found = read_fleet(
+        paths,
+        app=app,
+        name=application_name(ctx),
+        others={one.name: one.consumed for one in others},
+        ignored=ignored,
+        allow_duplicate_names=True,
+    )
     for one in found.unread:
         print_note(f"not read: {one}")
     return found

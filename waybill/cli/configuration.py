@@ -1,6 +1,6 @@
 """`[tool.waybill]` in a pyproject.toml: options that hold for every command.
 
-    app = "proj"                     as for `waybill -A`
+    app = "proj"                     as for `waybill -A`, or a list of names
     fleet = "docker-compose.yml"     as for `--fleet`, relative to the file's folder
 
     [tool.waybill.ignore]            findings of `check` to ignore, each with the reason
@@ -30,11 +30,12 @@ class Configuration:
 
     Attributes:
         folder: of the file; None where there is none. The application is looked for here too.
+        apps: the applications, the first of which a command is about.
         fleet: the files that describe the workers, with the folder.
         ignore: a code, or `code:object` -> the reason.
     """
 
-    app: str | None = None
+    apps: tuple[str, ...] = ()
     fleet: tuple[Path, ...] = ()
     ignore: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
@@ -79,7 +80,7 @@ def _read(table: Mapping[str, Any], folder: Path, where: str, current: Path) -> 
     # In the current folder the path is shown as it is written.
     base = Path() if folder == current else folder
     fleet = tuple(base / file for file in _texts(table, "fleet", where))
-    return Configuration(_text(table, "app", where), fleet, _ignored(table, where), folder)
+    return Configuration(tuple(_texts(table, "app", where)), fleet, _ignored(table, where), folder)
 
 
 def _texts(table: Mapping[str, Any], key: str, where: str) -> list[str]:
@@ -89,13 +90,6 @@ def _texts(table: Mapping[str, Any], key: str, where: str) -> list[str]:
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise InputError(f"{where}: {key}: expected text or a list of texts, got {value!r}")
     return found
-
-
-def _text(table: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = table.get(key)
-    if value is not None and not isinstance(value, str):
-        raise InputError(f"{where}: {key}: expected text, got {value!r}")
-    return value
 
 
 def _ignored(table: Mapping[str, Any], where: str) -> Mapping[str, str]:

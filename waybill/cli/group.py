@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-# Where the value of `-A` is kept in a click context's `meta`.
+# Where the values of `-A` are kept in a click context's `meta`.
 APPLICATION = "waybill.celery_app.loading"
 
 # Command -> its help in a line: the first sentence of its own help, which a test compares.
@@ -78,15 +78,22 @@ def _exit_on_error(work: Callable[[], object]) -> None:
 
 
 @click.group(cls=Commands, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-A", "--app", "name", metavar="APP", help="The Celery application, as for `celery -A`.")
+@click.option(
+    "-A",
+    "--app",
+    "names",
+    metavar="APP",
+    multiple=True,
+    help="The Celery application, as for `celery -A`. Repeat it for others of the same vhost.",
+)
 @click.version_option(package_name="waybill")
 @click.pass_context
-def waybill(ctx: click.Context, name: str | None) -> None:
+def waybill(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Show where every Celery task goes on RabbitMQ.
 
     Settings that hold for every command can be kept in pyproject.toml, in the table [tool.waybill].
     """
-    ctx.meta[APPLICATION] = name
+    ctx.meta[APPLICATION] = names
     if ctx.invoked_subcommand is None:
         from waybill.errors import EXIT_FAILED
 

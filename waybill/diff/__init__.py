@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from celery import Celery
 from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
+from waybill.celery_app.neighbours import neighbours
 from waybill.diff.declared import Declared, declared_by
 from waybill.diff.plan import Failure, Plan
 from waybill.diff.predicted import answers, failure
@@ -34,7 +35,14 @@ from waybill.topology import Exchange, Queue
 __all__ = ["Declared", "Failure", "Place", "Plan", "compare", "declared_by", "difference"]
 
 
-def compare(app: Celery, *, management: str, vhost: str | None = None, fleet: Fleet | str | Path | None = None) -> Plan:
+def compare(
+    app: Celery,
+    *,
+    management: str,
+    vhost: str | None = None,
+    fleet: Fleet | str | Path | None = None,
+    others: Sequence[str] = (),
+) -> Plan:
     """Compare what an application declares with what exists on its broker, as `waybill diff` does.
 
     The broker's management API is asked by GET only, and nothing is changed.
@@ -44,6 +52,7 @@ def compare(app: Celery, *, management: str, vhost: str | None = None, fleet: Fl
         vhost: the vhost to look at; that of the application's broker by default.
         fleet: the `docker-compose.yml` or `Procfile` of the workers: each declares only what it consumes. Without it
             somebody is taken to consume each queue.
+        others: other applications of the vhost, as `celery -A` takes them.
 
     Returns:
         What the next worker start would create, what the broker would refuse, and what exists there that the
@@ -69,9 +78,13 @@ def compare(app: Celery, *, management: str, vhost: str | None = None, fleet: Fl
     app.finalize()
     require_amqp(broker_of(app))
     vhost = vhost or vhost_of(app)
-    fleet = read_fleet(Path(fleet), app=app, allow_duplicate_names=True) if isinstance(fleet, str | Path) else fleet
+    beside = neighbours(others, app=app)
+    if isinstance(fleet, str | Path):
+        consumed = {one.name: one.consumed for one in beside}
+        fleet = read_fleet(Path(fleet), app=app, others=consumed, allow_duplicate_names=True)
+    declared = declared_by(app, fleet, beside)
     with Management(management, vhost) as asked:
-        return difference(declared_by(app, fleet), live_facts(asked, vhost), Place(app.main or "proj", asked.address))
+        return difference(declared, live_facts(asked, vhost), Place(app.main or "proj", asked.address))
 
 
 def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from celery import Celery
 
 from waybill.celery_app.declared import record, stable
 from waybill.celery_app.fleet.workers import Fleet
+from waybill.celery_app.neighbours import Neighbour, declared_by_fleet
 from waybill.celery_app.options import no_new_queues
 from waybill.topology import Binding, Exchange, Queue
 
@@ -46,17 +48,34 @@ class Declared:
     names: CelerysNames = CelerysNames()
     unmade: frozenset[Exchange | Queue | Binding] = frozenset()
 
+    def beside(self, other: Neighbour, made: Neighbour) -> Declared:
+        """This with what another application declares.
+
+        Args:
+            made: what of it a worker makes.
+        """
+        own = [one for one in (*self.exchanges, *self.queues, *self.bindings) if one not in self.unmade]
+        theirs: set[Exchange | Queue | Binding] = {*other.exchanges, *other.queues, *other.bindings}
+        return replace(
+            self,
+            exchanges=tuple(dict.fromkeys([*self.exchanges, *other.exchanges])),
+            queues=tuple(dict.fromkeys([*self.queues, *other.queues])),
+            bindings=tuple(dict.fromkeys([*self.bindings, *other.bindings])),
+            unmade=frozenset((self.unmade | theirs).difference(own, made.exchanges, made.queues, made.bindings)),
+        )
+
     def shared(self) -> tuple[Queue, ...]:
         """The queues that every worker declares, under one name."""
         left_out = self.awaited | self.per_worker
         return tuple(queue for queue in self.queues if queue.name not in left_out)
 
 
-def declared_by(app: Celery, fleet: Fleet | None = None) -> Declared:
+def declared_by(app: Celery, fleet: Fleet | None = None, others: Iterable[Neighbour] = ()) -> Declared:
     """What the application's workers declare; nobody is connected to.
 
     Args:
         fleet: the workers; without it somebody is taken to consume each queue.
+        others: other applications of the vhost, whose workers declare as well.
     """
     with no_new_queues(app):
         recorder = record(app)
@@ -64,7 +83,7 @@ def declared_by(app: Celery, fleet: Fleet | None = None) -> Declared:
         queues = list(app.amqp.queues.values())
     every: set[Exchange | Queue | Binding] = {*recorder.exchanges, *recorder.queues, *recorder.bindings}
     conf = app.conf
-    return Declared(
+    declared = Declared(
         tuple(dict.fromkeys([*recorder.exchanges, *made.exchanges])),
         tuple(dict.fromkeys([*recorder.queues, *made.queues])),
         tuple(dict.fromkeys([*recorder.bindings, *made.bindings])),
@@ -75,3 +94,6 @@ def declared_by(app: Celery, fleet: Fleet | None = None) -> Declared:
         ),
         unmade=frozenset(every.difference(made.exchanges, made.queues, made.bindings)),
     )
+    for other in others:
+        declared = declared.beside(other, declared_by_fleet(other, fleet))
+    return declared

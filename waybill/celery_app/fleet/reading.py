@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from celery import Celery
 
@@ -16,7 +18,7 @@ from waybill.celery_app.fleet.kubernetes import is_manifest, manifest_services
 from waybill.celery_app.fleet.processes import procfile_services, supervisor_services, unit_services
 from waybill.celery_app.fleet.scripts import commands_of
 from waybill.celery_app.fleet.services import CannotRead, Service
-from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
+from waybill.celery_app.fleet.workers import Fleet, Unread, Worker, is_same
 from waybill.errors import InputError
 
 YAML = (".yml", ".yaml")
@@ -34,11 +36,42 @@ OTHERS = re.compile(
 )
 
 
+NOBODY: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """What is known of the applications that the workers run; the attributes are arguments of `read_fleet`."""
+
+    app: Celery | None
+    name: str | None
+    others: Mapping[str, Sequence[str]]
+
+    def consumed(self, start: Start, node_name: str) -> tuple[str, ...]:
+        """The queues that a worker consumes.
+
+        Raises:
+            CannotRead: it has no `-Q`, and runs an application of which nothing is known.
+        """
+        selected, excluded = start.options.get("queues"), start.options.get("exclude_queues")
+        is_own = self.name is None or start.app is None or is_same(start.app, self.name)
+        if is_own and start.app not in self.others:
+            return consumed(self.app, selected, excluded, node_name)
+        if not selected:
+            other = next((one for one in self.others if start.app and is_same(start.app, one)), None)
+            if other is None:
+                raise CannotRead(f"it runs the application {start.app!r} without -Q: name that with another -A")
+            selected = ",".join(self.others[other])
+        return consumed(None, selected, excluded, node_name)
+
+
 def read_fleet(
     paths: Path | Sequence[Path],
     profiles: Iterable[str] = (),
     *,
     app: Celery | None = None,
+    name: str | None = None,
+    others: Mapping[str, Sequence[str]] = NOBODY,
     ignored: Collection[str] = (),
     allow_duplicate_names: bool = False,
 ) -> Fleet:
@@ -49,6 +82,8 @@ def read_fleet(
     Args:
         profiles: those of compose files whose services belong to the fleet too.
         app: the application, by which it is known what a worker without `-Q` consumes.
+        name: as `-A` names it: a worker of another application consumes that one's queues. Without it all are its own.
+        others: another application -> the queues that a worker of it consumes without `-Q`.
         ignored: names of services that are left out.
         allow_duplicate_names: two workers may have one node name.
 
@@ -64,7 +99,7 @@ def read_fleet(
     doubtful: list[tuple[Service, str]] = []
     for service in services:
         try:
-            found = _workers(service, app)
+            found = _workers(service, Applications(app, name, others))
         except CannotRead as error:
             unread.append(Unread(service.name, str(error), service.source))
             continue
@@ -139,7 +174,7 @@ def is_procfile(path: Path) -> bool:
     return path.name.startswith("Procfile") or path.suffix == ".procfile"
 
 
-def _workers(service: Service, app: Celery | None) -> list[Worker]:
+def _workers(service: Service, known: Applications) -> list[Worker]:
     """The workers that a service runs; none where it runs something else, or has no replica.
 
     Raises:
@@ -148,10 +183,10 @@ def _workers(service: Service, app: Celery | None) -> list[Worker]:
     if service.reason:
         raise CannotRead(service.reason)
     starts = [start for command in commands_of(service) for start in starts_of(command)]
-    return [_worker(service, start, app) for start in starts] if service.copies else []
+    return [_worker(service, start, known) for start in starts] if service.copies else []
 
 
-def _worker(service: Service, start: Start, app: Celery | None) -> Worker:
+def _worker(service: Service, start: Start, known: Applications) -> Worker:
     options = start.options
     for what, text in (("-Q", options.get("queues")), ("-X", options.get("exclude_queues")), ("-A", start.app)):
         if text and ("$" in text or "`" in text):
@@ -163,7 +198,7 @@ def _worker(service: Service, start: Start, app: Celery | None) -> Worker:
     return Worker(
         service=service.name,
         node_name=f"{name}@%h" if "$" in host else node_name,
-        queues=consumed(app, options.get("queues"), options.get("exclude_queues"), node_name),
+        queues=known.consumed(start, node_name),
         arguments=start.arguments,
         app=start.app,
         concurrency=start.concurrency,

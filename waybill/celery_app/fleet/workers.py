@@ -97,7 +97,7 @@ class Fleet:
         Args:
             app: as `-A` names it; without it the fleet is taken to be its own.
         """
-        is_its = app is None or any(worker.app is None or _package(worker.app) == _package(app) for worker in self)
+        is_its = app is None or any(worker.app is None or is_same(worker.app, app) for worker in self)
         return self if is_its else None
 
     def may_declare(self, queue: str, alias: str | None = None) -> bool:
@@ -130,6 +130,7 @@ class Fleet:
         return Fleet(tuple(workers), self.unread)
 
 
-def _package(app: str) -> str:
-    """The package that an application is in: `proj.celery:app` and `proj` may be one."""
-    return re.split(r"[.:]", app)[0]
+def is_same(one: str, other: str) -> bool:
+    """Whether two names of `-A` may be of one application, as `proj.celery:app` and `proj` are."""
+    first, second = (re.sub(r"(\.(celery|app|celery_app))?(:.*)?$", "", name) + "." for name in (one, other))
+    return first.startswith(second) or second.startswith(first)

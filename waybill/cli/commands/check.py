@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from waybill.celery_app.broker_url import vhost_of
-from waybill.check import Facts, LiveFacts, Report, Severity, facts_of, find_rule, report
+from waybill.check import Report, Severity, find_rule, gather, report
 from waybill.check import check as run_check
 from waybill.check.baseline import beyond, written
 from waybill.check.baseline import read as read_baseline
 from waybill.check.sarif import sarif
-from waybill.check.workers import fleet_facts
+from waybill.check.several import Question, check_beside, together
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of, configuration_of, fleet_paths
+from waybill.cli.application import application_names, application_of, configuration_of, fleet_paths, folders_of
 from waybill.cli.commands.parameters import FILE, Command, fleet_options, json_option, management_option, vhost_option
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
-from waybill.rabbitmq.management import Management
-from waybill.rabbitmq.state import live_facts, version_of
+from waybill.rabbitmq.state import facts_at, version_of
 
 STYLES = {"error": "red", "warning": "yellow"}
 
@@ -92,10 +91,7 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     if given["baseline"] and given["new_baseline"]:
         raise click.UsageError("--baseline and --write-baseline exclude each other")
     known = read_baseline(given["baseline"]) if given["baseline"] else None
-    configuration = configuration_of(ctx)
-    paths = fleet_paths(ctx, given["fleet"], given["without_fleet"])
-    facts = _facts(ctx, paths, given)
-    found = run_check(facts, select=given["select"], ignore=given["ignore"], accepted=configuration.ignore)
+    found = _report(ctx, given)
     if given["new_baseline"]:
         return _write(found, given["new_baseline"])
     found = found if known is None else beyond(found, known)
@@ -104,17 +100,25 @@ def check(ctx: click.Context, /, is_list: bool, explained: str | None, fail_on: 
     return EXIT_FINDINGS if is_unread or found.is_failed_at(Severity[fail_on.upper()]) else EXIT_OK
 
 
-def _facts(ctx: click.Context, fleet: Sequence[Path], given: Mapping[str, Any]) -> Facts:
-    app = application_of(ctx)
-    management = given["management"]
-    live = None if management is None else _live(management, given["vhost"] or vhost_of(app))
-    workers = fleet_facts(fleet, app, application_name(ctx), given["ignored"]) if fleet else None
-    return Facts(facts_of(app, live, workers), workers, live, given["rabbitmq"] or (live.version if live else None))
-
-
-def _live(url: str, vhost: str) -> LiveFacts:
-    with Management(url, vhost) as management:
-        return live_facts(management, vhost)
+def _report(ctx: click.Context, given: Mapping[str, Any]) -> Report:
+    """What is found in the application, or in all of them."""
+    paths = fleet_paths(ctx, given["fleet"], given["without_fleet"])
+    chosen = {"select": given["select"], "ignore": given["ignore"], "accepted": configuration_of(ctx).ignore}
+    app, management = application_of(ctx), given["management"]
+    live = None if management is None else facts_at(management, given["vhost"] or vhost_of(app))
+    names = application_names(ctx)
+    if len(names) > 1:
+        asked = Question(tuple(folders_of(ctx)), paths, given["ignored"], live, given["rabbitmq"], chosen)
+        return together({one: check_beside(one, [name for name in names if name != one], asked) for one in names})
+    facts = gather(
+        app,
+        name=next(iter(names), None),
+        fleet=paths,
+        ignored=given["ignored"],
+        live=live,
+        rabbitmq=given["rabbitmq"],
+    )
+    return run_check(facts, **chosen)
 
 
 def _write(found: Report, path: Path) -> int:

@@ -8,7 +8,7 @@ import click
 
 from waybill.celery_app.broker_url import vhost_of
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of
+from waybill.cli.application import application_name, only_application_of
 from waybill.cli.commands.diff import print_plan
 from waybill.cli.commands.parameters import json_option, management_option
 from waybill.diff import Declared, Failure, Place, declared_by, difference, text
@@ -30,7 +30,7 @@ def declare(ctx: click.Context, /, management: str | None, is_json: bool) -> int
     If the broker would refuse one of them, nothing is declared and the exit status is 1. What exists already is not
     changed.
     """
-    app = application_of(ctx)
+    app = only_application_of(ctx)
     declared, vhost = declared_by(app), vhost_of(app)
     refused = _predicted(management, declared, vhost, application_name(ctx) or "proj") if management else ()
     if refused:

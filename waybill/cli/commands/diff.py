@@ -11,7 +11,7 @@ import click
 
 from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of, fleet_of
+from waybill.cli.application import application_name, application_of, fleet_of, neighbours_of
 from waybill.cli.commands.parameters import fleet_options, json_option, management_option, vhost_option
 from waybill.diff import Place, declared_by, difference, text
 from waybill.diff.plan import KINDS, described
@@ -64,12 +64,15 @@ def diff(
         raise click.UsageError("--yes is for --fix bindings only")
     app = application_of(ctx)
     require_amqp(broker_of(app))
-    found = fleet_of(ctx, app, fleet, without_fleet, ignored)
+    others = neighbours_of(ctx, app)
+    found = fleet_of(ctx, app, fleet, without_fleet, ignored, others)
     workers = found.of(application_name(ctx)) if found else None
     vhost = vhost or vhost_of(app)
     with Management(management, vhost) as asked:
         live = live_facts(asked, vhost)
-        plan = difference(declared_by(app, workers), live, Place(application_name(ctx) or "proj", asked.address))
+        plan = difference(
+            declared_by(app, workers, others), live, Place(application_name(ctx) or "proj", asked.address)
+        )
         if not is_json:
             print_plan(text.text(plan))
         unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()

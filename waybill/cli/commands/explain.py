@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of, fleet_of
+from waybill.cli.application import application_name, application_of, fleet_of, neighbours_of
 from waybill.cli.commands.parameters import fleet_options, message_options
 from waybill.cli.rendering import explanation_node
 from waybill.errors import EXIT_OK
@@ -69,7 +69,8 @@ def explain(
     """
     call = {name: value for name, value in options.items() if value not in (None, {})}
     app = application_of(ctx)
-    workers = fleet_of(ctx, app, fleet, without_fleet, ignored)
+    others = neighbours_of(ctx, app)
+    workers = fleet_of(ctx, app, fleet, without_fleet, ignored, others)
     explanation = explain_task(
         app,
         task,
@@ -80,6 +81,7 @@ def explain(
         kwargs=kwargs,
         is_foreign=is_foreign,
         name=application_name(ctx),
+        others=others,
     )
     if is_json:
         terminal.echo(json.dumps(explanation.to_json()))

@@ -12,7 +12,7 @@ from waybill.celery_app.broker_url import vhost_of
 from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.cli import terminal
-from waybill.cli.application import application_of, fleet_of
+from waybill.cli.application import application_of, fleet_of, neighbours_of
 from waybill.cli.commands.parameters import fleet_options
 from waybill.cli.rendering import mermaid, topology_node
 from waybill.errors import EXIT_OK
@@ -68,8 +68,9 @@ def topology(ctx: click.Context, /, style: str, is_json: bool, **given: Any) -> 
     if is_json and style not in ("text", "json"):
         raise click.UsageError(f"--json and --format {style} exclude each other")
     app = application_of(ctx)
-    declared = from_celery(app, vhost=vhost_of(app))
-    FORMATS["json" if is_json else style](declared, _workers(declared, fleet_of(ctx, app, **given)))
+    others = neighbours_of(ctx, app)
+    declared = from_celery(app, others, vhost=vhost_of(app))
+    FORMATS["json" if is_json else style](declared, _workers(declared, fleet_of(ctx, app, **given, others=others)))
     return EXIT_OK
 
 
