@@ -22,6 +22,7 @@ from waybill.celery_app.neighbours import Neighbour, declared_by_fleet, neighbou
 from waybill.celery_app.options import Option, no_new_queues, options_of
 from waybill.celery_app.publication import Publication, message_of
 from waybill.errors import TopologyError, UnknownName
+from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
 from waybill.routing.dead_letters import DeadLettering, Reason
 from waybill.routing.walk import Trace, plain
@@ -102,6 +103,7 @@ def explain_task(
     is_foreign: bool = False,
     name: str | None = None,
     others: Iterable[Neighbour | str] = (),
+    live: LiveFacts | None = None,
 ) -> Explanation:
     """Say where `task.apply_async(**call)` would go, and why.
 
@@ -116,6 +118,8 @@ def explain_task(
         fleet: the `docker-compose.yml` or `Procfile` of the workers, to say who consumes; without it nobody is named.
         name: the application as `celery -A` takes it, for error lines; by default its own name.
         others: other applications of the vhost, as `celery -A` takes them: what they declare is there, too.
+        live: what exists on the broker. The message is then routed by that and by what the application declares, with
+            the broker's policies.
         calls_handlers: call the application's handlers of `before_task_publish`, which may change the message; without
             it a remark names them.
 
@@ -159,6 +163,9 @@ def explain_task(
     for other in beside:
         refused += declare_on_router(router, other)
         declare_on_router(existing, declared_by_fleet(other, fleet))
+    ours = router
+    if live is not None:
+        router, existing = live.with_declared(router), live.with_declared(existing)
     is_routed = bool(call) or any("task_routes" in option.source for option in options)
     if task not in app.tasks and not (is_foreign or is_routed or any(task in one.tasks for one in beside)):
         raise UnknownName("task", task, app.tasks, called)
@@ -179,9 +186,10 @@ def explain_task(
         remarks=(
             *_unregistered(app, task, called, beside),
             *_created({**declared, **{queue.name: None for one in beside for queue in one.queues}}, sent),
-            *_remarks(options, sent, trace, router),
+            *_remarks(options, sent, trace, router, is_live=live is not None),
             *_refusals(refused),
             *_direct(sent, trace, fleet),
+            *(_beyond(ours, live, delivered or trace) if live else ()),
             *_other_broker(app),
             *_handlers(task, calls_handlers),
             *warnings,
@@ -227,6 +235,21 @@ def _direct(sent: Publication, trace: Trace, fleet: Fleet | None) -> Iterator[st
         yield "only the worker whose node name is the routing key has a queue there: --fleet names the workers"
 
 
+def _beyond(declared: Router, live: LiveFacts, trace: Trace) -> Iterator[str]:
+    """On what of the way exists only on the broker, or only in the application."""
+    known = set(declared.bindings)
+    for visit in trace.visits():
+        for binding in (attempt.binding for attempt in visit.matched):
+            if visit.exchange and binding not in known:
+                yield (
+                    f"only on the broker: `{binding.destination}` is bound to `{binding.source}` with "
+                    f"`{binding.binding_key}`, and the application doesn't declare this binding"
+                )
+    if missing := [queue for queue in trace.queues if queue not in live.queues]:
+        names = ", ".join(f"`{name}`" for name in missing)
+        yield f"not on the broker yet: {names}; this publication or a worker's start creates it"
+
+
 def _hint(name: str, known: Iterable[str]) -> str:
     """The nearest of the names that are known, as the end of a sentence; empty where none is near."""
     nearest = get_close_matches(name, sorted(known), n=1)
@@ -251,7 +274,9 @@ def _after_the_delay(router: Router, message: Message) -> Trace:
     return replace(trace, root=replace(trace.root, reached_by="after the delay"))
 
 
-def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, router: Router) -> list[str]:
+def _remarks(
+    options: tuple[Option, ...], sent: Publication, trace: Trace, router: Router, *, is_live: bool
+) -> list[str]:
     given = {option.name: option for option in options}
     if is_delayed(sent.exchange):
         return [
@@ -279,9 +304,10 @@ def _remarks(options: tuple[Option, ...], sent: Publication, trace: Trace, route
             "takes the default exchange with the queue's name instead; give `exchange` too"
         )
     if trace.is_unroutable:
+        unknown = "; the broker's policies, of which one may name an alternate exchange, aren't known here"
         remarks.append(
-            "no queue takes it: RabbitMQ drops it, or returns it to a publisher that asks for `mandatory`; the "
-            "broker's policies, of which one may name an alternate exchange, aren't known here"
+            "it reaches no queue: RabbitMQ drops it, or returns it to a publisher that asks for `mandatory`"
+            + ("" if is_live else unknown)
         )
     return remarks
 

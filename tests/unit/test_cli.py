@@ -114,7 +114,7 @@ def test_a_broken_line_is_named(tmp_path: Path, text: str, expected: str) -> Non
 
 # arguments -> what the one line says; {tmp} is an empty folder
 BAD_INPUT: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("route",), "Missing option '--definitions'"),
+    (("route",), "expected --definitions FILE or --management URL"),
     (("route", "--definitions", NEWS), "expected --exchange (the default exchange is '') or --messages"),
     (("route", "--definitions", NEWS, "--exchange", "newz"), "no exchange 'newz' in"),
     (("route", "--definitions", NEWS, "--exchange", "newz"), "did you mean 'news'?"),

@@ -12,6 +12,7 @@ from kombu import Exchange, Queue
 
 from tests.support.apps.explained import PUBLISHED, app
 from tests.support.celery_lines import needs_native_delay
+from tests.support.programs import call as run
 from waybill.celery_app.fleet.workers import Fleet, Worker
 from waybill.celery_app.installed import HAS_NATIVE_DELAY
 from waybill.errors import InputError, UnknownName
@@ -67,7 +68,7 @@ REMARKS: tuple[tuple[str, dict[str, Any], str], ...] = (
         {"countdown": 5},
         "the delay to RabbitMQ" if HAS_NATIVE_DELAY else "from 5.5 on the delay is RabbitMQ's",
     ),
-    ("globbed", {}, "no queue takes it"),
+    ("globbed", {}, "it reaches no queue"),
 )
 
 
@@ -255,3 +256,11 @@ def test_nobody_is_connected_to() -> None:
     """Neither the broker nor the result backend."""
     for task, call, *_ in PUBLISHED:
         explain_task(app, f"explained.{task}", call)
+
+
+def test_any_other_option_of_the_call() -> None:
+    """With the type Celery keeps the exchange although there is no routing key."""
+    call_ = ("-A", "tests.support.apps.explained", "explain", "explained.plain", "--exchange", "pictures")
+    assert "exchange='pictures' from the call is ignored" in run("waybill.cli", *call_).out
+    typed = run("waybill.cli", *call_, "--option", "exchange_type=topic")
+    assert "published to pictures" in typed.out

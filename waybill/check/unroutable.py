@@ -11,7 +11,6 @@ from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
 from waybill.check.phrases import all_of, nearest, published, said
-from waybill.routing import Router
 from waybill.routing.trace import Visit
 from waybill.topology import Exchange
 
@@ -63,7 +62,7 @@ def _lost(facts: Facts) -> Iterator[Sent]:
         for sent in facts.app.publications()
         if sent.queues == () and not sent.is_choice and not _is_to_a_worker(facts, sent)
     ]
-    together = _together(facts.app.router, facts.live.router) if lost and facts.live else None
+    together = facts.live.with_declared(facts.app.router) if lost and facts.live else None
     for sent in lost:
         if together is None or not together.route(message_of(sent.published)):
             yield sent
@@ -77,19 +76,6 @@ def _is_to_a_worker(facts: Facts, sent: Sent) -> bool:
         return True
     nodes = [worker.node_name for worker in facts.fleet.workers]
     return any(node == sent.published.routing_key or "%" in node for node in nodes)
-
-
-def _together(declared: Router, live: Router) -> Router:
-    """What the broker will hold when the workers have declared what they can."""
-    held = Router.of(live.topology())
-    for exchange in declared.exchanges.values():
-        held.refusal(exchange, is_restored=True)  # holds what isn't refused
-    for queue in declared.queues.values():
-        held.refusal(queue, is_restored=True)
-    for binding in declared.bindings:
-        if held.refusal(binding) is None:
-            held.bind(binding)
-    return held
 
 
 def _nearest_key(sent: Sent, visit: Visit) -> str | None:

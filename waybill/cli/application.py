@@ -36,6 +36,11 @@ def application_names(ctx: click.Context) -> tuple[str, ...]:
     return ours or ((outer,) if isinstance(outer, str) else ()) or configuration_of(ctx).apps
 
 
+def is_application_given(ctx: click.Context) -> bool:
+    """Whether the command line names an application; pyproject.toml may name one, too."""
+    return bool(ctx.meta.get(APPLICATION)) or ctx.find_root().params.get("app") is not None
+
+
 def application_name(ctx: click.Context) -> str | None:
     """The name of the first application."""
     return next(iter(application_names(ctx)), None)
@@ -88,8 +93,7 @@ def folders_of(ctx: click.Context) -> list[Path]:
     """
     configuration = configuration_of(ctx)
     folders = list(dict.fromkeys((Path.cwd(), configuration.folder or Path.cwd())))
-    is_configured = not ctx.meta.get(APPLICATION) and ctx.find_root().params.get("app") is None
-    return folders[::-1] if is_configured else folders
+    return folders if is_application_given(ctx) else folders[::-1]
 
 
 def fleet_paths(ctx: click.Context, given: Sequence[Path], without_fleet: bool) -> tuple[Path, ...]:

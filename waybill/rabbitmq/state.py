@@ -49,6 +49,18 @@ class LiveFacts:
         """
         return Router(self.vhost, self.default_queue_type, self.policies)
 
+    def with_declared(self, declared: Router) -> Router:
+        """What the broker holds when it has been declared as well; what it refuses of that is left out."""
+        held = Router.of(self.router.topology())
+        for exchange in declared.exchanges.values():
+            held.refusal(exchange, is_restored=True)  # holds what isn't refused
+        for queue in declared.queues.values():
+            held.refusal(queue, is_restored=True)
+        for binding in declared.bindings:
+            if held.refusal(binding) is None:
+                held.bind(binding)
+        return held
+
     def declarations(self) -> Declarations:
         """What lives there, as declarations that others are compared with."""
         held = Declarations(self.vhost, self.default_queue_type, self.policies, self.exchange_types)

@@ -11,15 +11,17 @@ import click
 
 from waybill.celery_app.broker_url import broker_of, vhost_of
 from waybill.cli import terminal
-from waybill.cli.application import application_name, application_of, fleet_of, neighbours_of
-from waybill.cli.commands.parameters import fleet_options, json_option, management_option, vhost_option
-from waybill.diff import Place, declared_by, difference, text
+from waybill.cli.application import application_name, application_of, fleet_of, is_application_given, neighbours_of
+from waybill.cli.commands.parameters import FILE, fleet_options, json_option, management_option, vhost_option
+from waybill.diff import Declared, Place, declared_by, difference, text
 from waybill.diff.plan import KINDS, described
 from waybill.diff.provision import require_amqp
 from waybill.diff.unbinding import Unbinding, unbinding
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.rabbitmq.management import LiveBinding, Management
 from waybill.rabbitmq.state import live_facts
+from waybill.topology import Topology
+from waybill.topology.definitions import read_definitions
 
 STYLES = {text.CREATE: "green", text.FAIL: "red", text.LEFT: "yellow", text.UNMADE: "yellow"}
 BINDINGS = "bindings"
@@ -28,6 +30,11 @@ BINDINGS = "bindings"
 @click.command()
 @management_option("The URL of the broker's management API", is_required=True)
 @vhost_option
+@click.option(
+    "--definitions",
+    type=FILE,
+    help="Compare this file with the broker, in place of an application: what `rabbitmqctl export_definitions` writes.",
+)
 @fleet_options
 @json_option
 @click.option("--fix", type=click.Choice([BINDINGS]), help="Remove the stale bindings, after asking.")
@@ -45,6 +52,7 @@ def diff(
     /,
     management: str,
     vhost: str | None,
+    definitions: Path | None,
     fleet: Sequence[Path],
     without_fleet: bool,
     ignored: Sequence[str],
@@ -57,22 +65,22 @@ def diff(
 
     A line begins with + if the next worker start would create it, with ! if the broker would refuse it, and with - if
     it exists on the broker and not in the application. A worker creates the queues that it consumes: with --fleet a
-    line begins with ? if no worker creates it. The broker is sent GET requests only, except by --fix. The exit
-    status is 1 if there are differences; see --fail-on.
+    line begins with ? if no worker creates it. With --definitions a file is compared in place of an application. The
+    broker is sent GET requests only, except by --fix. The exit status is 1 if there are differences; see --fail-on.
     """
     if yes and fix is None:
         raise click.UsageError("--yes is for --fix bindings only")
-    app = application_of(ctx)
-    require_amqp(broker_of(app))
-    others = neighbours_of(ctx, app)
-    found = fleet_of(ctx, app, fleet, without_fleet, ignored, others)
-    workers = found.of(application_name(ctx)) if found else None
-    vhost = vhost or vhost_of(app)
+    if definitions is not None:
+        if is_application_given(ctx) or fleet:
+            raise click.UsageError(
+                "--definitions takes the place of an application: expected it without -A and --fleet"
+            )
+        declared, vhost = _listed(read_definitions(definitions, vhost))
+    else:
+        declared, vhost = _declared(ctx, vhost, (fleet, without_fleet, ignored))
     with Management(management, vhost) as asked:
         live = live_facts(asked, vhost)
-        plan = difference(
-            declared_by(app, workers, others), live, Place(application_name(ctx) or "proj", asked.address)
-        )
+        plan = difference(declared, live, Place(application_name(ctx) or "proj", asked.address))
         if not is_json:
             print_plan(text.text(plan))
         unbound = _fix(asked, unbinding(plan, live), is_agreed=yes) if fix else ()
@@ -81,6 +89,28 @@ def diff(
         terminal.echo(json.dumps(plan.to_json() | fixed))
     left = plan.without(unbound).kinds
     return EXIT_FINDINGS if left & set(kinds or KINDS) else EXIT_OK
+
+
+def _listed(topology: Topology) -> tuple[Declared, str]:
+    """What a definitions file lists, and its vhost; an export leaves out exclusive queues, which are their clients'."""
+    queues = tuple(queue for queue in topology.queues if not queue.exclusive)
+    gone = {queue.name for queue in topology.queues if queue.exclusive}
+    bindings = tuple(
+        one for one in topology.bindings if one.destination_type == "exchange" or one.destination not in gone
+    )
+    return Declared(topology.exchanges, queues, bindings), topology.vhost
+
+
+def _declared(
+    ctx: click.Context, vhost: str | None, fleet: tuple[Sequence[Path], bool, Sequence[str]]
+) -> tuple[Declared, str]:
+    """What the applications' workers declare, and their vhost."""
+    app = application_of(ctx)
+    require_amqp(broker_of(app))
+    others = neighbours_of(ctx, app)
+    found = fleet_of(ctx, app, *fleet, others)
+    workers = found.of(application_name(ctx)) if found else None
+    return declared_by(app, workers, others), vhost or vhost_of(app)
 
 
 def _fix(management: Management, chosen: Unbinding, *, is_agreed: bool) -> tuple[LiveBinding, ...]:

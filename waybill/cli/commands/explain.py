@@ -9,12 +9,20 @@ from typing import Any
 
 import click
 
+from waybill.celery_app.broker_url import vhost_of
 from waybill.cli import terminal
 from waybill.cli.application import application_name, application_of, fleet_of, neighbours_of
-from waybill.cli.commands.parameters import fleet_options, message_options
+from waybill.cli.commands.parameters import (
+    fleet_options,
+    management_option,
+    message_options,
+    named_values,
+    vhost_option,
+)
 from waybill.cli.rendering import explanation_node
 from waybill.errors import EXIT_OK
 from waybill.explain import explain_task
+from waybill.rabbitmq.state import facts_at
 
 
 def _list(_ctx: click.Context, _option: click.Parameter, given: str | None) -> Any:
@@ -43,7 +51,17 @@ def _json(given: str, kind: type, expected: str) -> Any:
 @click.option("--eta", type=click.DateTime(), metavar="TIME", help="The option `eta` of the call.")
 @click.option("--args", metavar="JSON", callback=_list, help="The task's arguments, for routers that look at them.")
 @click.option("--kwargs", metavar="JSON", callback=_mapping, help="Its keyword arguments.")
+@click.option(
+    "--option",
+    "more",
+    multiple=True,
+    metavar="NAME=TEXT",
+    callback=named_values,
+    help="Another option of `apply_async`, or NAME:=JSON for another type. May be repeated.",
+)
 @click.option("--send-task", "is_foreign", is_flag=True, help="Also explain a task that is not registered here.")
+@management_option("Route by what exists on the broker, too: the URL of its management API")
+@vhost_option
 @click.option("--signals", is_flag=True, help="Call the application's before_task_publish handlers.")
 @fleet_options
 @message_options
@@ -59,15 +77,19 @@ def explain(
     args: list[Any],
     kwargs: dict[str, Any],
     is_foreign: bool,
+    management: str | None,
+    vhost: str | None,
     is_json: bool,
+    more: dict[str, Any],
     **options: Any,
 ) -> int:
     """Show where Celery would send TASK, and why.
 
     The options are those of `apply_async`. Celery builds the message and nothing is published. The answer names the
-    source of each option, the queues that the message reaches, and the workers that consume them.
+    source of each option, the queues that the message reaches, and the workers that consume them. With --management,
+    what exists on the broker counts as well, its policies included; it is sent GET requests only.
     """
-    call = {name: value for name, value in options.items() if value not in (None, {})}
+    call = {name: value for name, value in {**more, **options}.items() if value not in (None, {})}
     app = application_of(ctx)
     others = neighbours_of(ctx, app)
     workers = fleet_of(ctx, app, fleet, without_fleet, ignored, others)
@@ -82,6 +104,7 @@ def explain(
         is_foreign=is_foreign,
         name=application_name(ctx),
         others=others,
+        live=None if management is None else facts_at(management, vhost or vhost_of(app)),
     )
     if is_json:
         terminal.echo(json.dumps(explanation.to_json()))

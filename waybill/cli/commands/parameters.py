@@ -58,7 +58,7 @@ def message_options(command: Command) -> Command:
             "headers",
             multiple=True,
             metavar="NAME=TEXT",
-            callback=_headers,
+            callback=named_values,
             help="A header, or NAME:=JSON for another type. May be repeated.",
         ),
         click.option("--routing-key", metavar="KEY", help="The routing key."),
@@ -68,7 +68,7 @@ def message_options(command: Command) -> Command:
     return command
 
 
-def _headers(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+def named_values(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """`k=v` is text, `k:=v` is JSON: a headers exchange tells 1 from "1"."""
     headers: dict[str, Any] = {}
     for value in values:
