@@ -136,6 +136,8 @@ ENTRIES = (
     (list("abcdefg"), "note", "`a`, `b`, `c`, `d`, `e` and 2 more match none of the registered tasks"),
     (["*", "proj.mail.*"], "warning", "`*` comes first and shadows `proj.mail.*` for `proj.mail.send`"),
     (["*", "proj.clean"], None, ""),
+    (["proj.mail.send", "proj.mail.sort", "proj.clean", "proj.*"], None, ""),
+    (["proj.mail.*", "proj.clean", "*"], None, ""),
 )
 
 

@@ -42,6 +42,7 @@ from waybill.check.finding import NEEDS, RULES, Finding, Found, Need, Rule, Seve
 from waybill.check.gather import facts_of, gather
 from waybill.check.report import Report
 from waybill.check.testing import MEMORY, is_rabbitmq
+from waybill.check.wording import worded
 from waybill.errors import InputError, UnknownName
 from waybill.rabbitmq.state import LiveFacts, facts_at
 
@@ -233,10 +234,11 @@ def _reasoned(accepted: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _located(facts: Facts, rule: Rule, found: Found) -> Finding:
-    """The finding; where no call is at fault, it stands where its task does.
+    """The finding with its fix in the application's words; where no call is at fault, it stands where its task does.
 
     About a task that perhaps nobody sends it is a note.
     """
+    found = replace(found, fix=worded(facts, found.fix))
     task = facts.app.tasks.get(found.objects[0])
     if task is None:
         return Finding(rule, found)

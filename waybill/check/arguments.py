@@ -82,7 +82,7 @@ def missing_dead_letters(facts: Facts) -> Iterator[Found]:
             yield Found(
                 (queue.name, name),
                 f"its dead letters go to `{name}`{by}, which {_who(facts)}: they are dropped{_hint(facts, name)}",
-                f'Queue("{queue.name}_dead", Exchange("{name}", "fanout"), "any") in task_queues',
+                f'Queue("{queue.name}_dead", Exchange("{name}", "fanout"), "any") in task_queues, {_DEPLOYED}',
                 severity=None if facts.live else Severity.WARNING,
             )
 
@@ -117,7 +117,7 @@ def missing_alternate(facts: Facts) -> Iterator[Found]:
                 f"its alternate exchange `{name}`{_policy(facts, exchange, 'alternate-exchange')} is one that "
                 f"{_who(facts)}: a message that matches no binding is dropped"
                 f"{_hint(facts, name)}",
-                f'Queue("{name}", Exchange("{name}", "fanout"), "any") in task_queues',
+                f'Queue("{name}", Exchange("{name}", "fanout"), "any") in task_queues, {_DEPLOYED}',
                 severity=None if facts.live else Severity.WARNING,
             )
 
@@ -130,6 +130,7 @@ def _policy(facts: Facts, item: Exchange | Queue, setting: str) -> str:
 
 
 _UNMADE = "which nobody declares, because no worker of the fleet consumes one of its queues"
+_DEPLOYED = "and celery -A proj waybill declare before the workers start, since a worker declares only what it consumes"
 _DECLARE = "celery -A proj waybill declare before the workers start, or a worker that consumes its queue"
 
 

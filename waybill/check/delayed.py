@@ -144,7 +144,12 @@ def rerouted(facts: Facts) -> Iterator[Found]:
 
 
 def _changed(facts: Facts, sent: Sent, later: Sent, severity: Severity) -> Found:
-    fix = "queue=" + (f'"{sent.queues[0]}"' if sent.queues else '"..."') + ", without `exchange` and `routing_key`"
+    if sent.queues:
+        fix = f'queue="{sent.queues[0]}", without `exchange` and `routing_key`'
+    else:
+        fix = (
+            f"no countdown on it: `{sent.published.exchange}` is not of this application, and only its own queues delay"
+        )
     where = facts.app.tasks[sent.task].where
     if later.publication is None:
         return Found((sent.task,), f"with a countdown {later.refusal}", fix, where, severity)

@@ -69,10 +69,11 @@ def dead_route(facts: Facts) -> Iterator[Found]:
             continue
         among = [key] if isinstance(key, str) and key in names else tasks
         taken = next((task for task in among if _takes(key, task)), None)
-        if taken is None:
+        first = (won[taken] or taken) if taken is not None else None
+        if first is None:
             idle.append(key)
-        else:
-            first = won[taken] or taken
+        # A wider entry behind a narrower one is for the rest, of which there is nothing yet.
+        elif not (isinstance(first, str) and _takes(key, first)):
             written, before = _written(key), _written(first)
             yield Found(
                 (written, before),

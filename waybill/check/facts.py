@@ -216,12 +216,14 @@ class Facts:
 
     Attributes:
         version: of RabbitMQ, major and minor: as given, or as the broker says.
+        called: the application as `-A` takes it; empty where nobody said.
     """
 
     app: AppFacts
     fleet: FleetFacts | None = None
     live: LiveFacts | None = None
     version: tuple[int, int] | None = None
+    called: str = ""
 
     def nobody_declares(self, exchange: str) -> bool:
         """Whether an exchange stands in the application and nobody makes it.

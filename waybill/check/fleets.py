@@ -10,7 +10,7 @@ from celery.utils.nodenames import worker_direct
 from waybill.celery_app.fleet.workers import Worker
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.phrases import all_of, nearest, unread
+from waybill.check.phrases import all_of, consuming, nearest, unread
 
 
 @rule(
@@ -136,7 +136,7 @@ def unconsumed(facts: Facts) -> Iterator[Found]:
             (queue, *names),
             f"{all_of(names[:5])} {'reach' if len(names) > 1 else 'reaches'} `{queue}`, and no worker (of "
             f"{len(facts.fleet.workers)}) consumes it" + (f"; one consumes `{near}`" if near else "") + unread(facts),
-            (f'queue="{near}", or ' if near else "") + f"celery -A proj worker -Q ...,{queue}",
+            (f'queue="{near}", or ' if near else "") + consuming(facts, queue),
             severity=Severity.NOTE if facts.fleet.unread else None,
         )
 

@@ -60,7 +60,8 @@ def gather(
         InputError: the fleet or a setting can't be read.
     """
     workers, beside = fleet_facts(fleet, app, name, ignored, others) if fleet else (None, tuple(others))
-    return Facts(facts_of(app, live, workers, beside), workers, live, rabbitmq or (live.version if live else None))
+    version = rabbitmq or (live.version if live else None)
+    return Facts(facts_of(app, live, workers, beside), workers, live, version, name or app.main or "")
 
 
 def facts_of(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from waybill.celery_app.names import is_delayed
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.phrases import all_of, published, said
+from waybill.check.phrases import all_of, nearest, published, routing, said
 from waybill.matching.topic import is_pattern
 
 
@@ -22,7 +22,7 @@ from waybill.matching.topic import is_pattern
     failing="""
 app.conf.task_queues = [Queue("celery"), Queue("mail", Exchange("signups", "fanout"), "any")]
 
-@app.task(exchange="signups")
+@app.task(name="proj.welcome", exchange="signups")
 def welcome(): ...
 """,
     fixed="""
@@ -39,15 +39,26 @@ def ignored_exchange(facts: Facts) -> Iterator[Found]:
         option = sent.option("exchange")
         to = sent.published.exchange
         if option and option.value and option.value != to and not is_delayed(to):
-            declared = facts.app.router.exchanges.get(str(option.value))
-            kind = declared.type if declared and declared.type != "direct" else None
-            more = f'"exchange_type": "{kind}"' if kind else '"routing_key": "..."'
             yield Found(
                 (sent.task, str(option.value)),
                 f"{said(option)} is ignored: {published(sent)}, and it reaches {all_of(sent.queues or ())}",
-                f'task_routes = {{"{sent.task}": {{"exchange": "{option.value}", {more}}}}}',
+                _route_to(facts, sent.task, str(option.value)),
                 sent.where,
             )
+
+
+def _route_to(facts: Facts, task: str, name: str) -> str:
+    """An entry of `task_routes` that Celery heeds, for an exchange that was meant."""
+    exchanges = facts.app.router.exchanges
+    meant = name if name in exchanges else nearest(name, filter(None, exchanges))
+    if meant is None:
+        return f"take the exchange out; where another service declares `{name}`, give routing_key and exchange_type too"
+    if exchanges[meant].type != "direct":
+        more = {"exchange_type": exchanges[meant].type}
+    else:
+        keys = [binding.binding_key for binding in facts.app.bindings if binding.source == meant]
+        more = {"routing_key": keys[0] if keys else "..."}
+    return routing(facts, task, {"exchange": meant, **more})
 
 
 @rule(
@@ -82,14 +93,19 @@ def ignored_key(facts: Facts) -> Iterator[Found]:
             yield Found(
                 (sent.task, str(option.value)),
                 f"{said(option)} is ignored: {published(sent)}, and it reaches {all_of(sent.queues or ())}",
-                f'queue="{_queue_of(facts, str(option.value))}", or give `exchange` with the key',
+                _queue_for(facts, str(option.value)),
                 sent.where,
             )
 
 
-def _queue_of(facts: Facts, key: str) -> str:
-    bound = (binding.destination for binding in facts.app.bindings if binding.binding_key == key)
-    return next(bound, key)
+def _queue_for(facts: Facts, key: str) -> str:
+    """The queue that was meant by a routing key: that of its binding, or of the nearest key or name."""
+    bound = {binding.binding_key: binding.destination for binding in reversed(facts.app.bindings)}
+    queues = {**bound, **{name: name for name in facts.app.declared}}
+    meant = key if key in queues else nearest(key, queues)
+    if meant is not None:
+        return f'queue="{queues[meant]}", or give `exchange` with the key'
+    return f"take the key out, or name one of the queues {all_of(facts.app.declared)} with `queue`"
 
 
 @rule(
@@ -122,14 +138,14 @@ def by_name(facts: Facts) -> Iterator[Found]:
         task = facts.app.tasks.get(call.task)
         if call.method != "send_task" or task is None or {"queue", "exchange", "routing_key"} & set(call.options):
             continue
-        routing = {name: task.options[name] for name in ("queue", "exchange", "routing_key") if name in task.options}
-        if routing:
-            said_by = ", ".join(f"{name}={value!r}" for name, value in routing.items())
+        options = {name: task.options[name] for name in ("queue", "exchange", "routing_key") if name in task.options}
+        if options:
+            said_by = ", ".join(f"{name}={value!r}" for name, value in options.items())
             yield Found(
                 (call.task,),
                 f"sent by name, and only its decorator says {said_by}: a process that hasn't imported the task "
                 f"sends it to `{facts.app.conf.task_default_queue}`",
-                f"app.conf.task_routes = {{{call.task!r}: {routing!r}}}",
+                routing(facts, call.task, options),
                 call.where,
             )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 from waybill.celery_app.options import Option
 from waybill.check.facts import Facts, Sent
@@ -37,6 +38,28 @@ def published(sent: Sent) -> str:
 def said(option: Option) -> str:
     """An option with who set it."""
     return f"{option.name}={option.value!r} from {option.source}"
+
+
+def with_confirms(facts: Facts) -> str:
+    """The setting for confirms, beside what the setting has already."""
+    if facts.app.conf.broker_transport_options:
+        return '"confirm_publish": True in app.conf.broker_transport_options'
+    return 'app.conf.broker_transport_options = {"confirm_publish": True}'
+
+
+def routing(facts: Facts, task: str, options: Mapping[str, Any]) -> str:
+    """The entry of `task_routes` for a task, beside those that are there already."""
+    entry = f"{{{task!r}: {dict(options)!r}}}"
+    return f"{entry} in app.conf.task_routes" if facts.app.conf.task_routes else f"app.conf.task_routes = {entry}"
+
+
+def consuming(facts: Facts, queue: str) -> str:
+    """The command of a worker that consumes a queue as well: the first of the application's own, where there is one."""
+    workers = facts.fleet.fleet.of(facts.called or None) if facts.fleet else None
+    if workers is None or not workers.workers:
+        return f"celery -A proj worker -Q {queue}"
+    first = workers.workers[0]
+    return f"celery -A proj worker -n {first.node_name} -Q {','.join((*first.queues, queue))}"
 
 
 def unread(facts: Facts) -> str:

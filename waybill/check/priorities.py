@@ -52,9 +52,18 @@ def without_effect(facts: Facts) -> Iterator[Found]:
         yield Found(
             (sent.task, queue.name),
             text,
-            f'Queue("{queue.name}", queue_arguments={{"x-max-priority": {max(priority or 0, 10)}}})',
+            f'"x-max-priority": {max(priority or 0, 10)} in the queue_arguments of `{queue.name}`'
+            f"{_unhidden(facts, sent)}",
             sent.where,
         )
+
+
+def _unhidden(facts: Facts, sent: Sent) -> str:
+    """What else a priority needs, as the end of a fix: workers that don't prefetch past it (WB311)."""
+    task = facts.app.tasks.get(sent.task)
+    if task is None or (facts.app.prefetch_multiplier == 1 and task.acks_late):
+        return ""
+    return "; app.conf.worker_prefetch_multiplier = 1; app.conf.task_acks_late = True"
 
 
 def _prioritized(facts: Facts) -> Iterator[tuple[Sent, Queue]]:

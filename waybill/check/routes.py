@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.phrases import all_of, nearest, said, unread
+from waybill.check.phrases import all_of, consuming, nearest, said, unread
 
 
 @rule(
@@ -100,7 +100,7 @@ def unserved_default(facts: Facts) -> Iterator[Found]:
         return
     if fleet is not None and not fleet.consumers(name):
         why = f"no worker of the fleet consumes `{name}`{unread(facts)}"
-        fix = f"celery -A proj worker -Q ...,{name}"
+        fix = consuming(facts, name)
     elif fleet is None and app.listed and name not in app.declared:
         why = f"`{name}` is not in task_queues, so a worker without `-Q` doesn't consume it"
         fix = f'app.conf.task_default_queue = "{app.listed[0].name}", or Queue("{name}") in task_queues'

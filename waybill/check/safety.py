@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from waybill.check.facts import Facts
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.phrases import all_of
+from waybill.check.phrases import all_of, with_confirms
 
 
 @rule(
@@ -71,7 +71,7 @@ def unconfirmed(facts: Facts) -> Iterator[Found]:
             ("confirm_publish",),
             "tasks are acknowledged late so that none is lost, but published without confirms: a task that the "
             "broker never stored looks as if it had been sent",
-            'app.conf.broker_transport_options = {"confirm_publish": True}',
+            with_confirms(facts),
         )
 
 

@@ -114,5 +114,5 @@ def other_broker(facts: Facts) -> Iterator[Found]:
         yield Found(
             ("broker_url",),
             f"the broker is {facts.app.transport}: only the rules about names, settings and workers are checked",
-            'app.conf.broker_url = "amqp://..."',
+            f'nothing, if {facts.app.transport} is meant; app.conf.broker_url = "amqp://..." has all rules checked',
         )

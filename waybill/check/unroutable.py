@@ -10,7 +10,7 @@ from waybill.celery_app.options import Option
 from waybill.celery_app.publication import message_of
 from waybill.check.facts import Facts, Sent
 from waybill.check.finding import Found, Severity, rule
-from waybill.check.phrases import all_of, nearest, published, said
+from waybill.check.phrases import all_of, nearest, published, said, with_confirms
 from waybill.routing.trace import Visit
 from waybill.topology import Exchange
 
@@ -170,7 +170,10 @@ def missing_exchange(facts: Facts) -> Iterator[Found]:
             yield Found(
                 (sent.task, name),
                 f"{published(sent)}, and {missing}",
-                f'exchange="{near}"' if near else f'Queue("...", Exchange("{name}", ...)) in task_queues',
+                f'exchange="{near}"'
+                if near
+                else f"the application whose workers consume from `{name}` declares it: start it first, and check both "
+                "with a second -A",
                 sent.where,
                 None if near or facts.live else Severity.WARNING,
             )
@@ -205,7 +208,7 @@ def unconfirmed_mandatory(facts: Facts) -> Iterator[Found]:
                 (sent.task,),
                 "it is published mandatory and without confirms: if it reaches no queue, this call returns as if all "
                 "were well",
-                'app.conf.broker_transport_options = {"confirm_publish": True}',
+                with_confirms(facts),
                 sent.where,
             )
 
@@ -234,13 +237,13 @@ def report(): ...
     source="https://docs.celeryq.dev/en/stable/userguide/configuration.html#task-create-missing-queues",
 )
 def unpublishable(facts: Facts) -> Iterator[Found]:
-    malformed = _malformed_routes(facts)
+    malformed, form = _malformed_routes(facts) or ("", "")
     if malformed:
         refused = [one.task for one in facts.app.sent if one.publication is None and not one.task.startswith("celery.")]
         yield Found(
             ("task_routes", *dict.fromkeys(refused)),
             f"the setting task_routes is malformed: {malformed}; every publication raises",
-            ROUTES,
+            f"app.conf.task_routes = {form}",
         )
     for sent in facts.app.sent:
         task = facts.app.tasks.get(sent.task)
@@ -252,23 +255,33 @@ def unpublishable(facts: Facts) -> Iterator[Found]:
         yield Found((sent.task,), sent.refusal, _publishable(facts, sent.refusal, name), sent.where)
 
 
-ROUTES = 'task_routes = {"proj.*": {"queue": "..."}}, or a list of such mappings, of lists of pairs, and of routers'
-
-
-def _malformed_routes(facts: Facts) -> str:
-    """What is wrong with the form of `task_routes`; empty where nothing is."""
+def _malformed_routes(facts: Facts) -> tuple[str, str] | None:
+    """What is wrong with the form of `task_routes`, and how the same is written right; None where nothing is."""
     routes = facts.app.conf.task_routes
     for layer in routes if isinstance(routes, list | tuple) else (routes,):
         if isinstance(layer, tuple) and len(layer) == 2 and isinstance(layer[1], Mapping | str):
-            return "a list of pairs must be a list within the list, `task_routes = ([(...), (...)],)`"
+            return (
+                "a list of pairs must be a list within the list, `task_routes = ([(...), (...)],)`",
+                f"({[*routes]!r},)",
+            )
         pairs = layer.items() if isinstance(layer, Mapping) else layer if isinstance(layer, list | tuple) else ()
         for pair in pairs:
             if not (isinstance(pair, list | tuple) and len(pair) == 2):
-                return f"expected pairs of a name and its options, got {pair!r}"
+                return (
+                    f"expected pairs of a name and its options, got {pair!r}",
+                    f'{{"{_named(pair)}": {{"queue": "..."}}}}',
+                )
             queue = pair[1].get("queue") if isinstance(pair[1], Mapping) else pair[1]
             if isinstance(queue, Mapping):
-                return f"the queue of {pair[0]!r}: expected its name or a kombu.Queue, got {queue!r}"
-    return ""
+                said = f"the queue of {pair[0]!r}: expected its name or a kombu.Queue, got {queue!r}"
+                return said, f'{{"{pair[0]}": {{"queue": "{queue.get("name") or queue.get("queue") or "..."}"}}}}'
+    return None
+
+
+def _named(pair: object) -> str:
+    """The task that something malformed is about, as far as can be told."""
+    first = next(iter(pair), None) if isinstance(pair, list | tuple) else pair
+    return first if isinstance(first, str) else "..."
 
 
 def _publishable(facts: Facts, refusal: str, queue: str) -> str:
