@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ class Arrival:
         consumers: the workers that consume it; None when that isn't known, without a fleet or with one that couldn't
             be read as a whole.
         unconsumed: where the message goes when nobody takes it: it expires, is rejected, or stays.
+        again: where a dead letter goes when it leaves a dead-letter queue, and so on.
+        resting: dead-letter queue -> the workers that consume it; None where that isn't known.
     """
 
     queue: Queue
@@ -44,6 +46,8 @@ class Arrival:
     consumers: tuple[str, ...] | None
     unconsumed: tuple[DeadLettering, ...]
     notes: tuple[str, ...]
+    again: tuple[DeadLettering, ...] = ()
+    resting: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -52,6 +56,10 @@ class Arrival:
             "priority": self.level,
             "workers": None if self.consumers is None else list(self.consumers),
             "dead_letters": [letter.to_json() for letter in self.unconsumed],
+            "second_deaths": [letter.to_json() for letter in self.again],
+            "dead_letter_queues": {
+                name: None if workers is None else list(workers) for name, workers in self.resting.items()
+            },
             "notes": list(self.notes),
         }
 
@@ -342,25 +350,63 @@ def _arrival(
     """
     if queue.name not in existing.queues:
         return Arrival(queue, queue.level_of(trace.message.priority), (), (), (_UNMADE,))
-    consumers = None if fleet is None else fleet.consumers(queue.name)
-    if fleet is not None and not consumers and not fleet.is_complete:
-        consumers = None  # perhaps one that couldn't be read does
+    consumers = _consumers(fleet, queue.name)
+    reasons = _reasons(queue, is_early=is_early, expires=trace.message.expiration is not None)
+    letters = tuple(existing.dead_letters(queue.name, trace.message, reason) for reason in reasons)
+    lost = {one.exchange for one in letters if one.exchange in router.exchanges} - existing.exchanges.keys()
+    early = (_EARLY,) if is_early and queue.dead_letter_exchange is not None else ()
+    notes = (*_notes(queue, trace), *_perhaps(fleet, consumers), *early, *(_NOT_MADE.format(name) for name in lost))
+    again = tuple(_again(existing, letters, is_early))
+    reached = dict.fromkeys(name for letter in (*letters, *again) for one in _steps(letter) for name in one.queues)
+    resting = {name: _consumers(fleet, name) for name in reached}
+    return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, notes, again, resting)
+
+
+def _consumers(fleet: Fleet | None, queue: str) -> tuple[str, ...] | None:
+    """The workers of a queue; None where there may be one that isn't known."""
+    found = () if fleet is None else fleet.consumers(queue)
+    return found if found or (fleet is not None and fleet.is_complete) else None
+
+
+def _reasons(queue: Queue, *, is_early: bool, expires: bool = False) -> list[Reason]:
+    """Why a message may leave a queue without being acknowledged."""
     reasons: list[Reason] = [] if is_early else ["rejected"]
-    if queue.setting("message-ttl") is not None or trace.message.expiration is not None:
+    if queue.setting("message-ttl") is not None or expires:
         reasons.append("expired")
     if queue.setting("max-length") is not None or queue.setting("max-length-bytes") is not None:
         reasons.append("maxlen")
     if queue.type == "quorum":
         reasons.append("delivery_limit")
-    letters = tuple(existing.dead_letters(queue.name, trace.message, reason) for reason in reasons)
-    lost = {one.exchange for one in letters if one.exchange in router.exchanges} - existing.exchanges.keys()
-    early = (_EARLY,) if is_early and queue.dead_letter_exchange is not None else ()
-    notes = (*_notes(queue, trace), *_perhaps(fleet, consumers), *early, *(_NOT_MADE.format(name) for name in lost))
-    return Arrival(queue, queue.level_of(trace.message.priority), consumers, letters, notes)
+    return reasons
+
+
+def _steps(letter: DeadLettering) -> Iterator[DeadLettering]:
+    """A dead-lettering, and those that follow by themselves."""
+    yield letter
+    for onward in letter.onward:
+        yield from _steps(onward)
+
+
+def _again(router: Router, letters: Iterable[DeadLettering], is_early: bool) -> Iterator[DeadLettering]:
+    """The second deaths of dead letters, and so on: each way out of a queue once."""
+    waiting, seen = [one for letter in letters for one in _steps(letter)], set[tuple[str, Reason]]()
+    while waiting:
+        letter = waiting.pop(0)
+        for name in letter.queues:
+            queue = router.queues[name]
+            if queue.dead_letter_exchange is None or letter.message is None:
+                continue
+            for reason in _reasons(queue, is_early=is_early):
+                if reason == "expired" or (name, reason) in seen:  # that follows by itself
+                    continue
+                seen.add((name, reason))
+                found = router.dead_letters(name, letter.message, reason, letter.deaths, letter.routing_keys)
+                yield found
+                waiting += _steps(found)
 
 
 def _perhaps(fleet: Fleet | None, consumers: tuple[str, ...] | None) -> Iterator[str]:
-    if fleet is not None and not consumers and not fleet.is_complete:
+    if fleet is not None and consumers is None:
         unread = ", ".join(map(str, fleet.unread))
         yield f"no worker that could be read consumes it; perhaps one of these does: {unread}"
 

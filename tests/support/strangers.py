@@ -312,6 +312,14 @@ SITUATIONS = (
         says=("declares no queue `zzz`", "`-Q` names it"),
     ),
     Situation(
+        "a worker that is told at its start to consume more",
+        REPORTS + "from celery.signals import worker_ready\n@worker_ready.connect\ndef more(sender, **_):\n"
+        "    app.control.add_consumer('reports', destination=[sender.hostname])\n",
+        ("WB119 note",),
+        "w: celery -A {name} worker -n w@%h -Q celery",
+        ("perhaps one that couldn't be read does: ", "(its code consumes queues by itself)"),
+    ),
+    Situation(
         "a view that no worker imports",
         REPORTS,
         ("WB111 error", "WB124 error"),

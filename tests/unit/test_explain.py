@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,3 +266,51 @@ def test_any_other_option_of_the_call() -> None:
     assert "exchange='pictures' from the call is ignored" in run("waybill.cli", *call_).out
     typed = run("waybill.cli", *call_, "--option", "exchange_type=topic")
     assert "published to pictures" in typed.out
+
+
+TWICE = """
+from celery import Celery
+from kombu import Exchange, Queue
+app = Celery("{name}", broker="amqp://nobody@127.0.0.1:1//", set_as_current=False)
+app.conf.task_default_queue = "work"
+app.conf.task_queues = [
+    Queue("work", queue_arguments={{"x-dead-letter-exchange": "retry"}}),
+    Queue("retry", Exchange("retry", "fanout"), "r", queue_arguments={{"x-dead-letter-exchange": "parked"}}),
+    Queue("parked", Exchange("parked", "fanout"), "p", queue_arguments={{"x-dead-letter-exchange": "retry"}}),
+]
+@app.task(name="twice.go", acks_late=True, shared=False)
+def go(): ...
+"""
+
+# the fleet -> the lines below the queue, without their indents
+SECOND_DEATHS = (
+    ("", ["when rejected: retry", "when rejected: parked", "when rejected: retry"]),
+    (
+        "w: celery -A {name} worker -n w@%h -Q work,parked\nr: celery -A {name} worker -n r@%h -Q retry",
+        [
+            *("consumed by w", "when rejected: retry", "retry is consumed by r", "when rejected: parked"),
+            *("parked is consumed by w", "when rejected: retry", "retry is consumed by r"),
+        ],
+    ),
+    (
+        "w: celery -A {name} worker -n w@%h -Q work\nr: celery -A {name} worker -n r@%h -Q retry",
+        [
+            *("consumed by w", "when rejected: retry", "retry is consumed by r"),
+            "when rejected: the dead-letter exchange 'parked' does not exist: the message is lost",
+        ],
+    ),
+)
+
+
+@pytest.mark.parametrize(("fleet", "lines"), SECOND_DEATHS)
+def test_what_becomes_of_a_dead_letter(
+    fleet: str, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"twice_{len(fleet)}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / f"{name}.py").write_text(TWICE.format(name=name))
+    (tmp_path / "Procfile").write_text(fleet.format(name=name))
+    shown = run("waybill.cli", "-A", name, "explain", "twice.go", *(("--fleet", "Procfile") if fleet else ()))
+    told = [line.lstrip("│├└─ ") for line in shown.out.splitlines()]
+    assert told[told.index("✓ work  `work`  the routing key is the queue's name") + 1 :] == lines

@@ -24,6 +24,7 @@ from waybill.celery_app.calls.reading import read_source
 from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
 from waybill.celery_app.calls.values import DELAY, Call
 from waybill.celery_app.declared import Recorder, declare_on_router, direct_queues, record
+from waybill.celery_app.fleet.workers import Unread
 from waybill.celery_app.handlers import before_publish_handlers
 from waybill.celery_app.names import is_delayed
 from waybill.celery_app.neighbours import Neighbour
@@ -61,7 +62,11 @@ def gather(
     """
     workers, beside = fleet_facts(fleet, app, name, ignored, others) if fleet else (None, tuple(others))
     version = rabbitmq or (live.version if live else None)
-    return Facts(facts_of(app, live, workers, beside), workers, live, version, name or app.main or "")
+    known = facts_of(app, live, workers, beside)
+    if workers is not None and known.source.consumes:
+        more = [Unread(path, "its code consumes queues by itself", path) for path in known.source.consumes]
+        workers = replace(workers, unread=(*workers.unread, *more))
+    return Facts(known, workers, live, version, name or app.main or "")
 
 
 def facts_of(

@@ -117,13 +117,31 @@ def _arrival_nodes(arrival: Arrival) -> Iterable[Node]:
     elif arrival.consumers is not None:
         yield Node(f"{NO} no worker consumes it: the message waits here", style=MISSED)
     yield from (Node(note) for note in arrival.notes)
-    yield from (dead_letter_node(letter) for letter in arrival.unconsumed if letter.exchange is not None)
+    yield from (dead_letter_node(letter, arrival) for letter in arrival.unconsumed if letter.exchange is not None)
 
 
-def dead_letter_node(letter: DeadLettering) -> Node:
-    """Where a message goes when it leaves a queue unconsumed."""
+def dead_letter_node(letter: DeadLettering, arrival: Arrival, seen: frozenset[str] = frozenset()) -> Node:
+    """Where a message goes when it leaves a queue unconsumed, and what becomes of it there.
+
+    Args:
+        seen: the dead-letter queues above, which are told there.
+    """
     where = ", ".join(letter.queues) or letter.note
-    return Node(f"when {letter.reason}: {where}", tuple(dead_letter_node(onward) for onward in letter.onward))
+    seen |= {letter.queue}
+    onward = tuple(dead_letter_node(one, arrival, seen) for one in letter.onward)
+    below = [node for name in letter.queues for node in _resting_nodes(name, arrival, seen)]
+    return Node(f"when {letter.reason}: {where}", (*below, *onward))
+
+
+def _resting_nodes(queue: str, arrival: Arrival, seen: frozenset[str]) -> Iterator[Node]:
+    """Who consumes a dead-letter queue, and where it goes from there."""
+    workers = arrival.resting.get(queue)
+    if workers:
+        yield Node(f"{queue} is consumed by {', '.join(workers)}")
+    elif workers is not None:
+        yield Node(f"no worker consumes {queue}: it stays there")
+    if queue not in seen:
+        yield from (dead_letter_node(one, arrival, seen) for one in arrival.again if one.queue == queue)
 
 
 def topology_node(topology: Topology, workers: Mapping[str, Iterable[str]] | None = None) -> Node:

@@ -190,9 +190,11 @@ class Router(RoutingTable):
             check_expiration(message.expiration)
         return trace_route(self, message)
 
-    def dead_letters(self, queue: str, message: Message, reason: Reason, deaths: Deaths = ()) -> DeadLettering:
-        """Where `message` goes when it leaves `queue` for `reason`; see dead_letters.py."""
-        return follow(self, queue, message, reason, deaths)
+    def dead_letters(
+        self, queue: str, message: Message, reason: Reason, deaths: Deaths = (), keys: Sequence[str] | None = None
+    ) -> DeadLettering:
+        """Where `message` goes when it leaves `queue` for `reason`; arguments as of `dead_letters.follow`."""
+        return follow(self, queue, message, reason, deaths, keys=keys)
 
     def _changed(self, exchange: str) -> None:
         self._listed.pop(exchange, None)

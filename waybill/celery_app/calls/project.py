@@ -31,6 +31,8 @@ PUBLISHES = (b".delay", b"apply_async", b"send_task", b"chord", b"chain(", b"gro
 DEFINES = (b".task", b"shared_task", b"periodic_task")
 # Code that declares queues or exchanges by itself.
 DECLARES = (b".declare(", b"queue_declare(", b"exchange_declare(", b"maybe_declare(")
+# Code by which a worker, or a program that is none, consumes queues that no command line names.
+CONSUMES = (b".add_consumer(", b"(ConsumerMixin)", b"(ConsumerProducerMixin)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class Module:
     Attributes:
         name: as it is imported, such as `proj.tasks`.
         shown: its path from the current folder.
-        publishes, defines, declares: it may publish tasks, define some, declare queues or exchanges.
+        publishes, defines, declares, consumes: it may publish tasks, define some, declare queues or exchanges, consume
+            queues by itself.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Module:
     publishes: bool
     defines: bool
     declares: bool
+    consumes: bool
 
     def tree(self) -> ast.Module:
         """Its syntax tree; the same for a file that hasn't changed.
@@ -84,7 +88,7 @@ def modules_of(app: Celery, unreadable: list[str]) -> Iterator[Module]:
                 continue
             parts = path.relative_to(root).with_suffix("").parts
             is_package = parts[-1] == "__init__"
-            does = [any(word in text for word in words) for words in (PUBLISHES, DEFINES, DECLARES)]
+            does = [any(word in text for word in words) for words in (PUBLISHES, DEFINES, DECLARES, CONSUMES)]
             yield Module(".".join(parts[:-1] if is_package else parts), path, shown, is_package, *does)
 
 

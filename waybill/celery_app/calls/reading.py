@@ -48,6 +48,7 @@ def read_source(app: Celery) -> Source:
         defined=frozenset(defined.values()),
         mentions=reader.mentions,
         declares=any(module.declares for module in modules),
+        consumes=tuple(module.shown for module in modules if module.consumes),
     )
 
 

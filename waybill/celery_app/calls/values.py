@@ -54,6 +54,7 @@ class Source:
         defined: names of tasks that the source defines, whether their modules are loaded or not.
         mentions: function of Celery's (`chord`) -> where it is used first.
         declares: something in it declares queues or exchanges by itself.
+        consumes: the files in which something consumes queues by itself (`add_consumer`, a `ConsumerMixin`).
     """
 
     files: int = 0
@@ -63,6 +64,7 @@ class Source:
     defined: frozenset[str] = frozenset()
     mentions: Mapping[str, str] = field(default_factory=dict)
     declares: bool = False
+    consumes: tuple[str, ...] = ()
 
     @property
     def found(self) -> int:
