@@ -12,6 +12,7 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -19,6 +20,7 @@ import click
 import exchanges
 from publishers import deadletter, priority
 from publishers.__main__ import TOUR, play
+from publishers.celery import entries, queues
 from publishers.support.stage import open_stage
 from tools.probes import PROBES, attempt
 from waybill.cli.running import run
@@ -67,21 +69,29 @@ def outcomes(broker: str) -> dict[str, str]:
 
 def lessons(broker: str) -> dict[str, str]:
     """Lesson -> `holds`, or the mismatches, or why it was skipped."""
-    silence = io.StringIO()
+    silence, record = io.StringIO(), io.StringIO()
     found = {}
     with (
         redirect_stdout(silence),
         redirect_stderr(silence),
-        open_stage(broker, exchanges.QUEUES, is_json=True, is_tour=True) as stage,
+        open_stage(broker, exchanges.QUEUES, is_json=True, is_tour=True, record=record) as stage,
     ):
         for what, lesson in TOUR:
             stage.surprises.clear()
             stage.skipped.clear()
             delivered = play(lesson, stage)
-            check = CHECKS.get(lesson.__module__)
-            wrong = check(delivered) if check and delivered else ()
+            check, told = CHECKS.get(lesson.__module__), TOLD.get(lesson.__module__)
+            wrong = [*(check(delivered) if check and delivered else ()), *(told(_lines_of(record)) if told else ())]
             found[what.partition(" · ")[0]] = _in_short([*stage.surprises, *wrong, *stage.skipped])
     return found
+
+
+def _lines_of(record: io.StringIO) -> list[dict[str, Any]]:
+    """What lessons have said since the last call, as `--json` prints it."""
+    lines = [json.loads(line) for line in record.getvalue().splitlines()]
+    record.seek(0)
+    record.truncate()
+    return [line for line in lines if "what" in line]
 
 
 def served_by_priority(delivered: Sequence[Delivery]) -> Iterator[str]:
@@ -97,6 +107,26 @@ def dead_lettered(delivered: Sequence[Delivery]) -> Iterator[str]:
     if queues and queues != ["orders", "orders_dead"]:
         yield f"sold-out: {queues}, expected ['orders', 'orders_dead']"
 
+
+def every_entry_point(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What the lesson on entry points shows on RabbitMQ: each worker receives the announcement."""
+    yield from (f"{one['what']}: {one['happened']}" for one in lines if one["happened"].endswith("received nothing"))
+
+
+def filled_queues_by_priority(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """What the lesson on queues shows on RabbitMQ: a filled queue is served by priority."""
+    for one in lines:
+        if one["what"] in ("priority · a filled queue", "priority · filled behind a busy worker"):
+            served = [int(word) for word in one["happened"].split() if word.isdigit()]
+            if served != sorted(served, reverse=True):
+                yield f"{one['what']}: {one['happened']}, expected the highest priority first"
+
+
+# Module of a lesson -> what else it shows on RabbitMQ, by the lines that it says
+TOLD: dict[str, Callable[[Iterable[dict[str, Any]]], Iterable[str]]] = {
+    entries.__name__: every_entry_point,
+    queues.__name__: filled_queues_by_priority,
+}
 
 CHECKS: dict[str, Callable[[Sequence[Delivery]], Iterable[str]]] = {
     priority.__name__: served_by_priority,

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from celery.exceptions import TimeoutError as NotYet
 from celery.result import AsyncResult
 
 from exchanges import default, direct, lanes, priority
@@ -30,7 +29,6 @@ LONGEST = 10
 
 NEEDS = (default.QUEUES[0], direct.videos, lanes.cleanup, priority.QUEUES[0])
 HOME, VIDEOS, CLEANUP, TASKS = (queue.name for queue in NEEDS)
-PLACES = {HOME: "default", VIDEOS: "videos", CLEANUP: "clerk", TASKS: "batch"}
 
 
 @click.argument("task", required=False)
@@ -69,7 +67,6 @@ def call_here(stage: Stage) -> None:
     stage.tell(
         "add(2, 2)",
         f"{returned} · received by {', '.join(received) or 'no worker: it ran here'}",
-        "4 · received by no worker: it ran here",
         returned=returned,
         received=received,
     )
@@ -77,30 +74,26 @@ def call_here(stage: Stage) -> None:
 
 def publish_it(stage: Stage) -> None:
     """The two ways to publish; `delay` takes what the task takes, and nothing else."""
-    tell_call(stage, "add.delay(2, 2)", tasks.add.delay(2, 2), HOME)
-    tell_call(stage, "add.apply_async((2, 2))", tasks.add.apply_async((2, 2)), HOME)
+    tell_call(stage, "add.delay(2, 2)", tasks.add.delay(2, 2))
+    tell_call(stage, "add.apply_async((2, 2))", tasks.add.apply_async((2, 2)))
     happened = attempt(lambda: tasks.add.delay(2, 2, queue=CLEANUP))
-    stage.tell(
-        f"add.delay(2, 2, queue='{CLEANUP}')", happened, "TypeError: add() got an unexpected keyword argument 'queue'"
-    )
+    stage.tell(f"add.delay(2, 2, queue='{CLEANUP}')", happened)
 
 
 def say_where(stage: Stage) -> None:
     """The options that choose a queue, or what waits first, and headers for whoever reads them."""
-    tell_call(stage, f"queue='{CLEANUP}'", tasks.add.apply_async((2, 2), queue=CLEANUP), CLEANUP)
+    tell_call(stage, f"queue='{CLEANUP}'", tasks.add.apply_async((2, 2), queue=CLEANUP))
     key = direct.videos.routing_key
     through = {"exchange": direct.media.name, "routing_key": key}
-    tell_call(stage, f"exchange='media', routing_key='{key}'", tasks.add.apply_async((2, 2), **through), VIDEOS)
+    tell_call(stage, f"exchange='media', routing_key='{key}'", tasks.add.apply_async((2, 2), **through))
     result = told.apply_async(queue=TASKS, priority=9)
     outcome(result)
     received = receipts(stage, result)
     happened = f"{shown(received)} · priority {', '.join(str(one.priority) for one in received)}"
-    stage.tell(f"queue='{TASKS}', priority=9", happened, f"{place(TASKS)} · priority 9", task_id=result.id)
+    stage.tell(f"queue='{TASKS}', priority=9", happened, task_id=result.id)
     result = told.apply_async(headers={"customer": "7"})
     heard = _told(result)["headers"]
-    stage.tell(
-        "headers={'customer': '7'}", f"the task reads {heard}", "the task reads {'customer': '7'}", task_id=result.id
-    )
+    stage.tell("headers={'customer': '7'}", f"the task reads {heard}", task_id=result.id)
 
 
 def say_when(stage: Stage) -> None:
@@ -113,7 +106,6 @@ def say_when(stage: Stage) -> None:
     stage.tell(
         f"countdown={DELAY}: get(timeout={PATIENCE})",
         f"{attempt(lambda: delayed.get(timeout=PATIENCE, interval=LOOK_EVERY)).partition(':')[0]}, {delayed.state}",
-        f"{NotYet.__name__}, PENDING",
         task_id=delayed.id,
     )
     tell_delay(stage, f"countdown={DELAY}: get()", delayed)
@@ -122,7 +114,6 @@ def say_when(stage: Stage) -> None:
     stage.tell(
         f"expires={EXPIRY}, countdown={DELAY}",
         f"{type(returned).__name__}: {returned}, {expiring.state}",
-        "TaskRevokedError: expired, REVOKED",
         task_id=expiring.id,
     )
     tell_ran(stage, "expires=60", lasting)
@@ -131,22 +122,21 @@ def say_when(stage: Stage) -> None:
 def ask_result(stage: Stage) -> None:
     """What an AsyncResult answers: before, after success, after failure, and when it has been forgotten."""
     result = tasks.add.delay(2, 2)
-    stage.tell("result.get(timeout=30)", str(outcome(result)), "4", task_id=result.id)
+    stage.tell("result.get(timeout=30)", str(outcome(result)), task_id=result.id)
     received = [one.task_id for one in receipts(stage, result)]
     known = "the id that the worker received" if received == [result.id] else f"{result.id}, received {received}"
-    stage.tell("result.id", known, "the id that the worker received", task_id=result.id)
-    tell_state(stage, "add(2, 2)", result, "SUCCESS, successful() True, failed() False")
+    stage.tell("result.id", known, task_id=result.id)
+    tell_state(stage, "add(2, 2)", result)
     failing = tasks.divide.delay(1, 0)
     outcome(failing, propagate=False)
-    tell_state(stage, "divide(1, 0)", failing, "FAILURE, successful() False, failed() True")
-    stage.tell("divide(1, 0): get()", attempt(failing.get), "ZeroDivisionError: division by zero", task_id=failing.id)
+    tell_state(stage, "divide(1, 0)", failing)
+    stage.tell("divide(1, 0): get()", attempt(failing.get), task_id=failing.id)
     lines = (failing.traceback or "").splitlines()
     in_task = [line.strip() for line in lines if line.endswith("in divide")]
     happened = f"{len(in_task)} line in divide, ends with {lines[-1] if lines else 'nothing'}"
     stage.tell(
         "divide(1, 0): traceback",
         happened,
-        "1 line in divide, ends with ZeroDivisionError: division by zero",
         task_id=failing.id,
         traceback=failing.traceback,
     )
@@ -155,7 +145,6 @@ def ask_result(stage: Stage) -> None:
     stage.tell(
         "result.forget()",
         f"{again.state}: as if it had never been called",
-        "PENDING: as if it had never been called",
         task_id=result.id,
     )
 
@@ -168,11 +157,6 @@ def attempt(call: Callable[[], object]) -> str:
         return f"{type(error).__name__}: {error}"
 
 
-def place(queue: str) -> str:
-    """The worker that consumes the queue, as a place is shown."""
-    return f"{PLACES[queue]} ({queue})"
-
-
 def receipts(stage: Stage, result: AsyncResult) -> tuple[Receipt, ...]:
     return stage.watch.receipts_of([result.id])[result.id]
 
@@ -181,11 +165,11 @@ def shown(received: Sequence[Receipt]) -> str:
     return ", ".join(one.place for one in received)
 
 
-def tell_call(stage: Stage, what: str, result: AsyncResult, queue: str) -> None:
+def tell_call(stage: Stage, what: str, result: AsyncResult) -> None:
     """One line: the sum, and where it was made."""
     returned = outcome(result)
     happened = f"{returned} · {shown(receipts(stage, result))}"
-    stage.tell(what, happened, f"4 · {place(queue)}", returned=returned, task_id=result.id)
+    stage.tell(what, happened, returned=returned, task_id=result.id)
 
 
 def tell_delay(stage: Stage, what: str, result: AsyncResult) -> None:
@@ -198,7 +182,6 @@ def tell_delay(stage: Stage, what: str, result: AsyncResult) -> None:
     stage.tell(
         what,
         f"{came}, {ran}",
-        "received at once, ran when it was time",
         task_id=result.id,
         due=due,
         received=received.time,
@@ -209,12 +192,12 @@ def tell_delay(stage: Stage, what: str, result: AsyncResult) -> None:
 def tell_ran(stage: Stage, what: str, result: AsyncResult) -> None:
     expires = datetime.fromisoformat(_told(result)["expires"]).timestamp()
     ran = "ran before that" if _told(result)["ran"] < expires else "ran too late"
-    stage.tell(what, f"{ran}, {result.state}", "ran before that, SUCCESS", task_id=result.id)
+    stage.tell(what, f"{ran}, {result.state}", task_id=result.id)
 
 
-def tell_state(stage: Stage, what: str, result: AsyncResult, expected: str) -> None:
+def tell_state(stage: Stage, what: str, result: AsyncResult) -> None:
     happened = f"{result.state}, successful() {result.successful()}, failed() {result.failed()}"
-    stage.tell(f"{what}: state", happened, expected, task_id=result.id)
+    stage.tell(f"{what}: state", happened, task_id=result.id)
 
 
 def _told(result: AsyncResult) -> dict[str, Any]:

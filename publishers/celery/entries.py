@@ -97,7 +97,6 @@ def tell_entry(stage: Stage, worker: Worker, announced: Delivery) -> None:
     stage.tell(
         shown(worker),
         happened,
-        f"{worker.name} received the announcement",
         task_id=announced.publication.task_id,
         worker=worker.name,
     )
@@ -111,7 +110,6 @@ def tell_settings(stage: Stage, settings: Mapping[str, Mapping[str, Any]]) -> No
     stage.tell(
         f"settings of the {len(settings)}",
         happened,
-        "the same",
         workers=sorted(settings),
         settings=names,
         differing=differing,

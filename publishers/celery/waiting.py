@@ -60,9 +60,8 @@ def wait(stage: Stage, seconds: float) -> None:
     """Synchronous: publish and `get`, which blocks for as long as the task takes."""
     result = tasks.nap.delay(seconds)
     returned, blocked = timed(lambda: outcome(result))
-    is_right = returned == seconds and blocked > seconds / 2
     what, instead = "wait: nap.delay(...).get()", "then went on"
-    tell_blocked(stage, what, instead, is_right, blocked, task_id=result.id, returned=returned)
+    tell_blocked(stage, what, instead, blocked, task_id=result.id, returned=returned)
 
 
 def work_on(stage: Stage, seconds: float) -> None:
@@ -70,9 +69,8 @@ def work_on(stage: Stage, seconds: float) -> None:
     result = tasks.nap.delay(seconds)
     steps = sum(1 for _ in own_work(result))
     returned, blocked = timed(lambda: outcome(result))
-    is_right = returned == seconds and blocked < seconds / 2 and steps > 0
     what, instead = "work until ready(), then get()", f"did {steps} steps of its own work"
-    tell_blocked(stage, what, instead, is_right, blocked, task_id=result.id, returned=returned, steps=steps)
+    tell_blocked(stage, what, instead, blocked, task_id=result.id, returned=returned, steps=steps)
 
 
 def own_work(result: AsyncResult) -> Iterator[int]:
@@ -97,8 +95,7 @@ def pass_on(stage: Stage, seconds: float) -> None:
     result, blocked = timed(lambda: tasks.nap.apply_async((seconds,), link=then))
     returned = outcome(used)
     what, instead = "pass on: link=add.s(1)", f"the sum was made by {stage.places(used)[used.id]}"
-    is_right = returned == seconds + 1 and instead.endswith(f"clerk ({CLEANUP})")
-    tell_blocked(stage, what, instead, is_right, blocked, task_id=used.id, returned=returned, linked_to=result.id)
+    tell_blocked(stage, what, instead, blocked, task_id=used.id, returned=returned, linked_to=result.id)
 
 
 def get_in_a_task(stage: Stage) -> None:
@@ -107,10 +104,9 @@ def get_in_a_task(stage: Stage) -> None:
     outer = waiting.get_within.delay(inner.id)
     refusal = outcome(outer, propagate=False)
     happened = f"{type(refusal).__name__}: {str(refusal).partition(chr(10))[0]}"
-    refused = "RuntimeError: Never call result.get() within a task!"
-    stage.tell("in a task: add.delay(2, 2).get()", happened, refused, task_id=outer.id)
+    stage.tell("in a task: add.delay(2, 2).get()", happened, task_id=outer.id)
     happened = f"{outcome(inner)} · {stage.places(inner)[inner.id]}"
-    stage.tell("the sum, published before the refusal", happened, f"4 · default ({HOME})", task_id=inner.id)
+    stage.tell("the sum, published before the refusal", happened, task_id=inner.id)
     inner = app.AsyncResult(str(uuid.uuid4()))
     outer = waiting.wait_within.delay(inner.id, PATIENCE)
     heard, summed = outcome(outer), outcome(inner)
@@ -120,7 +116,6 @@ def get_in_a_task(stage: Stage) -> None:
     stage.tell(
         f"refusal off: get(timeout={PATIENCE})",
         f"{heard['got']}; the sum, {order}, was {summed}",
-        "TimeoutError; the sum, received after that, was 4",
         task_id=outer.id,
         ended=heard["ended"],
         inner_id=inner.id,
@@ -131,14 +126,13 @@ def get_in_a_task(stage: Stage) -> None:
 def hand_over(stage: Stage) -> None:
     """What to write instead: from outside a chain, from within a task `self.replace`; no process waits."""
     linked = chain(tasks.add.s(6, 6), tasks.add.s(4)).apply_async()
-    stage.tell("instead: chain(add.s(6, 6), add.s(4))", str(outcome(linked)), "16", task_id=linked.id)
+    stage.tell("instead: chain(add.s(6, 6), add.s(4))", str(outcome(linked)), task_id=linked.id)
     replaced = waiting.hand_over.delay(6)
     returned = outcome(replaced)
     # The last of the tasks that take our place has our id, and so its result is ours.
     ran = [one.task.rpartition(".")[2] for one in stage.watch.receipts_of([replaced.id])[replaced.id]]
     happened = f"{returned} · under one id ran {', then '.join(ran)}"
-    expected = "16 · under one id ran hand_over, then add"
-    stage.tell("in a task: raise self.replace(chain(...))", happened, expected, task_id=replaced.id)
+    stage.tell("in a task: raise self.replace(chain(...))", happened, task_id=replaced.id)
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -148,11 +142,9 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return returned, monotonic() - began
 
 
-def tell_blocked(stage: Stage, what: str, instead: str, is_right: bool, blocked: float, **facts: Any) -> None:
+def tell_blocked(stage: Stage, what: str, instead: str, blocked: float, **facts: Any) -> None:
     """One line: for how long the caller could do nothing, and what it, or somebody else, did then."""
-    happened = f"blocked for {blocked:.2f} s, {instead}"
-    expected = happened if is_right else "the right result, and blocked only by waiting"
-    stage.tell(what, happened, expected, blocked=blocked, **facts)
+    stage.tell(what, f"blocked for {blocked:.2f} s, {instead}", blocked=blocked, **facts)
 
 
 main = publisher((*default.QUEUES, lanes.cleanup), needs_results=True)(lesson)

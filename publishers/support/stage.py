@@ -62,7 +62,7 @@ class Stage:
         watch: sees the receipts.
         router: the declarations, and what a lesson changes in them; the predictions come from it.
         lost: the messages that were returned.
-        surprises: mismatches with what was predicted or expected.
+        surprises: messages that went otherwise than predicted.
         tally: how much was shown, and how much of it was as predicted.
         skipped: why a lesson was left out, or a part of one.
         missing_types: exchange types that this broker doesn't know.
@@ -123,23 +123,17 @@ class Stage:
         if not self._is_json:
             out.print(f"  [dim]{escape(text)}[/dim]")
 
-    def tell(self, what: str, happened: str, expected: str | None = None, **facts: Any) -> None:
+    def tell(self, what: str, happened: str, **facts: Any) -> None:
         """Print one line of a lesson that is about more than who received what.
 
         Args:
             what: what was done, `happened` what came of it.
-            expected: what should have; anything else is a surprise, with which the program ends with exit code 1.
             facts: what `--json` prints beside them.
         """
-        is_surprise = expected is not None and happened != expected
-        self._note({"what": what, "happened": happened, "expected": expected, **facts})
+        self._note({"what": what, "happened": happened, **facts})
         if not self._is_json:
-            wrong = f"  [bold red]✗ expected[/] {escape(str(expected))}" if is_surprise else ""
-            out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}{wrong}")
-        if expected is not None:
-            self.tally.statements += 1
-            self.tally.expected += not is_surprise
-            self.expect(what, happened, expected)
+            out.print(f"  {escape(what):<{WIDTH}} → {escape(happened)}")
+        self.tally.statements += 1
 
     def _note(self, happened: Mapping[str, Any]) -> None:
         """One JSON object, for whoever asked for them."""
@@ -212,11 +206,6 @@ class Stage:
     def _skip(self, why: str) -> None:
         self.skipped.append(why)
         err.print(f"skipped: {why}", style="yellow")
-
-    def expect(self, what: str, happened: object, expected: object) -> None:
-        """Something beside routing that a lesson promises; what differs is a surprise."""
-        if happened != expected:
-            self.surprises.append(f"{what}: {happened}, expected {expected}")
 
     def _print(self, delivery: Delivery, predicted: Trace, wrong: Sequence[str]) -> None:
         sent = delivery.publication

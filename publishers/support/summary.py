@@ -20,15 +20,13 @@ class Tally:
         messages: how many, each with who received it.
         predicted: those that went as the routing engine had said.
         returned: those of them of which it had said that no queue would take them.
-        statements: what was shown beside messages, where it was known before what had to happen.
-        expected: those that happened so.
+        statements: what was shown beside messages.
     """
 
     messages: int = 0
     predicted: int = 0
     returned: int = 0
     statements: int = 0
-    expected: int = 0
 
 
 def show_summary(lessons: int, tally: Tally, seconds: float) -> None:
@@ -38,7 +36,7 @@ def show_summary(lessons: int, tally: Tally, seconds: float) -> None:
     if tally.messages:
         out.print(f"  messages: {tally.messages}, as predicted: {tally.predicted}{returned}")
     if tally.statements:
-        out.print(f"  other results: {tally.statements}, as expected: {tally.expected}")
+        out.print(f"  other results: {tally.statements}")
 
 
 def show_next_steps(is_all: bool) -> None:
