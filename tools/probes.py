@@ -13,7 +13,7 @@ from kombu import Exchange
 
 from tools.probe_broker import Ground, Observation
 
-TAKEN, MISSED, LOST, RETURNED = "taken", "missed", "lost without a word", "returned"
+TAKEN, MISSED, LOST, RETURNED = "taken", "missed", "lost silently", "returned"
 
 Probe = Callable[[Ground], str]
 

@@ -28,7 +28,7 @@ DELAY, EXPIRY, PATIENCE = 2, 1.5, 1
 LONGEST = 10
 
 NEEDS = (default.QUEUES[0], direct.videos, lanes.cleanup, priority.QUEUES[0])
-HOME, VIDEOS, CLEANUP, TASKS = (queue.name for queue in NEEDS)
+_, VIDEOS, CLEANUP, TASKS = (queue.name for queue in NEEDS)
 
 
 @click.argument("task", required=False)

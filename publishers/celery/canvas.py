@@ -21,7 +21,7 @@ from waybill.testing.receipts import Receipt
 from worker import canvas, tasks
 from worker.app import app
 
-HOME, SLOW, QUICK, CLEANUP = (queue.name for queue in (default.QUEUES[0], lanes.slow, lanes.quick, lanes.cleanup))
+SLOW, QUICK, CLEANUP = (queue.name for queue in (lanes.slow, lanes.quick, lanes.cleanup))
 
 # The task, with Celery's own name, that waits for a chord's header where the result backend can't count it.
 UNLOCK = "celery.chord_unlock"
@@ -151,11 +151,6 @@ def tell_unlock(stage: Stage, unlocks: Sequence[str], received: Mapping[str, Seq
 def facts(receipts: Sequence[Receipt]) -> list[dict[str, str]]:
     """What `--json` says of each task."""
     return [{"id": one.task_id, "task": one.task, "worker": one.worker, "queue": one.queue} for one in receipts]
-
-
-def queues(receipts: Sequence[Receipt]) -> list[str]:
-    """The queues one after the other, each run of one queue once."""
-    return [queue for queue, _ in groupby(receipts, lambda one: one.queue)]
 
 
 def where(receipts: Sequence[Receipt]) -> str:

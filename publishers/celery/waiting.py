@@ -29,7 +29,7 @@ SHORTEST, SECONDS, LONGEST = 0.1, 0.3, 5.0
 # Seconds for which a task waits for another one that can't start before it ends.
 PATIENCE = 0.5
 
-HOME, CLEANUP = default.QUEUES[0].name, lanes.cleanup.name
+CLEANUP = lanes.cleanup.name
 
 
 def _refuse_nan(_context: click.Context, _option: click.Parameter, value: float) -> float:

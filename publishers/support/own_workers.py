@@ -59,12 +59,6 @@ class Crew:
         """Publish into the queue; the task's id."""
         return self.watch.publish(task.name, args, queue=self.queue.name).task_id
 
-    @property
-    def survivor(self) -> str:
-        """The name of the worker that is left when the other is killed."""
-        (node_name,) = self.watch.consumers_by_worker
-        return worker_name(node_name)
-
     def runs(self, task_id: str, count: int) -> list[Ran]:
         """The runs of a task, once there are as many."""
         self.wait(lambda: len(self.runs_of(task_id)) >= count, f"run {count} of the task {task_id}")

@@ -95,7 +95,7 @@ def test_no_difference(at: Site) -> None:
         assert at.declare(queue) is None
     result = diff()
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"vhost {at.address.vhost}: declared and live are the same\n"
+    assert result.out == f"vhost {at.address.vhost}: the declarations and the broker are the same\n"
     assert json.loads(diff("--json").out) == {
         "vhost": at.address.vhost,
         "default_queue_type": "classic",
@@ -180,7 +180,7 @@ def test_what_another_application_declares(at: Site, monkeypatch: pytest.MonkeyP
     assert "- queue feeds (classic)" in diff().out
     both = call("waybill.cli", "-A", "tests.support.apps.diffed", "-A", "feeding", "diff")
     assert (both.code, both.err) == (0, "")
-    assert both.out == f"vhost {at.address.vhost}: declared and live are the same\n"
+    assert both.out == f"vhost {at.address.vhost}: the declarations and the broker are the same\n"
 
 
 # Keys and arguments that a path could stumble over.

@@ -3,7 +3,7 @@
     awaiting header → starting → tuning → opening → an `Agreement`
 
 AMQP 0-9-1, section 2.2.4; RabbitMQ's texts and order of checks (rabbit_reader.erl). Whoever has not logged in is told
-little: RabbitMQ closes such a connection without a word, and not at once, unless the client has announced that it
+little: RabbitMQ silently closes such a connection, and not at once, unless the client has announced that it
 understands a refused login.
 """
 
@@ -49,7 +49,7 @@ CAPABILITIES = (
 )
 
 BEHAVES_AS = "4.3.6"
-"""The version of RabbitMQ that this broker is held against."""
+"""The version of RabbitMQ that this broker is compared with."""
 
 _LONG = Struct(">I")
 
@@ -88,7 +88,7 @@ class Ending(Enum):
     """How a connection ends that never was one."""
 
     OTHER_PROTOCOL = "the version to try is written: to be closed at once"
-    DISTRUSTED = "no client, or one that guesses: to be closed without a word, and not at once"
+    DISTRUSTED = "no client, or one that guesses: to be closed silently, and not at once"
 
 
 Outcome = Agreement | ProtocolRefusal | Ending

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 
-# Seconds without a word after which a line is printed where no terminal shows a changing one; the first comes sooner.
+# Seconds of silence after which a line is printed where no terminal shows a changing one; the first comes sooner.
 FIRST_SILENCE, SILENCE = 0.25, 1.2
 # Seconds between two drawings of the changing line, and before its first: what ends sooner shows nothing.
 REDRAW_INTERVAL = 0.1

@@ -88,7 +88,7 @@ def compare(
 
 
 def difference(declared: Declared, live: LiveFacts, place: Place) -> Plan:
-    """What the next worker start would create, what it would fail on, and what lives that it doesn't declare.
+    """What the next worker start would create, what it would fail on, and what exists that it doesn't declare.
 
     Args:
         place: what the commands of the ways out name.

@@ -1,4 +1,4 @@
-"""The difference between what is declared and what lives, as values: what would come, what would fail, what is left."""
+"""The difference between the declarations and the broker, as values: to create, refused, left over."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class OrphanQueue:
-    """A queue that lives and isn't declared.
+    """A queue that exists on the broker and isn't declared.
 
     Attributes:
         messages: as the broker counted them some seconds ago.
@@ -71,7 +71,7 @@ class OrphanQueue:
 
 @dataclass(frozen=True, slots=True)
 class OrphanExchange:
-    """An exchange that lives and isn't declared, and how many bindings lead out of it."""
+    """An exchange that exists on the broker and isn't declared, with the number of bindings that lead out of it."""
 
     exchange: Exchange
     bindings: int
@@ -106,7 +106,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether declared and live are the same."""
+        """Whether the declarations and the broker are the same."""
         return not self.kinds
 
     @property

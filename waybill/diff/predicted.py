@@ -1,4 +1,4 @@
-"""What RabbitMQ would answer to each declaration, one after the other, in a vhost where other things live already.
+"""What RabbitMQ would answer to each declaration, one after the other, in a vhost in which other things exist already.
 
 The rules and sentences are those of `waybill.topology`. What is added is what depends on the broker: exchange types
 of plugins, deprecated features that it denies, and queues that belong to another connection. A policy changes no

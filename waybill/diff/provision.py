@@ -2,7 +2,7 @@
 
 What no client can send is refused before anything is asked. AMQP has no dry run, so the rest is done in two rounds.
 First whatever the broker has already is declared again: that
-changes nothing, and a difference is refused in RabbitMQ's own words. What it hasn't got is held against the rules of
+changes nothing, and a difference is refused in RabbitMQ's own words. What doesn't exist is checked by the rules of
 `waybill.topology`. Only when nothing is refused, what is missing is declared.
 """
 
@@ -79,9 +79,9 @@ def declare(connection: Connection, declared: Declared, vhost: str) -> Outcome:
     if unsent:
         return Outcome(unsent)
     # Whether the broker knows a plugin's type only it can say: it's asked first, while nothing else is declared.
-    missing = sorted((item for item in items if not wire.lives(item)), key=_is_known)
+    missing = sorted((item for item in items if not wire.exists(item)), key=_is_known)
     failures = (*_first_round(wire, items, missing, vhost), *_unbindable(wire, items, bindings, vhost))
-    absent = (Queue(name) for name in sorted(declared.awaited) if not wire.lives(Queue(name)))
+    absent = (Queue(name) for name in sorted(declared.awaited) if not wire.exists(Queue(name)))
     failures += tuple(Failure(queue, 404, f"no queue '{queue.name}' in vhost '{vhost}'") for queue in absent)
     return Outcome(failures) if failures else _second_round(wire, missing, bindings)
 
@@ -127,9 +127,9 @@ def _unbindable(
         known: dict[str, Any] = held.exchanges if isinstance(item, Exchange) else held.queues
         known.setdefault(item.name, item)
     foreign = {binding.source for binding in bindings} - held.exchanges.keys()
-    living = {name for name in foreign if wire.lives(Exchange(name))}
+    present = {name for name in foreign if wire.exists(Exchange(name))}
     for binding in bindings:
-        refusal = None if binding.source in living else _refusal(held, binding)
+        refusal = None if binding.source in present else _refusal(held, binding)
         if refusal is not None:
             yield refusal
 
@@ -156,7 +156,7 @@ class _Wire:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
 
-    def lives(self, item: Exchange | Queue) -> bool:
+    def exists(self, item: Exchange | Queue) -> bool:
         """Whether there is one of that name; another connection's exclusive queue is one."""
         try:
             if isinstance(item, Exchange):

@@ -1,6 +1,6 @@
 """What to do about a declaration that the broker refuses, as code and commands.
 
-Nothing that lives can be declared otherwise. So either the code says what lives, or what is wanted gets another name
+What exists cannot be declared differently. So either the code declares what exists, or what is wanted gets another name
 and the old one is drained and deleted; a queue that is empty may be deleted at once.
 """
 
@@ -90,7 +90,7 @@ def _delete(kind: str, name: str, vhost: str, place: Place, is_conditional: bool
 
 
 def queue_code(queue: Queue, default_type: str) -> str:
-    """The queue that lives, as code; its exchange and binding keys are left to `...`."""
+    """The queue on the broker, as code; its exchange and binding keys are left to `...`."""
     arguments = dict(queue.arguments)
     plain = Queue(queue.name, queue.durable, False, queue.auto_delete)
     if arguments.get("x-queue-type") == with_default_type(plain, default_type).type:
@@ -99,7 +99,7 @@ def queue_code(queue: Queue, default_type: str) -> str:
 
 
 def exchange_code(exchange: Exchange) -> str:
-    """The exchange that lives, as code."""
+    """The exchange on the broker, as code."""
     return f"Exchange({_called(exchange, (literal(exchange.type),), exchange.arguments, 'arguments')})"
 
 

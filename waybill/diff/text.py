@@ -86,7 +86,7 @@ def _alone(orphan: OrphanExchange) -> str:
 def summary(plan: Plan) -> str:
     """The last line."""
     if plan.is_empty:
-        return f"vhost {plan.vhost}: declared and live are the same"
+        return f"vhost {plan.vhost}: the declarations and the broker are the same"
     left = len(plan.stale) + len(plan.queues) + len(plan.exchanges)
     unmade = f"{len(plan.unmade)} that nobody creates, " if plan.unmade else ""
     return (

@@ -1,4 +1,4 @@
-"""What lives and isn't declared: queues and exchanges that nobody here knows.
+"""What exists on the broker and isn't declared: queues and exchanges.
 
 Left out is what Celery makes for itself (worker events, remote control, replies of the `rpc://` backend, native
 delay), what RabbitMQ makes (`amq.`), and the exchanges that a declaration only names (alternates, dead letters).
@@ -24,7 +24,7 @@ SERVERS = "amq."
 
 
 def orphan_queues(declared: Declared, live: LiveFacts) -> Iterator[OrphanQueue]:
-    """The queues that live and that neither the application nor Celery declares."""
+    """The queues that exist and that neither the application nor Celery declares."""
     consumers = Counter(consumer.queue for consumer in live.consumers)
     into: dict[str, list[LiveBinding]] = defaultdict(list)
     for one in live.bindings:
@@ -60,7 +60,7 @@ def _is_uuid(name: str) -> bool:
 
 
 def orphan_exchanges(declared: Declared, live: LiveFacts) -> Iterator[OrphanExchange]:
-    """The exchanges that live, and that neither the application, Celery nor RabbitMQ declares or names."""
+    """The exchanges that exist and that neither the application, Celery nor RabbitMQ declares or names."""
     out = Counter(one.binding.source for one in live.bindings)
     known = {exchange.name for exchange in declared.exchanges} | set(_named(declared)) | {""}
     for name, exchange in live.exchanges.items():

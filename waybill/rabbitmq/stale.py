@@ -1,4 +1,4 @@
-"""Which live bindings are stale: they lead into what is declared, and no declaration makes them."""
+"""Which bindings of a broker are stale: they lead into what is declared, and no declaration makes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from waybill.topology.fields import is_plain
 def stale_bindings(
     exchanges: Iterable[Exchange], queues: Iterable[Queue], bindings: Iterable[Binding], live: Iterable[LiveBinding]
 ) -> Iterator[LiveBinding]:
-    """The live bindings into declared queues and exchanges that no declaration makes.
+    """The bindings on the broker into declared queues and exchanges that no declaration makes.
 
     Args:
         queues: those that every worker declares, under one name.

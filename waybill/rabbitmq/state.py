@@ -1,4 +1,4 @@
-"""A live broker's vhost as facts: questions to the management API, and GET is all it is asked."""
+"""A vhost of a live broker as facts. The management API is sent GET requests only."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from waybill.topology.policies import Policies
 
 @dataclass(frozen=True, slots=True)
 class LiveFacts:
-    """What lives in a vhost of the broker.
+    """What exists in a vhost of the broker.
 
     Attributes:
         denied: the deprecated features that the broker denies.
         default_queue_type: what a queue without `x-queue-type` becomes.
         policies: the users' and the operators'.
         unread: what this user may not see of it.
-        router: of what lives there.
+        router: of what exists there.
     """
 
     vhost: str
@@ -62,7 +62,7 @@ class LiveFacts:
         return held
 
     def declarations(self) -> Declarations:
-        """What lives there, as declarations that others are compared with."""
+        """What exists there, as declarations to compare others with."""
         held = Declarations(self.vhost, self.default_queue_type, self.policies, self.exchange_types)
         held.exchanges.update(self.exchanges)
         held.queues.update(self.queues)
@@ -70,7 +70,7 @@ class LiveFacts:
 
 
 def facts_at(url: str, vhost: str) -> LiveFacts:
-    """What lives in the vhost, asked at this management API.
+    """What exists in the vhost, as this management API says.
 
     Raises:
         BrokerUnavailable: as `live_facts`.
@@ -81,7 +81,7 @@ def facts_at(url: str, vhost: str) -> LiveFacts:
 
 
 def live_facts(management: Management, vhost: str) -> LiveFacts:
-    """What lives in the vhost.
+    """What exists in the vhost.
 
     Raises:
         BrokerUnavailable: it doesn't answer, or refuses, or answers something else than RabbitMQ would.

@@ -1,6 +1,6 @@
 """Which broker stands behind the URL: the embedded one, a container, or one that is there.
 
-The first two live as long as the block.
+The first two run as long as the block.
 
 Everything else speaks AMQP to the URL and doesn't know the difference.
 """

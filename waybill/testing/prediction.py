@@ -1,4 +1,4 @@
-"""What the routing engine says beforehand, held against what happened.
+"""What the routing engine predicts, compared with what happened.
 
 The prediction is a trace: the queues that a publication reaches, by the declarations. What happened is a delivery. They
 differ when a queue that has a consumer gave no copy or more than one, or when a copy came out of a queue that the

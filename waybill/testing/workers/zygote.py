@@ -1,7 +1,7 @@
 """The zygote, as a program: `python -m waybill.testing.workers.zygote DESCRIPTOR [STARTER]`.
 
 It loads Celery, then the libraries of an application where the starter names them, and does what the starter at the
-other end of the socket asks for. When that end is closed without a word, the starter has died: it kills what it started
+other end of the socket asks for. When that end is closed silently, the starter has died: it kills what it started
 and ends.
 
 A fork must not be told apart from the same command started as a program. What would differ is started as a program:
