@@ -24,7 +24,9 @@ from publishers import (
     topic,
 )
 from publishers.celery import calling, canvas, entries, precedence, queues, rates, reliability, signals, waiting
-from publishers.support.stage import Stage, lesson_options, open_stage, title
+from publishers.support.opening import open_stage, title
+from publishers.support.program import lesson_options
+from publishers.support.stage import Stage
 from publishers.support.summary import show_next_steps, show_summary
 from waybill.cli.running import run
 from waybill.cli.status import status

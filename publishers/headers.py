@@ -6,7 +6,7 @@ import click
 
 from exchanges import headers
 from publishers.support.lesson import lesson
-from publishers.support.stage import pairs
+from publishers.support.program import pairs
 from worker import tasks
 
 DOCUMENTS = ("format=pdf type=report", "format=zip", "format=txt priority=high", "format=pdf type=invoice")

@@ -16,7 +16,8 @@ import pika
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, UnroutableError
 
 import exchanges
-from publishers.support.stage import Stage, publisher
+from publishers.support.program import publisher
+from publishers.support.stage import Stage
 from waybill.celery_app.publication import Publication, check_names
 from waybill.cli.running import run
 from waybill.errors import InputError, UnknownName

@@ -21,7 +21,7 @@ import exchanges
 from publishers import deadletter, priority
 from publishers.__main__ import TOUR, play
 from publishers.celery import entries, queues
-from publishers.support.stage import open_stage
+from publishers.support.opening import open_stage
 from tools.probes import PROBES, attempt
 from waybill.cli.running import run
 from waybill.errors import EXIT_OK, InputError

@@ -14,8 +14,9 @@ from celery.result import AsyncResult
 
 from exchanges import default, direct, lanes, priority
 from publishers.support.one_call import call_one
+from publishers.support.program import pairs, publisher
 from publishers.support.results import LOOK_EVERY, outcome
-from publishers.support.stage import Stage, pairs, publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import tasks

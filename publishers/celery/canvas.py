@@ -14,8 +14,9 @@ from celery.result import GroupResult, ResultBase
 from celery.signals import before_task_publish
 
 from exchanges import default, lanes
+from publishers.support.program import publisher
 from publishers.support.results import outcome, require_chords
-from publishers.support.stage import Stage, publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import canvas, tasks

@@ -14,7 +14,9 @@ from typing import Any
 
 from exchanges import fanout, lanes
 from publishers.support.control import ask
-from publishers.support.stage import COMPOSE, Stage, gather, local_workers, publisher
+from publishers.support.opening import COMPOSE, gather, local_workers
+from publishers.support.program import publisher
+from publishers.support.stage import Stage
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Worker
 from waybill.celery_app.names import BROADCAST_PREFIX, worker_name

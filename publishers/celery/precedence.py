@@ -13,8 +13,9 @@ from kombu import Queue
 import exchanges
 from exchanges import default, lanes
 from publishers.support.control import consume
+from publishers.support.program import publisher
 from publishers.support.routing_sources import FUNCTION, QUEUES, SAYS, TASK, ranked
-from publishers.support.stage import Stage, publisher
+from publishers.support.stage import Stage
 from waybill.celery_app import publication
 from waybill.celery_app.names import worker_name
 from waybill.cli.running import run

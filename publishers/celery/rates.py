@@ -19,8 +19,9 @@ from kombu import Queue
 from exchanges import direct, lanes
 from publishers.support.charts import bar
 from publishers.support.control import ask, paused_consumers, prefetching
+from publishers.support.program import publisher
 from publishers.support.runs import Run, Sent, facts, finished, send, wait_for
-from publishers.support.stage import Stage, publisher
+from publishers.support.stage import Stage
 from waybill.celery_app.names import worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError

@@ -17,7 +17,8 @@ from publishers.support import results
 from publishers.support.control import ask
 from publishers.support.dead_letters import DeadLetter, look, put_back
 from publishers.support.own_workers import Crew, crew_of
-from publishers.support.stage import Stage, publisher
+from publishers.support.program import publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.testing.receipts import Receipt
 from worker import reliability as tasks

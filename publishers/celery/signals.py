@@ -14,7 +14,8 @@ from celery.signals import before_task_publish
 from kombu.message import Message as KombuMessage
 
 from exchanges import default, lanes
-from publishers.support.stage import Stage, publisher
+from publishers.support.program import publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from waybill.testing import receipts

@@ -17,8 +17,9 @@ from celery import chain
 from celery.result import AsyncResult
 
 from exchanges import default, lanes
+from publishers.support.program import publisher
 from publishers.support.results import RESULT_TIMEOUT, outcome
-from publishers.support.stage import Stage, publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.errors import FleetError
 from worker import tasks, waiting

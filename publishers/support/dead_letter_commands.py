@@ -11,7 +11,7 @@ from kombu import Connection
 
 from exchanges.reliability import parked
 from publishers.support.dead_letters import DeadLetter, look, put_back, refuse_unknown
-from publishers.support.stage import broker_options
+from publishers.support.program import broker_options
 from waybill.cli.terminal import out, print_error, print_line
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, InputError
 from waybill.testing import brokers

@@ -19,7 +19,8 @@ from typing import Any
 import click
 from kombu import Exchange, Queue
 
-from publishers.support.stage import Stage, publisher
+from publishers.support.program import publisher
+from publishers.support.stage import Stage
 from waybill.cli.running import run
 from waybill.testing.watch import Delivery
 

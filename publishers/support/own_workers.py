@@ -16,7 +16,8 @@ from kombu import Queue
 from kombu.message import Message as KombuMessage
 
 from publishers.support import results
-from publishers.support.stage import COMPOSE, Stage, gather, local_workers
+from publishers.support.opening import COMPOSE, gather, local_workers
+from publishers.support.stage import Stage
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.names import worker_name
 from waybill.errors import FleetError

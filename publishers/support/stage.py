@@ -1,55 +1,32 @@
-"""What the lessons share: a broker, workers, and a way to publish and to show who received what.
-
-A lesson is a function of a `Stage`. `publisher` makes a program of it: with the URL of a broker it uses the workers
-that run there; without one it brings up a broker and the workers that the lesson needs, and takes them down again.
-"""
+"""Where a lesson plays: a way to note what Celery publishes, and to show who received what."""
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import IO, Any
 
-import click
 from celery.result import AsyncResult
 from kombu import Exchange, Queue
 from rich.markup import escape
 
-import exchanges
 from exchanges.plugins import PLUGINS
 from publishers.support import results
 from publishers.support.recorder import published
 from publishers.support.summary import Tally
 from waybill.celery_app.declared import from_celery
-from waybill.celery_app.fleet.reading import read_fleet
-from waybill.celery_app.fleet.workers import Fleet, Worker
-from waybill.celery_app.names import BROADCAST_PREFIX, worker_name
+from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.celery_app.publication import Publication, message_of
-from waybill.cli.ending import ending
-from waybill.cli.status import status
-from waybill.cli.terminal import echo, err, out, print_error
-from waybill.errors import EXIT_FINDINGS, EXIT_OK
+from waybill.cli.terminal import echo, err, out
 from waybill.routing import Router
 from waybill.routing.walk import Trace
-from waybill.testing import brokers
 from waybill.testing.prediction import differences
 from waybill.testing.watch import Delivery, Watch
-from waybill.testing.workers import LocalWorkers, Zygote
+from waybill.testing.workers import Zygote
 from worker.app import app
-
-ROOT = Path(__file__).resolve().parents[2]
-COMPOSE = ROOT / "docker-compose.yml"
-
-BROKERS = {brokers.EMBEDDED: "the embedded broker", brokers.DOCKER: "RabbitMQ in a container"}
-
-# Seconds in which the stage is left after a signal, before the program ends where it stands. Nothing on the embedded
-# broker outlives us; any other broker gets back what a lesson has changed there, and a container has to be stopped.
-HASTE, PATIENCE = 1.0, 20.0
 
 # Columns of what was done, before the arrow: as wide as an exchange and a key in the lines of `show`.
 WIDTH = 43
@@ -248,185 +225,3 @@ def _receivers(delivery: Delivery, predicted: Trace, consumed: Collection[str]) 
     if delivery.publication.is_returned:
         shown.append("[bold red]returned[/]: no queue took it")
     return ", ".join(shown) or "[yellow]nobody[/]: no worker consumes a queue that it reached"
-
-
-def names(queues: Iterable[Queue]) -> set[str]:
-    """The queues' names as `-Q` gives them: a Broadcast by the name of its exchange."""
-    return {queue.alias or queue.name for queue in queues}
-
-
-@contextmanager
-def open_stage(
-    broker: str,
-    needs: Iterable[Queue],
-    is_json: bool,
-    is_tour: bool = False,
-    needs_results: bool = False,
-    record: IO[str] | None = None,
-) -> Iterator[Stage]:
-    """A stage on this broker.
-
-    Args:
-        broker: `embedded`, `docker` or a URL.
-        needs: the queues whose workers are needed.
-        is_tour: also start the fleet on a running broker when no worker answers on it.
-        needs_results: refuse a broker whose workers keep their results nobody knows where.
-        record: where to write what `--json` prints, in any case.
-    """
-    is_ours = broker in (brokers.EMBEDDED, brokers.DOCKER)
-    with ExitStack() as stack:
-        stack.enter_context(ending.time_limit(HASTE if broker == brokers.EMBEDDED else PATIENCE))
-        zygote = stack.enter_context(Zygote()) if is_ours else None  # it loads Celery while the broker starts
-        with status.working(f"{'starting' if is_ours else 'connecting to'} {title(broker)}"):
-            address = stack.enter_context(brokers.broker(broker))
-            stack.enter_context(brokers.use_broker(app, address.url))
-            with brokers.connect(app) as connection:
-                missing = brokers.missing_exchange_types(connection, exchanges.TYPES)
-                exchanges.declare(connection, missing)
-        fleet = read_fleet(COMPOSE).consuming(names(needs))
-        if missing:
-            fleet = fleet.without(names(exchanges.QUEUES) - names(exchanges.queues_without(missing)))
-        watch = None if is_ours else stack.enter_context(_existing(is_tour))
-        where = stack.enter_context(results.kept(app, is_ours=watch is None))
-        if needs_results:
-            results.require(app)
-        # A worker that is killed leaves what it keeps there.
-        temporary = stack.enter_context(ending.folder("waybill-workers-"))
-        environment = {**brokers.environment(address.url), **where, "TMPDIR": str(temporary)}
-        if watch is None:
-            zygote = zygote or stack.enter_context(Zygote())
-            watch = stack.enter_context(_started(fleet, environment, zygote))
-        yield Stage(watch, missing, is_json, environment, zygote, record)
-
-
-def title(broker: str) -> str:
-    """What people call the broker."""
-    return BROKERS.get(broker, "the running broker")
-
-
-@contextmanager
-def _existing(is_tour: bool) -> Iterator[Watch | None]:
-    """Watch the workers that run there; None when the tour has to start them."""
-    with ExitStack() as stack:
-        watch = stack.enter_context(Watch(app))
-        with status.working("looking for the workers that run there"):
-            watch.discover_workers()
-        if watch.consumers_by_worker or not is_tour:
-            yield watch
-            return
-        stack.close()
-        yield None
-
-
-@contextmanager
-def local_workers(
-    fleet: Iterable[Worker], environment: Mapping[str, str], zygote: Zygote | None = None
-) -> Iterator[LocalWorkers]:
-    """The showcase's workers as processes, for the length of the block.
-
-    They are killed at its end, warm shutdown or not: a block that ended well has proven that no message is on its way,
-    and of one that was interrupted nothing is needed any more.
-
-    Args:
-        zygote: who starts them; None for one of their own.
-    """
-    # A program that isn't left in time takes them down all the same: the zygote ends with it.
-    with ending.time_limit(HASTE), LocalWorkers(fleet, environment, ROOT, zygote) as workers:
-        try:
-            yield workers
-        finally:
-            with status.working(f"stopping {len(workers.workers)} workers"):
-                workers.stop(grace=0.0)
-
-
-def gather(watch: Watch, fleet: Collection[Worker], workers: LocalWorkers, others: Iterable[str] = ()) -> None:
-    """Wait until these workers, which have been started, and the others have answered the roll call.
-
-    Raises:
-        FleetError: a worker has ended, or did not answer in time.
-    """
-    own = {worker.name for worker in fleet}
-    text = f"starting {len(own)} workers"
-    with status.working(text) as update:
-
-        def look() -> None:
-            workers.check_alive()
-            ready = own & set(map(worker_name, watch.consumers_by_worker))
-            update(f"{text}: {len(ready)} of {len(own)} are ready")
-
-        watch.discover_workers([*others, *own], look)
-
-
-@contextmanager
-def _started(fleet: Fleet, environment: Mapping[str, str], zygote: Zygote | None) -> Iterator[Watch]:
-    """Start the fleet and watch it."""
-    with local_workers(fleet, environment, zygote) as workers, Watch(app) as watch:
-        gather(watch, tuple(fleet), workers)
-        yield watch
-
-
-def broker_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--broker` and `--json`, the same for every publisher."""
-    function = click.option("--json", "is_json", is_flag=True, help="One JSON object for each message, one on a line.")(
-        function
-    )
-    return click.option(
-        "--broker",
-        default=brokers.choice,
-        show_default="$WAYBILL_BROKER_URL, $BROKER, or embedded",
-        help="`embedded`, `docker` (a container), or the URL of a running broker, with its workers.",
-    )(function)
-
-
-def lesson_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`--record`, and those of `broker_options`."""
-    return broker_options(
-        click.option(
-            "--record",
-            type=click.File("w", encoding="utf-8", lazy=False),
-            help="Also write what --json prints to this file.",
-        )(function)
-    )
-
-
-def publisher(needs: Sequence[Queue], needs_results: bool = False) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a program of a lesson: its own arguments and `lesson_options`; exit code 1 when a message was returned.
-
-    Args:
-        needs: the queues that the lesson's messages may reach.
-        needs_results: the lesson reads results.
-    """
-
-    def decorate(lesson: Callable[..., None]) -> click.Command:
-        @lesson_options
-        @functools.wraps(lesson)
-        def main(broker: str, is_json: bool, record: IO[str] | None, **arguments: Any) -> int:
-            with (
-                open_stage(broker, needs, is_json, needs_results=needs_results, record=record) as stage,
-                status.working("publishing, and waiting for who received what"),
-            ):
-                lesson(stage, **arguments)
-            for sent in stage.lost:
-                print_error(
-                    f"returned by the broker: no queue takes the routing key {sent.routing_key!r} "
-                    f"at the exchange {sent.exchange!r}"
-                )
-            for surprise in stage.surprises:
-                print_error(f"mismatch: {surprise}")
-            return EXIT_FINDINGS if stage.lost or stage.surprises else EXIT_OK
-
-        return click.command()(main)
-
-    return decorate
-
-
-def pairs(values: Sequence[str], what: str = "header") -> Mapping[str, str]:
-    """`("format=pdf", ...)` as a mapping.
-
-    Raises:
-        click.BadParameter: a value has no `=` or no name before it.
-    """
-    for value in values:
-        if not value.partition("=")[0] or "=" not in value:
-            raise click.BadParameter(f"{what} {value!r}: expected name=value")
-    return dict(value.split("=", 1) for value in values)

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from celery import Celery
 
-from publishers.support.stage import COMPOSE
+from publishers.support.opening import COMPOSE
 from tests.support.programs import ROOT
 from waybill.testing import brokers
 from waybill.testing.brokers import Address

@@ -13,7 +13,7 @@ from typing import Any
 from publishers.__main__ import LESSONS
 from publishers.celery.canvas import publications
 from publishers.support.control import ask
-from publishers.support.stage import COMPOSE
+from publishers.support.opening import COMPOSE
 from tests.support.programs import ROOT, Result, call
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from publishers.support.stage import COMPOSE, ROOT
+from publishers.support.opening import COMPOSE, ROOT
 from waybill.celery_app.fleet.reading import read_fleet
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.testing import brokers

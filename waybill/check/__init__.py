@@ -1,8 +1,9 @@
 """Find the routing mistakes of a Celery application before they lose a task.
 
-    gather.py  workers.py          the facts: the application and the workers   facts.py
-    unroutable.py  ignored.py ...  the rules: one subject a file                finding.py
-    report.py  sarif.py            the findings as text, JSON, annotations and SARIF
+    gather.py  publications.py  workers.py   the facts: the application, what it publishes, the workers   facts.py
+    unroutable.py  ignored.py ...            the rules: one subject a file                     finding.py  wording.py
+    report.py  sarif.py  baseline.py         the findings as text, JSON, annotations and SARIF; the known ones
+    several.py                               a check of several applications
 
 `check` runs the rules over facts. It connects to nothing and changes nothing: whoever gathers the facts of a live
 broker, as `check_app` does, asks its management API, and only with GET.

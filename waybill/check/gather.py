@@ -5,44 +5,33 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from celery import Celery, bootsteps
 from celery.app import backends
-from celery.app.task import Context
-from kombu import Connection
 from kombu.entity import Queue as KombuQueue
 
-from waybill.celery_app import installed, publication
+from waybill.celery_app import installed
 from waybill.celery_app.broker_url import broker_of
 from waybill.celery_app.calls.project import INSTALLED
 from waybill.celery_app.calls.reading import read_source
 from waybill.celery_app.calls.scheduled import retry_delay, scheduled_calls
-from waybill.celery_app.calls.values import DELAY, Call
-from waybill.celery_app.declared import Recorder, declare_on_router, direct_queues, record
+from waybill.celery_app.declared import declare_on_router, direct_queues, record
 from waybill.celery_app.fleet.workers import Unread
 from waybill.celery_app.handlers import before_publish_handlers
-from waybill.celery_app.names import is_delayed
 from waybill.celery_app.neighbours import Neighbour
-from waybill.celery_app.options import no_new_queues, options_of
+from waybill.celery_app.options import no_new_queues
 from waybill.celery_app.private import decorator_options
-from waybill.celery_app.publication import Publication, message_of
-from waybill.check.facts import BUILTIN, AppFacts, Facts, FleetFacts, Sent, StepFacts, TaskFacts
+from waybill.check import publications
+from waybill.check.facts import BUILTIN, AppFacts, Facts, FleetFacts, StepFacts, TaskFacts
 from waybill.check.workers import concurrency, fleet_facts, prefetch_multiplier
-from waybill.errors import InputError, RouterFailed, TopologyError
 from waybill.rabbitmq.state import LiveFacts
 from waybill.routing import Router
-from waybill.topology import DEFAULT_VHOST, Message
-
-MAX_PRIORITY = 255
-"""The highest that AMQP's basic properties carry: a byte."""
-
-# Celery's own tasks that applications cause to be published: the end of a chord, and the cleaning up of results.
-PUBLISHED_BUILTINS = ("celery.chord_unlock", "celery.backend_cleanup")
+from waybill.topology import DEFAULT_VHOST
 
 
 def gather(
@@ -101,16 +90,16 @@ def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None, othe
     calls = (*source.calls, *scheduled_calls(app))
     with no_new_queues(app):
         known = {*declared, *(queue.name for other in others for queue in other.queues)}
-        celery = _Celery(app, known, connection)
-        asked = tuple(_publications(celery, calls, source.defined, others))
+        celery = publications.Asked(app, known, connection)
+        asked = tuple(publications.publications(celery, calls, source.defined, others))
         # With a queue that it creates as a quorum queue a worker declares the native delay, too.
         created = [queue for name, queue in app.amqp.queues.items() if name not in declared]
         is_native = installed.delays_natively(app)
         if is_native and created:
-            _create_delay(app, router, created)
-        sent = tuple(_ended(router, one) for one in asked)
-        delayed = {one.task: one for one in _delayed(celery, sent)} if is_native else {}
-        retried = tuple(_retried(celery, sent, tasks))
+            publications.create_delay(app, router, created)
+        sent = tuple(publications.ended(router, one) for one in asked)
+        delayed = {one.task: one for one in publications.delayed(celery, sent)} if is_native else {}
+        retried = tuple(publications.retried(celery, sent, tasks))
     app.conf.finalize()
     return AppFacts(
         name=app.main or "the application",
@@ -129,8 +118,8 @@ def _facts(app: Celery, live: LiveFacts | None, workers: FleetFacts | None, othe
         router=router,
         tasks=tasks,
         sent=sent,
-        delayed={task: _ended(router, one) for task, one in delayed.items()},
-        retried=tuple((first, _ended(router, again)) for first, again in retried),
+        delayed={task: publications.ended(router, one) for task, one in delayed.items()},
+        retried=tuple((first, publications.ended(router, again)) for first, again in retried),
         calls=calls,
         source=source,
         handlers=before_publish_handlers(dict.fromkeys((*tasks, *(call.task for call in calls)))),
@@ -169,146 +158,6 @@ def _listed(app: Celery, declared: Mapping[str, Any]) -> tuple[Any, ...]:
     queues = app.conf.task_queues or ()
     # In a mapping a queue may stand as the options that Celery makes it of.
     return tuple(declared[name] for name in queues) if isinstance(queues, Mapping) else tuple(queues)
-
-
-@dataclass(frozen=True, slots=True)
-class _Celery:
-    """Celery's own code, asked what it would publish.
-
-    Attributes:
-        declared: the names of the queues that there are before anything is published.
-        broker: the application's, not connected.
-    """
-
-    app: Celery
-    declared: Set[str]
-    broker: Connection
-
-    def sent(
-        self,
-        task: str,
-        call: Mapping[str, Any],
-        where: str = "",
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Sent:
-        """What a call publishes, or why it fails."""
-        try:
-            published, warned = publication.capture(self.app, task, args, kwargs, broker=self.broker, **call)
-            options = tuple(options_of(self.app, task, call, args, kwargs))
-            _check_writable(published)
-        except RouterFailed as error:
-            return Sent(task, call, where, None, str(error), is_unrouted=True)
-        except InputError as error:
-            return Sent(task, call, where, None, str(error))
-        created = tuple(queue.name for queue in published.declares if queue.name not in self.declared)
-        return Sent(task, call, where, published, "", warned, options, created)
-
-
-def _publications(
-    celery: _Celery, calls: Iterable[Call], defined: Set[str], others: Iterable[Neighbour]
-) -> Iterator[Sent]:
-    tasks = celery.app.tasks
-    elsewhere = {task for other in others for task in other.tasks}
-    for task in sorted(tasks):
-        if not task.startswith(BUILTIN) or task in PUBLISHED_BUILTINS:
-            yield celery.sent(task, {})
-    # A thousand calls are often a few: Celery is asked once for each.
-    asked: dict[str, Sent] = {}
-    for call in calls:
-        if call.task not in tasks and call.task in defined - elsewhere:
-            continue  # of an application that isn't known, or of a module that this one doesn't load
-        if call.options or call.args or call.kwargs or call.task not in tasks:
-            key = repr((call.task, sorted(call.options.items()), call.args, call.kwargs))
-            if key not in asked:
-                asked[key] = celery.sent(call.task, call.options, call.where, call.args or (), call.kwargs)
-                yield asked[key]
-
-
-def _delayed(celery: _Celery, sent: Iterable[Sent]) -> Iterator[Sent]:
-    """Every task with a countdown, by the routing that its decorator and `task_routes` give it."""
-    for one in sent:
-        if not one.where and one.publication is not None:
-            yield celery.sent(one.task, {"countdown": DELAY})
-
-
-def _retried(celery: _Celery, sent: Iterable[Sent], tasks: Mapping[str, TaskFacts]) -> Iterator[tuple[Sent, Sent]]:
-    """How `retry` publishes again what came by these publications."""
-    for one in sent:
-        known = tasks.get(one.task)
-        if one.publication is None or known is None or not known.retries:
-            continue
-        info = {
-            "exchange": one.publication.exchange,
-            "routing_key": one.publication.routing_key,
-            "priority": one.publication.priority,
-            "redelivered": False,
-        }
-        request = Context(id="waybill", args=[], kwargs={}, headers=dict(one.publication.headers), delivery_info=info)
-        again = celery.app.tasks[one.task].signature_from_request(
-            request, (), {}, countdown=known.retry_delay, retries=1
-        )
-        yield one, celery.sent(one.task, dict(again.options), one.where)
-
-
-def _check_writable(sent: Publication) -> None:
-    """Refuse what the client can't write: it packs a priority into one byte, and headers into AMQP's types.
-
-    Raises:
-        InputError: the priority isn't a whole number of 0 to 255, or a header has no such type.
-    """
-    message_of(sent)
-    given: object = sent.priority
-    if given is not None and not (isinstance(given, int) and 0 <= given <= MAX_PRIORITY):
-        raise InputError(f"priority: expected a whole number of 0 to {MAX_PRIORITY}, got {given!r}")
-
-
-def _ended(router: Router, sent: Sent) -> Sent:
-    """The publication with the queues in which it ends; queues that it creates come to be in the router."""
-    if sent.publication is None:
-        return sent
-    for queue in sent.publication.declares:
-        _create(router, queue)
-    message = _delivered(sent.publication)
-    if message.exchange not in router.exchanges:
-        return replace(sent, queues=None)
-    queues = router.route_key(message.exchange, message.routing_key, message.headers)
-    return replace(sent, queues=queues, is_choice=not router.trace(message).is_certain)
-
-
-def _create_delay(app: Celery, router: Router, queues: Sequence[KombuQueue]) -> None:
-    """Declare the exchanges and queues of the native delay, and bind these queues to them."""
-    recorder = Recorder()
-    for queue in queues:
-        recorder.declare(queue)
-    installed.declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
-    _declare(router, recorder)
-
-
-def _create(router: Router, queue: KombuQueue) -> None:
-    if queue.name in router.queues:
-        return
-    recorder = Recorder()
-    recorder.declare(queue)
-    _declare(router, recorder)
-
-
-def _declare(router: Router, recorder: Recorder) -> None:
-    try:
-        for exchange in recorder.exchanges:
-            router.declare_exchange(exchange)
-        for made in recorder.queues:
-            router.declare_queue(made)
-        for binding in recorder.bindings:
-            router.bind(binding)
-    except TopologyError:
-        return  # the declarations say it already, or the publication ends nowhere
-
-
-def _delivered(sent: Publication) -> Message:
-    """The message as it is routed after any native delay."""
-    message = message_of(sent)
-    return replace(message, exchange=installed.DELAYED_DELIVERY_EXCHANGE) if is_delayed(message.exchange) else message
 
 
 def _task(app: Celery, name: str) -> TaskFacts:
