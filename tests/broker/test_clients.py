@@ -299,7 +299,7 @@ def test_the_broker_runs_on_a_loop_of_the_tests_own() -> None:
 
 def test_vhosts_are_made_when_they_are_opened() -> None:
     for url in embedded_url():
-        root = url.removesuffix("//")
+        root = url.rpartition("/")[0]
         with Connection(f"{root}/one") as one, Connection(f"{root}/two") as two:
             one.channel().queue_declare("q", durable=False)
             with pytest.raises(two.channel_errors, match="no queue 'q' in vhost 'two'"):

@@ -204,7 +204,7 @@ def standing(request: pytest.FixtureRequest, definitions: Mapping[str, Any]) -> 
         broker = Broker()
         assert broker.node.vhost(VHOST).load(from_definitions({**definitions, "original_vhost_name": VHOST})) == ()
         with broker:
-            yield broker.url.removesuffix("/") + VHOST
+            yield broker.url.removesuffix("%2F") + VHOST
         return
     with own_vhost(request.getfixturevalue("rabbitmq")) as address:
         assert address.management_url is not None
@@ -244,7 +244,7 @@ def test_the_default_queue_type_holds_for_what_is_declared_later(kind: str) -> N
     def refusal(name: str, **flags: bool) -> str:
         given = {"durable": True, "auto_delete": False, **flags}
         try:
-            with LiveBroker(broker.url.removesuffix("/") + VHOST) as live:
+            with LiveBroker(broker.url.removesuffix("%2F") + VHOST) as live:
                 live._connection.channel().queue_declare(name, **given)
         except amqp.AMQPError as error:
             return str(error.reply_text)

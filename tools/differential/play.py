@@ -478,7 +478,7 @@ def run(live: str, seeds: range, *, shrinks: bool = True, stop_at: float | None 
     mark = f"{os.getpid():x}{int(time.time() * 1000) & 0xFFFFFF:x}"
     there = Address.of(live)
     with Broker(users={there.user: there.password}) as broker:  # errors name the user and the vhost
-        ours = f"{broker.url.removesuffix('//')}/{quote(there.vhost, safe='')}"
+        ours = f"{broker.url.rpartition('/')[0]}/{quote(there.vhost, safe='')}"
         for seed in seeds:
             if stop_at is not None and time.monotonic() > stop_at:
                 break

@@ -31,7 +31,7 @@ from waybill.broker.frames import (
     unexpected_frame,
 )
 from waybill.broker.handshake import Agreement, Ending, Handshake, out_of_place
-from waybill.broker.limits import Limits
+from waybill.broker.limits import LINGER, Limits
 from waybill.broker.memory import Memory
 from waybill.broker.methods import answer
 from waybill.broker.operations import OPERATIONS, not_implemented
@@ -259,7 +259,8 @@ class Connection:
             self._end()
             self.output.write_method(answer(commands.Connection.CloseOk), 0)
             self.state = State.CLOSED
-            self.finish()
+            # The client closes the socket: it may still be writing, and a reset would take the answer from it.
+            self._finish_in(min(self.agreed.heartbeat or LINGER, LINGER))
         elif index == commands.Connection.UpdateSecret.index:
             methods.decode(payload)
             self.output.write_method(answer(commands.Connection.UpdateSecretOk), 0)

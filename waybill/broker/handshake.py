@@ -188,6 +188,8 @@ class Handshake:
         return None
 
     def _on_open(self, method: Any) -> Outcome | None:
+        if not method.virtual_host:  # others are made when they are opened; this one is a slip of the URL
+            raise ProtocolRefusal(530, "vhost  not found")
         self._output.write_method(answer(commands.Connection.OpenOk), 0)
         return replace(self._agreed, vhost=method.virtual_host)
 
@@ -258,7 +260,7 @@ def user_of(mechanism: str, response: bytes, users: Mapping[str, str]) -> str | 
     else:
         raise ValueError(f"no mechanism {mechanism}")
     known = users.get(name.decode("utf-8", "replace"))
-    if known is None or not hmac.compare_digest(known.encode(), password):
+    if not known or not hmac.compare_digest(known.encode(), password):
         return None
     return name.decode()
 

@@ -26,6 +26,9 @@ MAX_BODY_BYTES = 536_870_912
 MAX_MESSAGE_BYTES = 16_777_216
 """Bytes of one message's body that are taken (RabbitMQ 4's default `max_message_size`, 16 MiB)."""
 
+LINGER = 30
+"""Seconds after `connection.close-ok` in which the client closes the socket (RabbitMQ's `CLOSING_TIMEOUT`)."""
+
 DELIVERY_LIMIT = 20
 """Returns of a message to a quorum queue before it is dead-lettered or dropped (RabbitMQ 4.0 and later)."""
 

@@ -7,7 +7,7 @@ Orders of checks and texts are RabbitMQ's (rabbit_channel.erl, `handle_method`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pamqp import base, commands
@@ -17,7 +17,7 @@ from waybill.broker.deliveries import Settlement
 from waybill.broker.methods import AccessRequest, AccessRequestOk, answer
 from waybill.broker.publisher import Publication
 from waybill.broker.queue import Consumer, Queue
-from waybill.broker.vhost import REPLY_TO, generated_name
+from waybill.broker.vhost import REPLY_TO, VHost, generated_name
 from waybill.errors import ProtocolRefusal
 from waybill.topology.queue_arguments import type_name
 from waybill.topology.values import Binding, Exchange
@@ -117,8 +117,12 @@ def bind_queue(channel: Channel, method: Any) -> Answer:
 
 
 def unbind_queue(channel: Channel, method: Any) -> Answer:
-    """`queue.unbind`, which has no `nowait`."""
-    channel.vhost.unbind(_to_queue(channel, method))
+    """`queue.unbind`, which has no `nowait`; whose queue it is, is asked where there is such a binding."""
+    binding, vhost = _to_queue(channel, method), channel.vhost
+    queue = vhost.queues.get(binding.destination)
+    if queue is not None and queue.owner is not None and binding in vhost.router.bindings_from(binding.source):
+        vhost.check_access(queue, channel.client)
+    vhost.unbind(binding)
     return answer(commands.Queue.UnbindOk)
 
 
@@ -307,13 +311,19 @@ def select_transactions(channel: Channel, _: Any) -> Answer:
 
 
 def commit(channel: Channel, _: Any) -> Answer:
-    """`tx.commit`."""
+    """`tx.commit`: the publications in order, up to the first whose queue is gone, then the settlements."""
     publications, settlements = _held(channel)
     channel.begin_transaction()
     is_whole = True
     with channel.vhost.deferred_dead_letters():  # the publications follow each other before any queue has acted
-        for message, names, is_mandatory in publications:
-            is_whole &= channel.publisher.send_on(message, names, 0, is_mandatory=is_mandatory)
+        for message, names, is_mandatory, queues in publications:
+            try:
+                there = _still_there(channel.vhost, names, queues)
+            except ProtocolRefusal:
+                _restore(channel, settlements)  # the connection is closed, and none of them has come about
+                raise
+            is_whole &= there == names
+            is_whole &= channel.publisher.send_on(message, there, 0, is_mandatory=is_mandatory and not names)
     for outcome, taken in settlements:
         channel.deliveries.apply(outcome, taken)
     if not is_whole:
@@ -321,13 +331,36 @@ def commit(channel: Channel, _: Any) -> Answer:
     return answer(commands.Tx.CommitOk)
 
 
+def _still_there(vhost: VHost, names: tuple[str, ...], queues: tuple[Queue | None, ...]) -> tuple[str, ...]:
+    """Those of the queues that a publication was routed to that take it at the commit.
+
+    A classic queue is known by its process: one that was deleted and declared again takes nothing of it.
+
+    Raises:
+        ProtocolRefusal: 506, one of them is gone.
+    """
+    there = []
+    for name, before in zip(names, queues, strict=True):
+        now = vhost.queues.get(name)
+        if before is not None and now is None:
+            gone = f'{{not_found,{{resource,<<"{vhost.name}">>,queue,<<"{name}">>}}}}'
+            raise ProtocolRefusal(506, f"failed to deliver message: {gone}")
+        if now is before or (now is not None and now.is_quorum):
+            there.append(name)
+    return tuple(there)
+
+
 def roll_back(channel: Channel, _: Any) -> Answer:
     """`tx.rollback`: publications are forgotten, settled deliveries are out again."""
     _, settlements = _held(channel)
     channel.begin_transaction()
+    _restore(channel, settlements)
+    return answer(commands.Tx.RollbackOk)
+
+
+def _restore(channel: Channel, settlements: Iterable[Settlement]) -> None:
     for _, taken in settlements:
         channel.deliveries.restore(taken)
-    return answer(commands.Tx.RollbackOk)
 
 
 def _held(channel: Channel) -> tuple[list[Publication], list[Settlement]]:

@@ -18,13 +18,14 @@ from waybill.broker.frames import END_BYTE, METHOD, content_frames, pack_head
 from waybill.broker.limits import MAX_MESSAGE_BYTES
 from waybill.broker.message import Message
 from waybill.broker.methods import PUBLISH, id_of, undecodable
+from waybill.broker.queue import Queue
 from waybill.broker.tables import short_string
 from waybill.broker.vhost import REPLY_TO, VHost
 from waybill.errors import ProtocolRefusal
 from waybill.routing.publishing import check_expiration
 
-Publication = tuple[Message, tuple[str, ...], bool]
-"""A routed message: itself, its queues, and whether it is mandatory."""
+Publication = tuple[Message, tuple[str, ...], bool, tuple[Queue | None, ...]]
+"""A routed message: itself, its queues' names, whether it is mandatory, and the queues as they were then."""
 
 MAX_ADDRESSES = 1024
 """Pairs of exchange and routing key that a channel keeps decoded: most publish to a few, again and again."""
@@ -113,7 +114,8 @@ class Publisher:
         if self.count is not None:
             self.count = number = self.count + 1
         if self.held is not None:
-            self.held.append((message, names, bool(flags & _MANDATORY)))
+            held = tuple(map(vhost.queues.get, names))
+            self.held.append((message, names, bool(flags & _MANDATORY), held))
         else:
             self.send_on(message, names, number, is_mandatory=bool(flags & _MANDATORY))
 
@@ -162,7 +164,9 @@ class Publisher:
         is_taken = self._vhost.deliver(message, names)
         if not names and not self._is_reply(message) and is_mandatory:
             self._return(message, 312, "NO_ROUTE")
-        if number:
+        if number and not names:  # no queue is asked, so RabbitMQ confirms it before it looks at what comes next
+            self._settle_one(_ACK, number, is_multiple=False)
+        elif number:
             if not self._confirmed and not self._rejected:
                 self._client.to_confirm.append(self.flush_confirms)
             (self._confirmed if is_taken else self._rejected).append(number)

@@ -19,6 +19,7 @@ import socket
 import threading
 import time
 from types import TracebackType
+from urllib.parse import quote
 
 from waybill.broker.connection import Connection
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
@@ -90,8 +91,9 @@ class Broker:
     @property
     def url(self) -> str:
         """The address to connect to, with the first user's name and password: keep it out of logs."""
-        name, password = next(iter(self.node.users.items()))
-        return f"amqp://{name}:{password}@{_in_url(self.host)}:{self.port}//"
+        user = ":".join(quote(part, safe="") for part in next(iter(self.node.users.items())))
+        # The vhost `/` in full: some clients read `//` as that, and others as the vhost without a name.
+        return f"amqp://{user}@{_in_url(self.host)}:{self.port}/%2F"
 
     @property
     def address(self) -> str:

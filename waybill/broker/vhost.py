@@ -202,7 +202,8 @@ class VHost:
         """
         if self.router.default_queue_type != "classic":
             declaration = with_default_type(declaration, self.router.default_queue_type)
-        if not declaration.name:
+        is_named = bool(declaration.name)
+        if not is_named:
             declaration = self._named(declaration)
         elif (queue := self.queues.get(declaration.name)) is not None:
             if queue.owner is not None:
@@ -212,7 +213,7 @@ class VHost:
             return queue
         if declaration.type == "stream":
             raise ProtocolRefusal(540, NO_STREAMS.format(declaration.name))
-        self.router.declare_queue(declaration, is_restored=declaration.name.startswith("amq.gen-"))
+        self.router.declare_queue(declaration, is_restored=not is_named)
         owner = connection if declaration.exclusive else None
         queue = self.queues[declaration.name] = Queue(self.router.queues[declaration.name], self, owner)
         if owner is not None:

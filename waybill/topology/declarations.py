@@ -92,6 +92,7 @@ class Declarations:
             _refuse_reserved("exchange", exchange.name)
         _check_name_argument(exchange.arguments, "alternate-exchange", self.named("exchange", exchange.name))
         _check_hash_arguments(exchange)
+        _check_history_length(exchange)
         self._check_delayed_type(exchange)
         self.exchanges[exchange.name] = self.policies.applied(exchange)
         return True
@@ -258,9 +259,21 @@ def _check_hash_arguments(exchange: Exchange) -> None:
         return
     if "hash-header" in exchange.arguments and "hash-property" in exchange.arguments:
         raise TopologyError(406, "hash-header and hash-property are mutually exclusive")
+    if "hash-header" in exchange.arguments and type_name(exchange.arguments["hash-header"]) != "longstr":
+        raise TopologyError(541, "")  # the plugin fails on it, and the connection is closed
     hashed = exchange.arguments.get("hash-property")
     if hashed is not None and hashed not in ("correlation_id", "message_id", "timestamp"):
         raise TopologyError(406, f"Unsupported property: {hashed}")
+
+
+def _check_history_length(exchange: Exchange) -> None:
+    """As the plugin does (rabbit_exchange_type_recent_history.erl, `validate`)."""
+    if exchange.type != "x-recent-history" or "x-recent-history-length" not in exchange.arguments:
+        return
+    length = exchange.arguments["x-recent-history-length"]
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        expected = "'x-recent-history-length' must be a positive integer"
+        raise TopologyError(406, f"Invalid argument {written(length)}, {expected}")
 
 
 def _check_topic_binding(binding: Binding) -> None:

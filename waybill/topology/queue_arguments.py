@@ -231,8 +231,16 @@ def written(value: Any) -> str:
         return f'<<"{value}"{encoding}>>' if value else "<<>>"
     if isinstance(value, (bytes, bytearray)):
         return written(bytes(value).decode("utf-8", "replace"))
-    if value is None:
-        return "undefined"
     if is_timestamp(value):
         return str(seconds(value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, (Mapping, list, tuple)):
+        return _written_inside(value)
+    return "undefined" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _written_inside(value: Any) -> str:
+    """A table or an array, each of its values with the type."""
+    if isinstance(value, Mapping):
+        entries = (f"{{{written(name)},{type_name(one)},{written(one)}}}" for name, one in value.items())
+        return f"[{','.join(entries)}]"
+    return f"[{','.join(f'{{{type_name(one)},{written(one)}}}' for one in value)}]"
