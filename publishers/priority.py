@@ -11,7 +11,7 @@ from exchanges import priority
 from publishers.support.control import paused_consumers
 from publishers.support.lesson import lesson
 from publishers.support.stage import Stage
-from waybill.testing.watch import Delivery
+from waybill.testing.delivery import Delivery
 from worker import tasks
 
 

@@ -26,8 +26,9 @@ from tests.support.programs import ROOT
 from tests.support.shared_rabbitmq import FOLDER, SharedRabbitMQ, shared_rabbitmq
 from tests.support.shares import SHARE
 from waybill.errors import BrokerUnavailable
-from waybill.pytest_plugin import a_broker, a_vhost
+from waybill.testing import brokers
 from waybill.testing.brokers import DOCKER, EMBEDDED, Address
+from waybill.testing.vhosts import a_vhost
 from waybill.testing.workers import Zygote
 
 if TYPE_CHECKING:  # it imports the showcase, which must come after what is set below
@@ -123,7 +124,11 @@ def rabbitmq(request: pytest.FixtureRequest) -> Iterator[Address]:
         request.getfixturevalue("docker_engine")
     folder = getattr(request.config, "workerinput", {}).get(FOLDER)
     if which != DOCKER or folder is None:
-        with a_broker(which) as address:
+        with ExitStack() as stack:
+            try:
+                address = stack.enter_context(brokers.broker(which))
+            except BrokerUnavailable as error:
+                skip_or_fail(str(error))
             yield address
         return
     try:
@@ -160,7 +165,7 @@ def waybill_broker(request: pytest.FixtureRequest) -> Iterator[Address]:
     if request.param == "rabbitmq":
         yield request.getfixturevalue("rabbitmq")
     else:
-        with a_broker(request.param) as address:
+        with brokers.broker(request.param) as address:
             yield address
 
 

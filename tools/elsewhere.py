@@ -26,7 +26,7 @@ from tools.probes import PROBES, attempt
 from waybill.cli.running import run
 from waybill.errors import EXIT_OK, InputError
 from waybill.testing import brokers
-from waybill.testing.watch import Delivery
+from waybill.testing.delivery import Delivery
 
 MEMORY = "memory://"
 

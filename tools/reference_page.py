@@ -27,7 +27,20 @@ METHODS = {
     "Broker": ("url", "address", "start", "stop"),
     "Router": ("of", "route", "trace", "dead_letters"),
     "Topology": ("from_definitions", "exchange", "queue", "bindings_from"),
-    "Watch": ("discover_workers", "publish", "follow", "settle", "receipts_of", "received_so_far", "everything"),
+    "Watch": (
+        *(
+            "discover_workers",
+            "publish",
+            "follow",
+            "recording",
+            "settle",
+            "receipts_of",
+            "received_so_far",
+            "everything",
+        ),
+        *("sent", "received", "unroutable", "discarded", "expired", "rejected", "failed", "retried", "dead_lettered"),
+        *("reject", "fail", "retry", "succeed", "forget"),
+    ),
 }
 
 WIDTH = 100

@@ -10,6 +10,7 @@
     │   └── NotAllowed           the management API doesn't show that to this user
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
+        └── WorkerEnded          a worker that has ended by itself, with the end of its log
 
 Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a publisher's message that no queue
 took, or that went otherwise than predicted; a publication that RabbitMQ would refuse), 2 it could not do its work.
@@ -17,7 +18,7 @@ took, or that went otherwise than predicted; a publication that RabbitMQ would r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -161,3 +162,19 @@ class ProtocolRefusal(WaybillError):
 
 class FleetError(WaybillError):
     """A worker that cannot be described, started or heard."""
+
+
+class WorkerEnded(FleetError):
+    """A worker that has ended by itself.
+
+    Args:
+        name: its node name without the host.
+        code: its exit code.
+        lines: the last ones that it wrote.
+    """
+
+    def __init__(self, name: str, code: int | None, lines: Sequence[str]) -> None:
+        super().__init__(f"worker {name!r} ended with exit code {code}: " + " | ".join(lines))
+        self.name = name
+        self.code = code
+        self.lines = tuple(lines)

@@ -3,8 +3,6 @@
 from celery import Celery
 from kombu import Exchange, Queue
 
-from waybill import enable_receipts
-
 news = Exchange("news", type="topic")
 
 app = Celery("shop", broker="amqp://guest:guest@127.0.0.1:5672//")
@@ -14,7 +12,6 @@ app.conf.task_queues = [
     Queue("usa_all", news, routing_key="usa.#"),
     Queue("all_news", news, routing_key="*.news"),
 ]
-enable_receipts(app)
 
 
 @app.task

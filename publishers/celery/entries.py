@@ -22,7 +22,8 @@ from waybill.celery_app.fleet.workers import Worker
 from waybill.celery_app.names import BROADCAST_PREFIX, worker_name
 from waybill.cli.running import run
 from waybill.errors import FleetError
-from waybill.testing.watch import Delivery, Watch
+from waybill.testing.delivery import Delivery
+from waybill.testing.watch import Watch
 from worker import tasks
 from worker.app import app
 

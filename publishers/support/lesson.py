@@ -22,7 +22,7 @@ from kombu import Exchange, Queue
 from publishers.support.program import publisher
 from publishers.support.stage import Stage
 from waybill.cli.running import run
-from waybill.testing.watch import Delivery
+from waybill.testing.delivery import Delivery
 
 Around = Callable[[Stage, Sequence[Any]], AbstractContextManager[object]]
 

@@ -23,8 +23,9 @@ from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.terminal import echo, err, out
 from waybill.routing import Router
 from waybill.routing.walk import Trace
+from waybill.testing.delivery import Delivery
 from waybill.testing.prediction import differences
-from waybill.testing.watch import Delivery, Watch
+from waybill.testing.watch import Watch
 from waybill.testing.workers import Zygote
 from worker.app import app
 

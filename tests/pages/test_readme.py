@@ -67,7 +67,7 @@ def test_the_architecture_page_is_made_of_the_order_of_imports() -> None:
 
 def test_the_plugins_page_has_every_fixture() -> None:
     text = (ROOT / "docs" / "reference" / "plugin.md").read_text("utf-8")
-    source = (ROOT / "waybill" / "pytest_plugin.py").read_text("utf-8")
+    source = (ROOT / "waybill" / "pytest_plugin" / "__init__.py").read_text("utf-8")
     fixtures = re.findall(r"@pytest\.fixture\(scope=\"(\w+)\"\)\ndef (\w+)", source)
     assert set(re.findall(r"^\| `(waybill_\w+)` \| (\w+)", text, re.MULTILINE)) == {
         (name, scope) for scope, name in fixtures

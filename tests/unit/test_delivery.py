@@ -10,7 +10,8 @@ from celery import Celery
 from waybill.errors import FleetError
 from waybill.testing import watch
 from waybill.testing.receipts import MARKER, Receipt
-from waybill.testing.watch import Round, Watch
+from waybill.testing.rounds import Round
+from waybill.testing.watch import Watch
 
 
 def answer(worker: str, queue: str) -> Receipt:

@@ -23,10 +23,12 @@ ROOMS = (
     ("celery_app",),
     ("rabbitmq",),
     ("testing",),
+    ("receipts",),
     ("explain",),
     ("check",),
     ("diff",),
-    ("cli", "pytest_plugin"),
+    ("cli",),
+    ("pytest_plugin",),
     ("__init__", "__main__"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -6,9 +6,9 @@ import pytest
 
 from waybill.celery_app.publication import Publication, message_of
 from waybill.routing import Router
+from waybill.testing.delivery import Delivery
 from waybill.testing.prediction import differences
 from waybill.testing.receipts import Receipt
-from waybill.testing.watch import Delivery
 from waybill.topology import Binding, Exchange, Queue, Topology
 
 ROUTER = Router.of(

@@ -14,7 +14,8 @@ from publishers.support.control import ask
 from waybill.errors import FleetError
 from waybill.testing import watch as watch_module
 from waybill.testing.receipts import MARKER
-from waybill.testing.watch import Round, Watch
+from waybill.testing.rounds import Round
+from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers
 from worker import tasks
 

@@ -6,7 +6,6 @@ import pytest
 
 from publishers.__main__ import LESSONS
 from tests.support.programs import module, processes_with
-from waybill.pytest_plugin import a_broker
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 
@@ -46,7 +45,7 @@ def test_a_publisher_alone_brings_up_what_its_lesson_needs() -> None:
 @pytest.mark.usefixtures("docker_engine")
 def test_without_the_plugins_their_lessons_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(brokers, "PLUGINS", ("rabbitmq_management",))
-    with a_broker(brokers.DOCKER) as bare:
+    with brokers.broker(brokers.DOCKER) as bare:
         result = module("publishers", "topic", "history", "shards", environment={"BROKER": bare.url})
         alone = module("publishers.history", environment={"BROKER": bare.url})
     assert "2 workers are ready" in result.err

@@ -74,7 +74,7 @@ def record(app: Celery, fleet: Fleet | None = None, more: Iterable[KombuQueue] =
         recorder.declare(queue)
     if app.conf.get("worker_direct"):
         recorder.declare_exchange(WORKER_DIRECT_EXCHANGE)
-    for exchange, bindings in _exchange_bindings(app).items():
+    for exchange, bindings in exchange_bindings(app).items():
         recorder.bind_exchange(exchange, bindings)
     if installed.delays_natively(app):
         installed.declare_delayed_delivery(recorder, queues, app.conf.broker_native_delayed_delivery_queue_type)
@@ -106,7 +106,12 @@ def queues_of(app: Celery) -> list[KombuQueue]:
     return queues
 
 
-def _exchange_bindings(app: Celery) -> Mapping[KombuExchange, Iterable[binding]]:
+def exchange_bindings(app: Celery) -> Mapping[KombuExchange, Iterable[binding]]:
+    """The setting `waybill_exchange_bindings`: an exchange -> the bindings that feed it from other exchanges.
+
+    Raises:
+        InputError: it holds something else.
+    """
     given = app.conf.get("waybill_exchange_bindings") or {}
     is_right = isinstance(given, Mapping) and all(
         isinstance(exchange, KombuExchange)

@@ -61,6 +61,10 @@ class Address:
     url: str
     management_url: str | None
 
+    def __repr__(self) -> str:
+        """Without passwords: pytest prints the fixtures of a test that fails."""
+        return f"Address({masked(self.url)!r}, {masked(self.management_url or '')!r})"
+
     @property
     def has_vhosts(self) -> bool:
         """False on Redis, which has numbered databases."""

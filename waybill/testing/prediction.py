@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from waybill.celery_app.names import BROADCAST_PREFIX
 from waybill.routing import Router
 from waybill.routing.walk import Trace
-from waybill.testing.watch import Delivery
+from waybill.testing.delivery import Delivery
 
 
 def differences(

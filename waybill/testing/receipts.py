@@ -1,10 +1,11 @@
 """A worker says what it received: `enable_receipts(app)`, one line in any Celery application.
 
 For each task message, as soon as it is received and before it runs, the worker sends the Celery event
-`waybill-received` (`waybill-discarded` for a task that it has not registered). Any event consumer sees them; `Receipt`
-reads them. AMQP doesn't deliver the name of the queue: it is known from the consumer tag of the delivery, since the
-worker registered one tag for each queue. Kombu's virtual transports (Redis and others) deliver neither, but hand each
-message to a callback of its queue, and this is where it is noted.
+`waybill-received` (`waybill-discarded` for a message that it throws away: a task that it has not registered, that has
+expired or is revoked, or that it can't read). Any event consumer sees them; `Receipt` reads them. AMQP doesn't deliver
+the name of the queue: it is known from the consumer tag of the delivery, since the worker registered one tag for each
+queue. Kombu's virtual transports (Redis and others) deliver neither, but hand each message to a callback of its queue,
+and this is where it is noted.
 
 The law of reading receipts: from one worker they arrive in the order in which it received the messages, because they
 are published on one channel. Nothing is known of the order between workers.
@@ -15,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
 import kombu
 from celery import Celery, bootsteps, signals
 from celery.events import Event
-from celery.utils.time import utcoffset
+from celery.utils.time import maybe_iso8601, maybe_make_aware, utcoffset
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu import Connection
@@ -34,6 +36,7 @@ from waybill.celery_app.private import tags_of, wrap_callbacks
 EVENT_GROUP = "waybill"
 RECEIVED = f"{EVENT_GROUP}-received"
 DISCARDED = f"{EVENT_GROUP}-discarded"
+ENDED = f"{EVENT_GROUP}-ended"
 
 # Seconds for which the receipts of a busy worker gather, and how many at most: a publication costs as much as a good
 # part of a small task, so that many receipts share one. The first after a pause is sent at once, and so is a marker's
@@ -63,7 +66,9 @@ class Receipt:
         priority: as published, None without one.
         redelivered: True when the broker delivered this message before.
         time: when the worker received it, in seconds since the epoch, on the worker's clock.
-        is_discarded: True when the worker has no such task and threw the message away.
+        is_discarded: True when the worker threw the message away.
+        reason: why it did: `unknown task`, `expired`, `revoked` or `unreadable`.
+        death: for a dead letter, why and from which queue it came last: `("rejected", "orders")`.
     """
 
     task_id: str
@@ -76,6 +81,8 @@ class Receipt:
     redelivered: bool
     time: float
     is_discarded: bool = False
+    reason: str = ""
+    death: tuple[str, str] | None = None
 
     @property
     def worker_name(self) -> str:
@@ -101,7 +108,63 @@ class Receipt:
             redelivered=event["redelivered"],
             time=event["timestamp"],
             is_discarded=event["type"] == DISCARDED,
+            reason=event.get("reason", ""),
+            death=(event["death"][0], event["death"][1]) if event.get("death") else None,
         )
+
+
+def has_expired(expires: object) -> bool:
+    """Whether a worker throws a task away whose header `expires` says this; one that can't be read has not expired."""
+    try:
+        due = maybe_iso8601(expires)
+    except (TypeError, ValueError, AttributeError):
+        return False
+    return due is not None and maybe_make_aware(due) < datetime.now(UTC)
+
+
+def receipt_event(
+    kind: str, dispatcher: Any, queue: str, message: KombuMessage, task: tuple[str, str], **more: object
+) -> Mapping[str, Any]:
+    """The event that tells of a message.
+
+    Args:
+        dispatcher: Celery's, which knows the worker's name.
+        task: its id and its name.
+        more: further fields.
+    """
+    delivery = message.delivery_info
+    deaths = (message.headers or {}).get("x-death") or ()
+    if deaths and isinstance(deaths[0], Mapping):
+        more["death"] = [str(deaths[0].get("reason")), str(deaths[0].get("queue"))]
+    event: Mapping[str, Any] = Event(
+        kind,
+        hostname=dispatcher.hostname,
+        utcoffset=utcoffset(),
+        pid=dispatcher.pid,
+        clock=dispatcher.clock.forward(),
+        uuid=task[0],
+        name=task[1],
+        queue=queue,
+        exchange=delivery["exchange"],
+        routing_key=delivery["routing_key"],
+        priority=message.properties.get("priority"),
+        redelivered=bool(delivery.get("redelivered")),
+        **more,
+    )
+    return event
+
+
+def publish_events(dispatcher: Any, events: list[Mapping[str, Any]]) -> None:
+    """Send events as one list, which every Celery event consumer understands."""
+    dispatcher.producer.publish(
+        events,
+        routing_key=f"{EVENT_GROUP}.multi",
+        exchange=dispatcher.exchange.name,
+        declare=[dispatcher.exchange],
+        serializer=dispatcher.serializer,
+        headers=dispatcher.headers,
+        delivery_mode=dispatcher.delivery_mode,
+    )
 
 
 @contextmanager
@@ -155,13 +218,17 @@ class ReceiptSender(bootsteps.StartStopStep):
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
+    # Seconds for which receipts may gather.
+    gather = GATHER
 
     def __init__(self, consumer: Consumer, **kwargs: object) -> None:
         super().__init__(consumer, **kwargs)
         # Consumer tag -> queue. A tag is never used twice, and stays known after `cancel_consumer`: its last
         # messages may still be on their way.
         self._queues: dict[str, str] = {}
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: list[Mapping[str, Any]] = []
+        # The message whose task's strategy is being called: Celery doesn't tell which one it throws away.
+        self._current: tuple[Consumer, KombuMessage] | None = None
         self._is_flush_due = False
         self._flushed = 0.0
         self._dispatcher: Any = None
@@ -177,14 +244,37 @@ class ReceiptSender(bootsteps.StartStopStep):
         if isinstance(transport := consumer.connection.transport, virtual.Transport):
             wrap_callbacks(transport, _QueueNotes)
         self._learn_tags(consumer)
-        signals.task_received.connect(self._on_received, sender=consumer, dispatch_uid=id(self))
-        signals.task_unknown.connect(self._on_unknown, sender=consumer, dispatch_uid=id(self))
+        for name, strategy in consumer.strategies.items():
+            consumer.strategies[name] = self.strategy(consumer, strategy)
+        for signal, handler in self._handlers(consumer):
+            signal.connect(handler, sender=consumer, dispatch_uid=id(self))
+        signals.task_revoked.connect(self._on_revoked, dispatch_uid=id(self))
 
     def stop(self, consumer: Consumer) -> None:
-        signals.task_received.disconnect(sender=consumer, dispatch_uid=id(self))
-        signals.task_unknown.disconnect(sender=consumer, dispatch_uid=id(self))
+        for signal, _ in self._handlers(consumer):
+            signal.disconnect(sender=consumer, dispatch_uid=id(self))
+        signals.task_revoked.disconnect(dispatch_uid=id(self))
         self._flush(consumer)
         self._close_own()
+
+    def _handlers(self, _consumer: Consumer) -> tuple[tuple[Any, Callable[..., None]], ...]:
+        return (
+            (signals.task_received, self._on_received),
+            (signals.task_unknown, self._on_unknown),
+            (signals.task_rejected, self._on_unreadable),
+        )
+
+    def strategy(self, consumer: Consumer, strategy: Callable[..., Any]) -> Callable[..., Any]:
+        """What Celery calls with each message of one task, in place of the task's own strategy."""
+
+        def noting(message: KombuMessage, *args: Any, **kwargs: Any) -> Any:
+            self._current = (consumer, message)
+            try:
+                return strategy(message, *args, **kwargs)
+            finally:
+                self._current = None
+
+        return noting
 
     def _make_dispatcher(self, consumer: Consumer) -> Any:
         """A dispatcher of our own: a worker without events, gossip and heartbeats has none."""
@@ -202,10 +292,21 @@ class ReceiptSender(bootsteps.StartStopStep):
         self._queues.update({tag: queue for queue, tag in tags_of(consumer.task_consumer).items()})
 
     def _on_received(self, sender: Consumer, request: Request, **_: object) -> None:
-        self._send(sender, RECEIVED, request.id, request.name, request.message)
+        self.send(sender, RECEIVED, request.message, (request.id, request.name))
 
     def _on_unknown(self, sender: Consumer, message: KombuMessage, name: str, id: str, **_: object) -> None:
-        self._send(sender, DISCARDED, id, name, message)
+        self.send(sender, DISCARDED, message, (id, name), reason="unknown task")
+
+    def _on_unreadable(self, sender: Consumer, message: KombuMessage, **_: object) -> None:
+        headers = message.headers or {}
+        self.send(sender, DISCARDED, message, (headers.get("id", ""), headers.get("task", "")), reason="unreadable")
+
+    def _on_revoked(self, sender: Any, expired: bool, **_: object) -> None:
+        """A task that is thrown away as it comes in; one that is revoked later has its receipt."""
+        if self._current is not None:
+            consumer, message = self._current
+            task = (message.headers["id"], sender.name)
+            self.send(consumer, DISCARDED, message, task, reason="expired" if expired else "revoked")
 
     def _queue_of(self, consumer: Consumer, delivery: Mapping[str, Any]) -> str:
         if (noted := delivery.get(NOTED_QUEUE)) is not None:
@@ -214,50 +315,30 @@ class ReceiptSender(bootsteps.StartStopStep):
             self._learn_tags(consumer)
         return self._queues[delivery["consumer_tag"]]
 
-    def _send(self, consumer: Consumer, event: str, task_id: str, task: str, message: KombuMessage) -> None:
-        delivery = message.delivery_info
-        dispatcher = self._dispatcher
-        self._waiting.append(
-            Event(
-                event,
-                hostname=dispatcher.hostname,
-                utcoffset=utcoffset(),
-                pid=dispatcher.pid,
-                clock=dispatcher.clock.forward(),
-                uuid=task_id,
-                name=task,
-                queue=self._queue_of(consumer, delivery),
-                exchange=delivery["exchange"],
-                routing_key=delivery["routing_key"],
-                priority=message.properties.get("priority"),
-                redelivered=bool(delivery.get("redelivered")),
-            )
-        )
-        is_pause_over = monotonic() - self._flushed > GATHER
-        if task == MARKER or is_pause_over or len(self._waiting) >= MAX_GATHERED or consumer.hub is None:
+    def send(self, consumer: Consumer, kind: str, message: KombuMessage, task: tuple[str, str], **more: object) -> None:
+        """Tell of a message, at once or with the next ones.
+
+        Args:
+            task: its id and its name.
+        """
+        queue = self._queue_of(consumer, message.delivery_info)
+        self._waiting.append(receipt_event(kind, self._dispatcher, queue, message, task, **more))
+        is_pause_over = monotonic() - self._flushed > self.gather
+        if task[1] == MARKER or is_pause_over or len(self._waiting) >= MAX_GATHERED or consumer.hub is None:
             self._flush(consumer)
         elif not self._is_flush_due:
             self._is_flush_due = True
             consumer.hub.call_later(GATHER, self._flush, consumer)
 
     def _flush(self, consumer: Consumer) -> None:
-        """Send what has gathered, as one list, which every Celery event consumer understands."""
+        """Send what has gathered."""
         self._is_flush_due = False
         gathered, self._waiting = self._waiting, []
         if not gathered:
             return
         self._flushed = monotonic()
-        dispatcher = self._dispatcher
         try:
-            dispatcher.producer.publish(
-                gathered,
-                routing_key=f"{EVENT_GROUP}.multi",
-                exchange=dispatcher.exchange.name,
-                declare=[dispatcher.exchange],
-                serializer=dispatcher.serializer,
-                headers=dispatcher.headers,
-                delivery_mode=dispatcher.delivery_mode,
-            )
+            publish_events(self._dispatcher, gathered)
         except consumer.connection_errors:
             # The worker is about to notice by itself; after the reconnection they are sent with the next one.
             self._waiting = gathered + self._waiting

@@ -26,10 +26,10 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any
@@ -42,9 +42,15 @@ from kombu.message import Message as KombuMessage
 from waybill.celery_app import publication
 from waybill.celery_app.names import worker_name
 from waybill.celery_app.publication import Publication
-from waybill.errors import FleetError
+from waybill.errors import FleetError, InputError
 from waybill.testing import brokers
-from waybill.testing.receipts import EVENT_GROUP, MARKER, Receipt, listening
+from waybill.testing.delivery import Delivery
+from waybill.testing.outcomes import Outcome
+from waybill.testing.receipts import ENDED, EVENT_GROUP, MARKER, Receipt, listening
+from waybill.testing.recording import hearing
+from waybill.testing.rounds import Round
+from waybill.testing.seen import End, Seen, Views
+from waybill.testing.stating import Stating, Workers
 
 # Seconds in which every consumer has to answer its marker; a worker busy with a long task is waited for that long.
 SETTLE_TIMEOUT = 60.0
@@ -66,87 +72,8 @@ FIRST_PACE, SLOWEST_PACE = 0.005, 0.25
 # Driver -> the priority that is served last, where it isn't 0 (kombu/transport/redis.py, PRIORITY_STEPS).
 LAST_PRIORITY = {"redis": 9}
 
-# Stands for the consumer of a queue with a single active one.
-ACTIVE = "the active consumer"
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message, as published, and every receipt of it, in the order of the workers' clocks."""
-
-    publication: Publication
-    received: tuple[Receipt, ...]
-
-    @property
-    def by_worker(self) -> dict[str, str]:
-        """Worker name -> queue: who received it, and from where.
-
-        Raises:
-            ValueError: a worker received it twice, or has no such task and threw it away; then only `received` tells
-                the whole.
-        """
-        if discarded := [receipt for receipt in self.received if receipt.is_discarded]:
-            raise ValueError(f"no such task, so discarded: {discarded}")
-        found = {receipt.worker_name: receipt.queue for receipt in self.received}
-        if len(found) != len(self.received):
-            raise ValueError(f"received more than once by one worker: {self.received}")
-        return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the publishers' `--json` prints it."""
-        sent = self.publication
-        return {
-            "exchange": sent.exchange,
-            "routing_key": sent.routing_key,
-            "headers": dict(sent.headers),
-            "priority": sent.priority,
-            "task": sent.task,
-            "task_id": sent.task_id,
-            "received": [
-                {"worker": receipt.worker, "queue": receipt.queue, "redelivered": receipt.redelivered}
-                for receipt in self.received
-            ],
-            "returned": sent.is_returned,
-        }
-
-
-class Round:
-    """One round of markers, as plain values: which consumer still owes its marker, and where to send another.
-
-    Args:
-        consumers_by_worker: worker -> the queues that it consumes.
-        single: the queues with a single active consumer; nobody but the broker knows which.
-    """
-
-    def __init__(self, consumers_by_worker: Mapping[str, Iterable[str]], single: Collection[str] = ()) -> None:
-        self.owed: dict[str, set[str]] = defaultdict(set)
-        self._single = frozenset(single)
-        for worker, queues in consumers_by_worker.items():
-            for queue in queues:
-                self.owed[queue].add(ACTIVE if queue in self._single else worker)
-
-    def markers(self) -> Iterable[str]:
-        """The queues to publish a marker to, once for each of their consumers."""
-        return [queue for queue, workers in self.owed.items() for _ in workers]
-
-    def received(self, receipt: Receipt) -> bool:
-        """Note a marker's receipt; False when that consumer had answered already, and the queue needs another."""
-        workers = self.owed[receipt.queue]
-        worker = ACTIVE if receipt.queue in self._single else receipt.worker
-        if worker in workers:
-            workers.remove(worker)
-            return True
-        return not workers
-
-    @property
-    def is_complete(self) -> bool:
-        return not any(self.owed.values())
-
-    def __str__(self) -> str:
-        return ", ".join(f"{worker} ({queue})" for queue, workers in self.owed.items() for worker in sorted(workers))
-
-
-class Watch:
+class Watch(Views, Stating):
     """Publish tasks and see which workers receive them, and that nobody else does.
 
     The workers must run with `enable_receipts(app)`. Receipts are seen from the moment in which the block is entered;
@@ -188,15 +115,21 @@ class Watch:
         self._pending: list[Publication] = []
         self._markers: set[str] = set()
         self._round = Round({})
+        self._is_proven = True
         self._due: list[str] = []
         self._pace = FIRST_PACE
         self._arguments: dict[str, Mapping[str, Any]] = {}
         # Queue -> its fanout exchange and binding key, on Redis: there it is a subscription to both together, which the
         # default exchange doesn't reach.
         self._subscribed: dict[str, tuple[str, str]] = {}
+        self._workers: Workers | None = None
+        self._seen = Seen()
+        self._stated: dict[str, Outcome] = {}
+        self._recordings: list[list[Publication]] = []
+        self._answered: set[str] = set()  # what was published mandatory: the broker has said whether a queue took it
 
     def __enter__(self) -> Watch:
-        if MARKER not in self.app.tasks:
+        if MARKER not in self.app.tasks and self._workers is None:
             raise FleetError(
                 f"the application {self.app.main!r} sends no receipts: "
                 "call `waybill.enable_receipts(app)` where it is made"
@@ -205,6 +138,9 @@ class Watch:
             self.connection = stack.enter_context(brokers.connect(self.app))
             self._producer = Producer(self.connection)
             stack.enter_context(listening(self.app, self.connection, f"{EVENT_GROUP}.#", self._on_events))
+            if self._workers is not None and self._workers.runs_tasks:
+                stack.enter_context(listening(self.app, self.connection, "task.#", self._on_task_events))
+            stack.enter_context(hearing(self._on_published))
             self._exit = stack.pop_all()
         return self
 
@@ -216,7 +152,7 @@ class Watch:
             # Broken off, perhaps within a frame: to a goodbye there might never be an answer.
             self.connection.connection.collect()
         self._exit.close()
-        if kind is None and self._markers:
+        if kind is None and self._markers and not self._only_receives:
             self._wait_for_pools()
 
     def _wait_for_pools(self) -> None:
@@ -259,12 +195,46 @@ class Watch:
             task: the task's name. `options` are those of `apply_async`.
         """
         sent = publication.publish(self.app, self.connection, task, args, kwargs, **options)
+        self._answered.add(sent.task_id)
+        self._seen.sent[:] = [sent if one.task_id == sent.task_id else one for one in self._seen.sent]
         self.follow(sent)
         return sent
 
     def follow(self, sent: Publication) -> None:
         """Watch for a message that somebody else published while this watch was open."""
         self._pending.append(sent)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Publication]]:
+        """Note what this process publishes within the block, whoever calls `.delay()`; `settle` then tells of it.
+
+        Raises:
+            InputError: `task_always_eager` is on, so that nothing is published.
+        """
+        self._refuse_eager()
+        sent: list[Publication] = []
+        self._recordings.append(sent)
+        try:
+            yield sent
+        finally:
+            self._recordings.remove(sent)
+            known = {one.task_id for one in self._pending}
+            self._pending += [one for one in sent if one.task_id not in known]
+
+    def _refuse_eager(self) -> None:
+        if self.app.conf.task_always_eager:
+            raise InputError(
+                "task_always_eager is on: `.delay()` runs the task in this process and publishes nothing, so nothing "
+                "can be watched; set it to False for these tests"
+            )
+
+    def _on_published(self, sent: Publication) -> None:
+        if sent.task == MARKER or (self._workers is not None and self._workers.is_publishing()):
+            return
+        self._is_proven = False
+        self._seen.sent.append(sent)
+        for recording in self._recordings:
+            recording.append(sent)
 
     def settle(self) -> tuple[Delivery, ...]:
         """Who received each message published since the last call, in the order of publishing.
@@ -274,10 +244,66 @@ class Watch:
                 marked.
         """
         self._prove({sent.task_id for sent in self._pending})
-        deliveries = tuple(Delivery(sent, self.received_so_far(sent.task_id)) for sent in self._pending)
+        found = [(sent, self.received_so_far(sent.task_id)) for sent in self._pending]
+        deliveries = tuple(Delivery(sent if received else self._asked(sent), received) for sent, received in found)
         self._pending.clear()
         self._receipts.clear()
         return deliveries
+
+    def _asked(self, sent: Publication) -> Publication:
+        """A publication that nobody received, with the broker's answer where it wasn't asked: does a queue take it?
+
+        `.delay()` publishes without `mandatory`; a marker with the same exchange, key and headers is published with it.
+        """
+        if sent.task_id in self._answered or self.connection.transport.driver_type != "amqp":
+            return sent
+        return replace(sent, is_returned=self._is_returned(sent))
+
+    def _is_returned(self, sent: Publication) -> bool:
+        returned: list[object] = []
+        message = self.app.amqp.create_task_message(str(uuid.uuid4()), MARKER, ignore_result=True)
+        own = {name: value for name, value in sent.headers.items() if name not in message.headers}
+        with self.connection.channel() as channel:
+            Producer(channel, on_return=lambda *told: returned.append(told)).publish(
+                message.body,
+                exchange=sent.exchange,
+                routing_key=sent.routing_key,
+                headers={**own, **message.headers},
+                mandatory=True,
+                serializer="json",
+                delivery_mode="transient",
+                **message.properties,
+            )
+        return bool(returned)
+
+    @property
+    def sent(self) -> tuple[Publication, ...]:  # type: ignore[override]
+        """What this process has published, whoever did; nothing is proven for it."""
+        self._refuse_eager()
+        return tuple(self._seen.sent)
+
+    def _proven(self) -> Seen:
+        self._refuse_eager()
+        self._prove(None)
+        return self._seen
+
+    def forget(self) -> None:
+        """Begin anew, as between two tests: nothing was published and received, and no outcome is stated.
+
+        What was published and not settled is waited for, so that it is nobody else's.
+        """
+        if self._stated:
+            self._stated.clear()
+            self._state()
+        if len(self._seen.sent) > 0 and not self._is_proven:
+            self._prove(None)
+        self._pending.clear()
+        self._receipts.clear()
+        self._seen.clear()
+
+    def watch(self, workers: Workers) -> None:
+        """Watch workers that were started for this watch. Call it before the block."""
+        self._workers = workers
 
     def receipts_of(self, task_ids: Iterable[str]) -> dict[str, tuple[Receipt, ...]]:
         """Who received the tasks of these ids, whoever published them, since the last `settle`.
@@ -325,6 +351,10 @@ class Watch:
         Raises:
             FleetError: somebody did not answer in time.
         """
+        if self._workers is not None and (known := self._workers.queues()):
+            self._check_alive = check_alive
+            self._note_crew(known)
+            return self.consumers_by_worker
         expected = None if workers is None else frozenset(workers)
         self._check_alive = check_alive
         began = monotonic()
@@ -391,12 +421,16 @@ class Watch:
 
     def _prove(self, task_ids: Set[str] | None) -> None:
         """Run rounds of markers until one brings no new receipt of these tasks, or of any."""
-        for queue, arguments in self._arguments.items():
-            _refuse_unmarkable(queue, arguments)
+        if self._workers is not None and self._workers.refresh():
+            self._note_crew(self._workers.queues())
+        if not self._only_receives:  # else nothing waits in a queue for long
+            for queue, arguments in self._arguments.items():
+                _refuse_unmarkable(queue, arguments)
         seen = 0
         self._run_round()
         while seen != (seen := self._count(task_ids)):
             self._run_round()
+        self._is_proven = True
 
     def _count(self, task_ids: Set[str] | None) -> int:
         return sum(task_ids is None or receipt.task_id in task_ids for receipt in self._receipts)
@@ -410,15 +444,17 @@ class Watch:
         self._pace = FIRST_PACE
         again = now = monotonic()
         deadline = now + SETTLE_TIMEOUT
+        fleeting = [queue for queue, found in self._arguments.items() if "x-message-ttl" in found]
         while not self._round.is_complete:
-            if self._due and now >= again:
-                due, self._due = self._due, []
+            if now >= again:
+                # A marker may have expired in a queue with a TTL, where only receivers consume: then another is due.
+                due, self._due = self._due or [queue for queue in fleeting if self._round.owed[queue]], []
                 for queue in due:
                     self._publish_marker(queue)
                 again = monotonic() + self._pace
                 self._pace = min(2 * self._pace, SLOWEST_PACE)
             with suppress(TimeoutError):
-                self.connection.drain_events(timeout=max(0.001, again - now) if self._due else 1)
+                self.connection.drain_events(timeout=max(0.001, again - now) if self._due or fleeting else 1)
             self._check_alive()
             now = monotonic()
             if now > deadline:
@@ -428,6 +464,8 @@ class Watch:
                 )
 
     def _publish_marker(self, queue: str) -> None:
+        if {"x-max-length", "x-max-length-bytes"} & self._arguments.get(queue, {}).keys():
+            self._wait_until_empty(queue)
         marker = str(uuid.uuid4())
         self._markers.add(marker)
         message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
@@ -445,18 +483,37 @@ class Watch:
                 **message.properties,
             )
 
+    def _wait_until_empty(self, queue: str) -> None:
+        """Return when a marker pushes no message out of a queue with a limit: its consumers only receive."""
+        deadline = monotonic() + SETTLE_TIMEOUT
+        with self.connection.channel() as channel:
+            while channel.queue_declare(queue, passive=True).message_count and monotonic() < deadline:
+                self._check_alive()
+
     def _on_events(self, body: Any, _message: KombuMessage) -> None:
         # A worker with an event loop sends what it gathered in one turn as a list.
         for event in body if isinstance(body, list) else [body]:
+            if event["type"] == ENDED:
+                self._seen.ends.append(End(event["name"], event["queue"], frozenset(event["happened"])))
+                continue
             receipt = Receipt.from_event(event)
             if receipt.task != MARKER:
                 self._receipts.append(receipt)
+                self._seen.receipts.append(receipt)
             elif receipt.task_id in self._markers:
                 # Nothing is published here: a confirm would be waited for within the wait for something else.
                 if self._round.received(receipt):
                     self._pace = FIRST_PACE
                 else:
                     self._due.append(receipt.queue)
+
+    def _on_task_events(self, body: Any, _message: KombuMessage) -> None:
+        """How tasks ended in a worker that runs them, by Celery's own events."""
+        for event in body if isinstance(body, list) else [body]:
+            receipts = [one for one in self._seen.receipts if one.task_id == event.get("uuid")]
+            if receipts:
+                how = frozenset({event["type"].removeprefix("task-")})
+                self._seen.ends.append(End(receipts[-1].task, receipts[-1].queue, how))
 
 
 def _exists(connection: Connection, queue: str) -> bool:

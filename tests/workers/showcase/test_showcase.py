@@ -16,7 +16,8 @@ from tests.support.programs import module
 from waybill.celery_app.declared import from_celery
 from waybill.celery_app.fleet.workers import Fleet
 from waybill.rabbitmq.management import LiveConsumer, Management
-from waybill.testing.watch import Delivery, Watch
+from waybill.testing.delivery import Delivery
+from waybill.testing.watch import Watch
 from waybill.topology.definitions import from_definitions, to_definitions
 
 WORK, ENCODE, REPORT, FULFIL = (f"worker.tasks.{name}" for name in ("work", "encode", "report", "fulfil"))

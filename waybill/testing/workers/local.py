@@ -5,19 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from waybill.celery_app.fleet.workers import Worker
-from waybill.errors import FleetError
+from waybill.errors import FleetError, WorkerEnded
+from waybill.testing.outcomes import Outcome
 from waybill.testing.workers.starter import LOG_TAIL, Process, Zygote
 
 # Seconds that a worker gets to finish its task after SIGTERM, before it is killed with its children.
 GRACE = 10.0
+# Bytes of a worker's output that are read.
+MAX_LOG = 1024 * 1024
 
 
 class LocalWorkers:
@@ -31,6 +34,7 @@ class LocalWorkers:
         environment: variables that the workers get beside our own.
         directory: the folder in which the application can be imported.
         zygote: who starts them, if somebody else has one; it must outlive the block.
+        runs_tasks: False where they receive and acknowledge only.
     """
 
     def __init__(
@@ -39,7 +43,10 @@ class LocalWorkers:
         environment: Mapping[str, str],
         directory: Path,
         zygote: Zygote | None = None,
+        *,
+        runs_tasks: bool = True,
     ) -> None:
+        self.runs_tasks = runs_tasks
         self.workers = tuple(workers)
         self._environment = {**os.environ, **environment}
         self._directory = directory
@@ -84,9 +91,27 @@ class LocalWorkers:
         """Raise FleetError, with the end of its log, when a worker has ended by itself."""
         for name, (process, log) in self._running.items():
             if process.poll() is not None:
-                log.seek(0)
-                lines = log.read().decode(errors="replace").strip().splitlines()[-LOG_TAIL:]
-                raise FleetError(f"worker {name!r} ended with exit code {process.returncode}: " + " | ".join(lines))
+                raise WorkerEnded(name, process.returncode, _lines(log)[-LOG_TAIL:])
+
+    def log_of(self, name: str) -> list[str]:
+        """The last lines that a worker has written."""
+        return _lines(self._running[name][1])[-LOG_TAIL:]
+
+    def queues(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """Nothing: the workers themselves are asked what they consume."""
+        return {}
+
+    def state(self, outcomes: Mapping[str, Outcome]) -> bool:  # noqa: ARG002
+        """False: the workers are told by Celery's remote control."""
+        return False
+
+    def refresh(self) -> bool:
+        """False: they consume what their commands say."""
+        return False
+
+    def is_publishing(self) -> bool:
+        """False: what they publish, other processes do."""
+        return False
 
     def stop(self, grace: float = GRACE, *, wait: bool = True) -> None:
         """Stop every worker: warmly, and after so many seconds by force. A Ctrl-C meanwhile makes it by force at once.
@@ -116,6 +141,12 @@ class LocalWorkers:
             log.close()
             with suppress(FleetError):
                 process.end(grace)
+
+
+def _lines(log: IO[bytes]) -> list[str]:
+    """What a worker has written; the file is its own, too, so that its place in it is left as it is."""
+    size = os.fstat(log.fileno()).st_size
+    return os.pread(log.fileno(), MAX_LOG, max(0, size - MAX_LOG)).decode(errors="replace").strip().splitlines()
 
 
 def _end(process: Process, log: IO[bytes]) -> None:

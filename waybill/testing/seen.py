@@ -1,0 +1,133 @@
+"""What was sent and what became of it, since a moment: the views of a watch that a test compares with.
+
+Each view but `sent` and `unroutable` is a mapping from a task's name to queues.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from waybill.celery_app.publication import Publication
+from waybill.testing.delivery import ByName, Queues
+from waybill.testing.receipts import MARKER, Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a worker ended a message, where that was seen.
+
+    Attributes:
+        happened: Celery's names for it: `rejected`, `failed`, `retried`, `succeeded`, `revoked`.
+    """
+
+    task: str
+    queue: str
+    happened: frozenset[str]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a watch has seen."""
+
+    sent: list[Publication] = field(default_factory=list)
+    receipts: list[Receipt] = field(default_factory=list)
+    ends: list[End] = field(default_factory=list)
+
+    def clear(self) -> None:
+        """Nothing has been seen."""
+        self.sent.clear()
+        self.receipts.clear()
+        self.ends.clear()
+
+    @property
+    def received(self) -> ByName:
+        return self._mapped((one.task, one.queue) for one in self.receipts if not one.is_discarded)
+
+    @property
+    def discarded(self) -> ByName:
+        found = (one for one in self.receipts if one.is_discarded and one.reason != "expired")
+        return self._mapped((one.task, one.queue) for one in found)
+
+    @property
+    def dead_lettered(self) -> ByName:
+        return self._mapped((one.task, one.queue) for one in self.receipts if one.death)
+
+    @property
+    def expired(self) -> ByName:
+        in_a_worker = ((one.task, one.queue) for one in self.receipts if one.reason == "expired")
+        died = (one for one in self.receipts if one.death)
+        in_a_queue = ((one.task, one.death[1]) for one in died if one.death and one.death[0] == "expired")
+        return self._mapped([*in_a_worker, *in_a_queue])
+
+    def ended(self, how: str) -> ByName:
+        """The tasks that ended so, and the queues from which they had come."""
+        return self._mapped((one.task, one.queue) for one in self.ends if how in one.happened)
+
+    def _mapped(self, found: Iterable[tuple[str, str]]) -> ByName:
+        queues: dict[str, set[str]] = defaultdict(set)
+        for task, queue in found:
+            queues[task].add(queue)
+        named = {task: Queues(names, self._of(task), self.receipts) for task, names in queues.items() if task != MARKER}
+        return ByName(named, "task", self.sent, self.receipts)
+
+    def _of(self, task: str) -> list[Publication]:
+        return [one for one in self.sent if one.task == task]
+
+
+class Views(ABC):
+    """The views of a watch: what has been seen since `forget`, or since it began. Each of them proves first."""
+
+    sent: tuple[Publication, ...]
+
+    @abstractmethod
+    def _proven(self) -> Seen:
+        """What has been seen, when nothing more is on its way."""
+
+    @abstractmethod
+    def _asked(self, sent: Publication) -> Publication:
+        """A publication, with the broker's answer whether a queue took it."""
+
+    @property
+    def received(self) -> ByName:
+        """Task -> the queues from which a worker received it."""
+        return self._proven().received
+
+    @property
+    def discarded(self) -> ByName:
+        """Task -> the queues from which a worker threw it away: unknown, revoked or unreadable."""
+        return self._proven().discarded
+
+    @property
+    def expired(self) -> ByName:
+        """Task -> the queues in which it expired, or from which a worker threw it away as expired."""
+        return self._proven().expired
+
+    @property
+    def dead_lettered(self) -> ByName:
+        """Task -> the queues from which a worker received it as a dead letter."""
+        return self._proven().dead_lettered
+
+    @property
+    def rejected(self) -> ByName:
+        """Task -> the queues from which it came when a worker rejected its message."""
+        return self._proven().ended("rejected")
+
+    @property
+    def failed(self) -> ByName:
+        """Task -> the queues from which it came when it failed."""
+        return self._proven().ended("failed")
+
+    @property
+    def retried(self) -> ByName:
+        """Task -> the queues from which it came when it was retried."""
+        return self._proven().ended("retried")
+
+    @property
+    def unroutable(self) -> frozenset[str]:
+        """The tasks of which a message reached no queue."""
+        received = {one.task_id for one in self._proven().receipts}
+        lost = [one for one in self.sent if one.task_id not in received]
+        return frozenset(one.task for one in lost if self._asked(one).is_returned)
