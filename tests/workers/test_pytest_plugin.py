@@ -118,8 +118,9 @@ PLAIN = {
             assert waybill_watch.received == {"shop.remind": {"mails"}, "shop.pay": {"payments"}}
 
         def test_what_has_expired_is_thrown_away(waybill_watch):
-            shop.pay.apply_async(expires=-5)
-            assert waybill_watch.expired == {"shop.pay": {"payments"}} or waybill_watch.dead_lettered
+            shop.report.apply_async(headers={"expires": "2000-01-01T00:00:00+00:00"})
+            assert waybill_watch.expired == {"shop.report": {"mails"}}
+            assert waybill_watch.received == {}
 
         def test_a_queue_with_limits(waybill_watch):
             for _ in range(5):
@@ -193,7 +194,8 @@ FLEET = {
 
         def test_an_expired_task(waybill_watch):
             shop.report.apply_async(headers={"expires": "2000-01-01T00:00:00+00:00"})
-            assert waybill_watch.expired == {"shop.report": {"mails"}} or waybill_watch.received
+            assert waybill_watch.expired == {"shop.report": {"mails"}}
+            assert waybill_watch.received == {}
 
         def test_nothing_ran(waybill_watch):
             assert ran() == set()
