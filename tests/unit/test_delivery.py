@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from waybill.celery_app.names import MARKER
 from waybill.errors import FleetError
 from waybill.testing import watch
-from waybill.testing.receipts import MARKER, Receipt
+from waybill.testing.receipts import Receipt
 from waybill.testing.rounds import Round
 from waybill.testing.watch import Watch
 

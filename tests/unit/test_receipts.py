@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from celery import Celery
+from pathlib import Path
 
-from waybill import enable_receipts
+from celery import Celery
+from kombu import Queue
+
+from waybill import check_app, enable_receipts
+from waybill.celery_app.names import MARKER
 from waybill.testing import receipts
 
 
@@ -13,4 +17,13 @@ def test_enabling_twice_is_once() -> None:
     enable_receipts(app)
     enable_receipts(app)
     assert app.steps["consumer"] == {receipts.ReceiptSender}
-    assert receipts.MARKER in app.tasks
+    assert MARKER in app.tasks
+
+
+def test_the_marker_is_no_task_of_the_application(tmp_path: Path) -> None:
+    app = Celery("bare", broker="amqp://", set_as_current=False)
+    app.conf.update(task_queues=[Queue("work")], task_routes={"bare.noop": {"queue": "work"}})
+    app.task(lambda: None, name="bare.noop")
+    enable_receipts(app)
+    (tmp_path / "Procfile").write_text("work: celery -A bare worker -n work@%h -Q work\n")
+    assert check_app(app, fleet=tmp_path / "Procfile").findings == ()

@@ -11,9 +11,9 @@ import pytest
 from celery import Celery
 
 from publishers.support.control import ask
+from waybill.celery_app.names import MARKER
 from waybill.errors import FleetError
 from waybill.testing import watch as watch_module
-from waybill.testing.receipts import MARKER
 from waybill.testing.rounds import Round
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers

@@ -10,6 +10,10 @@ DELAYED_PREFIX = "celery_delayed_"
 `celery_delayed_0`, and the exchange `celery_delayed_delivery`."""
 
 
+MARKER = "waybill.marker"
+"""The task of a watch that does nothing: receiving it proves that everything before it in its queue was received."""
+
+
 def worker_name(node_name: str) -> str:
     """A worker's name without its host: what stands before the `@` of `-n`."""
     return node_name.partition("@")[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from waybill.celery_app.calls.values import Call, Source
 from waybill.celery_app.fleet.workers import Fleet, Unread, Worker
-from waybill.celery_app.names import BROADCAST_PREFIX, is_delayed
+from waybill.celery_app.names import BROADCAST_PREFIX, MARKER, is_delayed
 from waybill.celery_app.neighbours import Neighbour, declared_by_fleet
 from waybill.celery_app.options import Option
 from waybill.celery_app.publication import Publication, message_of
@@ -18,8 +18,8 @@ from waybill.routing import Router
 from waybill.routing.trace import Trace
 from waybill.topology import PREDECLARED, Binding, Exchange, Queue
 
-BUILTIN = "celery."
-"""How the names of Celery's own tasks begin."""
+BUILTIN = ("celery.", MARKER)
+"""How the names begin of Celery's own tasks, and of the one that `enable_receipts` registers."""
 
 
 @dataclass(frozen=True, slots=True)

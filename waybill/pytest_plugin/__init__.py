@@ -26,6 +26,7 @@ what they need.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
 # The watch of the tests that run.
 WATCH: pytest.StashKey[Watch] = pytest.StashKey()
+# The zygote, where one was started with the broker.
+ZYGOTE: pytest.StashKey[Zygote] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -96,10 +99,17 @@ def pytest_assertrepr_compare(config: pytest.Config, op: str, left: object, righ
 @pytest.fixture(scope="session")
 def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
     """A broker for the session."""
-    from waybill.pytest_plugin import stage
+    from waybill.testing.workers import Zygote
 
-    with stage.a_broker(configuration.broker(pytestconfig)) as address:
-        yield address
+    with contextlib.ExitStack() as stack:
+        if pytestconfig.getini("waybill_fleet"):
+            # It loads Celery while this process does, and ends before the broker.
+            pytestconfig.stash[ZYGOTE] = zygote = Zygote()
+            zygote.start_loading()
+            stack.callback(zygote.close_unused)
+        from waybill.pytest_plugin import stage
+
+        yield stack.enter_context(stage.a_broker(configuration.broker(pytestconfig)))
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +161,7 @@ def waybill_fleet(pytestconfig: pytest.Config, waybill_asked: Asked, waybill_app
 
 
 @pytest.fixture(scope="session")
-def waybill_zygote(waybill_broker: Address) -> Iterator[Zygote]:
+def waybill_zygote(pytestconfig: pytest.Config, waybill_broker: Address) -> Iterator[Zygote]:
     """The process that starts the workers of the session, which has Celery loaded already.
 
     It ends before the broker does, and the last module's workers with it.
@@ -159,7 +169,7 @@ def waybill_zygote(waybill_broker: Address) -> Iterator[Zygote]:
     from waybill.testing.workers import Zygote
 
     assert waybill_broker
-    with Zygote() as zygote:
+    with pytestconfig.stash.get(ZYGOTE, None) or Zygote() as zygote:
         yield zygote
 
 

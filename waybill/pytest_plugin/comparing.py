@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from difflib import get_close_matches
 
 from waybill.celery_app.declared import record
+from waybill.celery_app.names import MARKER
 from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.rendering import trace_node, tree
 from waybill.errors import WaybillError
 from waybill.routing import Router
 from waybill.routing.walk import Trace
 from waybill.testing.delivery import ByName, Queues, discarded_by
-from waybill.testing.receipts import MARKER
 from waybill.testing.watch import Watch
 from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST
 from waybill.topology.text import binding_label, exchange_name

@@ -28,6 +28,7 @@ from waybill.testing.receivers import Receivers, one_for_each
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote, loaded_by
 from waybill.testing.workers.arguments import in_a_test
+from waybill.testing.workers.local import GRACE
 from waybill.testing.workers.receiver import RUN_TASKS
 
 # Celery takes this setting from the environment first (celery/app/utils.py, Settings).
@@ -208,8 +209,10 @@ def _processes(
     folder = _folder(described, [file.parent] if (file := asked.fleet_file(config)) else [], config.rootpath)
     with LocalWorkers(started, variables, folder, zygote, runs_tasks=runs_tasks) as running:
         yield running
-        # A database on Redis is the next module's too, so that nobody of this one may be left there.
-        running.stop(wait=not address.has_vhosts)
+        # A database on Redis is the next module's too, so that nobody of this one may be left there. Who only receives
+        # has nothing to finish.
+        is_shared = not address.has_vhosts
+        running.stop(GRACE if runs_tasks or is_shared else 0.0, wait=is_shared)
 
 
 def _folder(described: Fleet, first: Sequence[Path], root: Path) -> Path:

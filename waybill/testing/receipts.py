@@ -30,7 +30,7 @@ from kombu import Connection
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
 
-from waybill.celery_app.names import worker_name
+from waybill.celery_app.names import MARKER, worker_name
 from waybill.celery_app.private import tags_of, wrap_callbacks
 
 EVENT_GROUP = "waybill"
@@ -49,9 +49,6 @@ SUBSCRIBE_TIMEOUT = 0.001
 
 # Where the name of the queue is noted in the delivery information of a virtual transport's message.
 NOTED_QUEUE = "waybill_queue"
-
-# The task that does nothing: receiving it proves that everything before it in its queue was received.
-MARKER = "waybill.marker"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ from waybill.testing.outcomes import COMMAND, Outcome
 from waybill.testing.receipts import DISCARDED, ENDED, RECEIVED, ReceiptSender, has_expired
 from waybill.testing.stand_ins import StatedOutcomes
 
+# Seconds after which an idle worker looks whether it is to end.
+TICK = 0.2
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -26,6 +29,11 @@ class Receiving(ReceiptSender):
     """The part of the worker that takes each message, in place of the tasks' own strategies."""
 
     gather = 0.0
+
+    def start(self, consumer: Consumer) -> None:
+        super().start(consumer)
+        # A worker that has no neighbours and sends no heartbeats sleeps until a message comes, through a SIGTERM too.
+        consumer.timer.call_repeatedly(TICK, _nothing)
 
     def strategy(self, consumer: Consumer, _strategy: Callable[..., Any]) -> Callable[..., Any]:
         if not hasattr(consumer, "waybill_outcomes"):
@@ -43,6 +51,10 @@ class Receiving(ReceiptSender):
                 self.send(consumer, ENDED, message, task, happened=list(happened))
 
         return receive
+
+
+def _nothing() -> None:
+    """Wake the event loop."""
 
 
 @control_command(name=COMMAND)

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from waybill.celery_app.names import MARKER
 from waybill.celery_app.publication import Publication
 from waybill.testing.delivery import ByName, Queues
-from waybill.testing.receipts import MARKER, Receipt
+from waybill.testing.receipts import Receipt
 
 
 @dataclass(frozen=True, slots=True)

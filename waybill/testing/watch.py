@@ -40,13 +40,13 @@ from kombu import Connection, Producer
 from kombu.message import Message as KombuMessage
 
 from waybill.celery_app import publication
-from waybill.celery_app.names import worker_name
+from waybill.celery_app.names import MARKER, worker_name
 from waybill.celery_app.publication import Publication
 from waybill.errors import FleetError, InputError
 from waybill.testing import brokers
 from waybill.testing.delivery import Delivery
 from waybill.testing.outcomes import Outcome
-from waybill.testing.receipts import ENDED, EVENT_GROUP, MARKER, Receipt, listening
+from waybill.testing.receipts import ENDED, EVENT_GROUP, Receipt, listening
 from waybill.testing.recording import hearing
 from waybill.testing.rounds import Round
 from waybill.testing.seen import End, Seen, Views

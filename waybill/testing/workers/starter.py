@@ -137,14 +137,17 @@ class Zygote:
         self._processes: dict[int, Process] = {}
         self._listening = threading.RLock()
         self._loaded: set[str] = set()
+        self._is_started = self._is_entered = False
 
-    def __enter__(self) -> Self:
+    def start_loading(self) -> None:
+        """Start the process; entering the block does so, unless it was done before."""
         self._socket, theirs = socket.socketpair()
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         with theirs:
             # The kernel ends it with the thread that starts it: only the main thread ends with the process.
             is_main = threading.current_thread() is threading.main_thread()
             starter = [str(os.getpid())] if is_main else []
+            self._is_started = True
             self._program = subprocess.Popen(
                 [sys.executable, "-m", "waybill.testing.workers.zygote", str(theirs.fileno()), *starter],
                 stdin=subprocess.DEVNULL,
@@ -154,6 +157,16 @@ class Zygote:
                 env=dict(os.environ),  # Popen's own would have what C code has set too (readline: COLUMNS)
                 start_new_session=True,  # a Ctrl-C in the terminal is the starter's alone
             )
+
+    def close_unused(self) -> None:
+        """End the process, if it was started and the block was never entered."""
+        if self._is_started and not self._is_entered:
+            self._end()
+
+    def __enter__(self) -> Self:
+        if not self._is_started:
+            self.start_loading()
+        self._is_entered = True
         return self
 
     def __exit__(
