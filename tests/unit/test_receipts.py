@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from celery import Celery
 from kombu import Queue
 
@@ -20,10 +21,15 @@ def test_enabling_twice_is_once() -> None:
     assert MARKER in app.tasks
 
 
-def test_the_marker_is_no_task_of_the_application(tmp_path: Path) -> None:
+def test_the_marker_is_no_task_of_the_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     app = Celery("bare", broker="amqp://", set_as_current=False)
     app.conf.update(task_queues=[Queue("work")], task_routes={"bare.noop": {"queue": "work"}})
-    app.task(lambda: None, name="bare.noop")
+
+    @app.task(name="bare.noop")
+    def noop() -> None: ...
+
     enable_receipts(app)
     (tmp_path / "Procfile").write_text("work: celery -A bare worker -n work@%h -Q work\n")
-    assert check_app(app, fleet=tmp_path / "Procfile").findings == ()
+    found = check_app(app, fleet=tmp_path / "Procfile").findings
+    assert MARKER not in repr(found)
