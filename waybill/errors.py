@@ -10,7 +10,8 @@
     │   └── NotAllowed           the management API doesn't show that to this user
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
     └── FleetError               a worker that cannot be described, started or heard
-        └── WorkerEnded          a worker that has ended by itself, with the end of its log
+        ├── WorkerEnded          a worker that has ended by itself, with the end of its log
+        └── WorkersSilent        workers that run, and say nothing within the time they have
 
 Exit codes, for every command: 0 all is well, 1 the command found what it looks for (a publisher's message that no queue
 took, or that went otherwise than predicted; a publication that RabbitMQ would refuse), 2 it could not do its work.
@@ -178,3 +179,16 @@ class WorkerEnded(FleetError):
         self.name = name
         self.code = code
         self.lines = tuple(lines)
+
+
+class WorkersSilent(FleetError):
+    """Workers that run, and say nothing within the time they have.
+
+    Args:
+        message: what was waited for.
+        workers: their node names without the host.
+    """
+
+    def __init__(self, message: str, workers: Iterable[str]) -> None:
+        super().__init__(message)
+        self.workers = tuple(dict.fromkeys(workers))

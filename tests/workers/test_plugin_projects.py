@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.pytest_runs import run_pytest, write
+from waybill.testing import brokers
 from waybill.testing.brokers import Address
 
 DJANGO = {
@@ -247,6 +248,14 @@ def test_several_processes_of_xdist(tmp_path: Path, waybill_broker: Address) -> 
     modules = {f"test_{number}.py": PRODUCER["test_producer.py"] for number in range(4)}
     done = run_pytest(write(tmp_path, {**PRODUCER, **modules}), "-n", "2", "--dist", "loadfile", at=waybill_broker)
     assert done.counts == {"passed": 5}, done.text
+
+
+@pytest.mark.skipif(not Path("/.dockerenv").exists(), reason="this is no container")
+@pytest.mark.usefixtures("docker_engine")
+def test_a_container_is_reached_from_within_a_container(tmp_path: Path) -> None:
+    nothing = dict.fromkeys(brokers.CONNECTION_VARIABLES, "")
+    done = run_pytest(write(tmp_path, PRODUCER), "--waybill-broker", "docker", environment=nothing)
+    assert done.counts == {"passed": 1}, done.text
 
 
 def test_a_database_in_memory_is_refused(tmp_path: Path) -> None:

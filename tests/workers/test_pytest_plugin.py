@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,8 @@ PLAIN = {
     """,
     "test_shop.py": """
         import pytest, shop
-        from pathlib import Path
+        import re
+from pathlib import Path
 
         NEWS = {"exchange": "news", "routing_key": "usa.news"}
 
@@ -164,7 +166,8 @@ FLEET = {
     """,
     "test_shop.py": """
         import pytest, shop
-        from pathlib import Path
+        import re
+from pathlib import Path
 
         def ran():
             return {path.name for path in Path(__file__).parent.glob("ran-*")}
@@ -257,6 +260,45 @@ def test_a_failing_assertion_says_why(tmp_path: Path) -> None:
         "└── ✗ all_news  `*.news`  second word is `weather`, the binding wants `news`",
     ):
         assert f"E         {line}" in done.text, done.text
+
+
+def test_an_empty_fleet_is_none(tmp_path: Path) -> None:
+    configuration = PLAIN["pyproject.toml"].rstrip() + '\n        waybill_fleet = ""\n'
+    done = run_pytest(write(tmp_path, {**PLAIN, "pyproject.toml": configuration, "test_shop.py": ONE}))
+    assert done.counts == {"passed": 1}, done.text
+
+
+def test_a_busy_worker_is_named_with_its_task_and_its_last_lines(tmp_path: Path) -> None:
+    shop = """
+        import time
+        from celery import Celery
+
+        app = Celery("shop")
+
+        @app.task(acks_late=True)
+        def nap():
+            print("napping", flush=True)
+            time.sleep(60)
+    """
+    procfile = "one: celery -A shop worker -n one@%h -c 1 --prefetch-multiplier=1"
+    test = """
+        import pytest, shop
+        from waybill.testing import watch
+
+        watch.SETTLE_TIMEOUT = 2.0
+
+        @pytest.mark.waybill(run=True)
+        def test_it(waybill_watch):
+            shop.nap.delay()
+            assert waybill_watch.received == {}
+    """
+    done = run_pytest(write(tmp_path, {**FLEET, "shop.py": shop, "Procfile": procfile, "test_shop.py": test}))
+    assert done.counts == {"failed": 1}, done.text
+    told = r"E +waybill.errors.WorkersSilent: no receipt within 2 s from one@\S+ .celery.: busy with `shop.nap`"
+    assert re.search(told, done.text), done.text
+    assert "last lines of worker one" in done.text
+    assert "napping" in done.text
+    assert "waybill/testing" not in done.text
 
 
 EAGER = """

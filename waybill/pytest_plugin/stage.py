@@ -99,8 +99,6 @@ def fleet(config: pytest.Config, asked: Asked, app: Celery) -> Fleet:
     file = asked.fleet_file(config)
     if file is None:
         raise refusal("no fleet: set `waybill_fleet` in the pytest configuration to a compose file or a Procfile")
-    if file.is_dir() and not asked.fleet and not config.getini("waybill_fleet").strip("./"):
-        raise refusal(f"waybill_fleet: expected a compose file or a Procfile, got the folder {file}")
     described = read_fleet(file, app=app)
     if asked.names is None:
         return described

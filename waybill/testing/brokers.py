@@ -8,6 +8,7 @@ Everything else speaks AMQP to the URL and doesn't know the difference.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ AMQP_PORT = 5672
 MANAGEMENT_PORT = 15672
 # Plugins that the container gets, as docker-compose.yml gives them to its broker.
 PLUGINS = ("rabbitmq_management", "rabbitmq_consistent_hash_exchange", "rabbitmq_recent_history_exchange")
+
+# By these a user of testcontainers says how its containers are reached.
+CONNECTION_VARIABLES = ("TESTCONTAINERS_CONNECTION_MODE", "TESTCONTAINERS_HOST_OVERRIDE", "TC_HOST")
 
 EMBEDDED = "embedded"
 DOCKER = "docker"
@@ -273,12 +277,21 @@ def _knows(connection: Connection, exchange_type: str) -> bool:
 @contextmanager
 def _container() -> Iterator[Address]:
     try:
-        from docker.errors import DockerException
-        from testcontainers.community.rabbitmq import RabbitMqContainer
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of testcontainers' own, which pytest may make an error
+            from docker.errors import DockerException
+            from testcontainers.community.rabbitmq import RabbitMqContainer
+            from testcontainers.core.config import testcontainers_config
+            from testcontainers.core.docker_client import ConnectionMode
+            from testcontainers.core.utils import inside_container
     except ImportError as error:
         raise BrokerUnavailable(
             f"a broker in a container needs `pip install waybill[docker]` ({error.name} is missing)"
         ) from error
+    # From inside a container the loopback ports below belong to another machine; the bridge's addresses can be reached.
+    is_inside = inside_container() and not any(os.environ.get(name) for name in CONNECTION_VARIABLES)
+    if is_inside:
+        testcontainers_config.connection_mode_override = ConnectionMode.bridge_ip
     try:
         container = RabbitMqContainer(IMAGE).with_copy_into_container(
             f"[{','.join(PLUGINS)}].".encode(), "/etc/rabbitmq/enabled_plugins"
@@ -292,8 +305,9 @@ def _container() -> Iterator[Address]:
             raise
     except (DockerException, TimeoutError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        hint = " (this is a container itself: TESTCONTAINERS_HOST_OVERRIDE names the host of its ports)" * is_inside
         raise BrokerUnavailable(
-            f"no broker in a container: {reason}; start Docker, or take the embedded broker with BROKER=embedded"
+            f"no broker in a container: {reason}{hint}; start Docker, or take the embedded broker with BROKER=embedded"
         ) from error
     try:
         host = container.get_container_host_ip()

@@ -42,7 +42,7 @@ from kombu.message import Message as KombuMessage
 from waybill.celery_app import publication
 from waybill.celery_app.names import MARKER, worker_name
 from waybill.celery_app.publication import Publication
-from waybill.errors import FleetError, InputError
+from waybill.errors import FleetError, InputError, WorkersSilent
 from waybill.testing import brokers
 from waybill.testing.delivery import Delivery
 from waybill.testing.outcomes import Outcome
@@ -374,8 +374,9 @@ class Watch(Views, Stating):
             check_alive()
             if waited > ROLL_CALL_TIMEOUT:
                 heard_of = ", ".join(sorted(self.consumers_by_worker)) or "nobody"
-                raise FleetError(
-                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}"
+                raise WorkersSilent(
+                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}",
+                    (expected or set()) - _names(heard),
                 )
 
     def _round_of_all(self, waited: float) -> float:
@@ -421,6 +422,7 @@ class Watch(Views, Stating):
 
     def _prove(self, task_ids: Set[str] | None) -> None:
         """Run rounds of markers until one brings no new receipt of these tasks, or of any."""
+        self._is_proven = True  # or it raises, and nobody need wait for that again
         if self._workers is not None and self._workers.refresh():
             self._note_crew(self._workers.queues())
         if not self._only_receives:  # else nothing waits in a queue for long
@@ -430,7 +432,6 @@ class Watch(Views, Stating):
         self._run_round()
         while seen != (seen := self._count(task_ids)):
             self._run_round()
-        self._is_proven = True
 
     def _count(self, task_ids: Set[str] | None) -> int:
         return sum(task_ids is None or receipt.task_id in task_ids for receipt in self._receipts)
@@ -458,10 +459,21 @@ class Watch(Views, Stating):
             self._check_alive()
             now = monotonic()
             if now > deadline:
-                raise FleetError(
-                    f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}: busy with a long task, gone, "
-                    "or without `waybill.enable_receipts(app)`"
-                )
+                raise self._silence()
+
+    def _silence(self) -> WorkersSilent:
+        """What to raise when a marker isn't answered, with what the workers are busy with, where they say so."""
+        silent = sorted({worker for workers in self._round.owed.values() for worker in workers})
+        inspect = self.app.control.inspect(silent, timeout=ROLL_CALL_ROUND, limit=len(silent))
+        active = [task["name"] for tasks in (inspect.active() or {}).values() for task in tasks]
+        running = {name for name in active if name != MARKER}
+        why = (
+            f"busy with {', '.join(f'`{name}`' for name in sorted(running))}"
+            if running
+            else "busy with a long task, gone, or without `waybill.enable_receipts(app)`"
+        )
+        waited = f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}"
+        return WorkersSilent(f"{waited}: {why}", map(worker_name, silent))
 
     def _publish_marker(self, queue: str) -> None:
         if {"x-max-length", "x-max-length-bytes"} & self._arguments.get(queue, {}).keys():
