@@ -24,7 +24,7 @@ from waybill.pytest_plugin.configuration import Asked
 from waybill.pytest_plugin.failures import plainly, refusal
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
-from waybill.testing.receivers import Receivers, one_for_each
+from waybill.testing.receivers import Receivers, declare, one_for_each
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote, loaded_by
 from waybill.testing.workers.arguments import in_a_test
@@ -102,10 +102,18 @@ def fleet(config: pytest.Config, asked: Asked, app: Celery) -> Fleet:
     described = read_fleet(file, app=app)
     if asked.names is None:
         return described
+    # The workers that aren't started declare their queues in production; only who consumes is chosen here.
+    _declare_queues_of(described, app)
     try:
         return described.named(asked.names)
     except UnknownName as error:
         _refuse_name(error, described)
+
+
+def _declare_queues_of(described: Fleet, app: Celery) -> None:
+    consumed = {queue for worker in described for queue in worker.queues}
+    with brokers.connect(app) as connection:
+        declare(app, connection, [queue for name, queue in app.amqp.queues.items() if name in consumed])
 
 
 def _refuse_name(error: UnknownName, described: Fleet) -> NoReturn:

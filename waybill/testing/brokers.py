@@ -305,9 +305,10 @@ def _container() -> Iterator[Address]:
             raise
     except (DockerException, TimeoutError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        hint = " (this is a container itself: TESTCONTAINERS_HOST_OVERRIDE names the host of its ports)" * is_inside
+        if is_inside and isinstance(error, TimeoutError):
+            reason += " (this is a container itself: TESTCONTAINERS_HOST_OVERRIDE names the host of its ports)"
         raise BrokerUnavailable(
-            f"no broker in a container: {reason}{hint}; start Docker, or take the embedded broker with BROKER=embedded"
+            f"no broker in a container: {reason}; start Docker, or take the embedded broker with BROKER=embedded"
         ) from error
     try:
         host = container.get_container_host_ip()

@@ -44,6 +44,9 @@ ENDED = f"{EVENT_GROUP}-ended"
 GATHER = 0.1
 MAX_GATHERED = 200
 
+# Seconds for which events wait for who listens to them.
+KEPT = 600
+
 # Seconds for which a connection is drained to subscribe; nothing is waited for.
 SUBSCRIBE_TIMEOUT = 0.001
 
@@ -174,7 +177,8 @@ def listening(
         routing_key: which events: `waybill.#` for the group of that name.
         callback: called with each event; a worker with an event loop sends several in one turn as a list.
     """
-    events = app.events.Receiver(connection, routing_key=routing_key)
+    # Celery lets an event expire in 5 s; whoever listens may be away for longer, and misses none.
+    events = app.events.Receiver(connection, routing_key=routing_key, queue_ttl=KEPT, queue_expires=KEPT)
     with kombu.Consumer(
         connection.channel(), queues=[events.queue], callbacks=[callback], accept=events.accept, no_ack=True
     ):

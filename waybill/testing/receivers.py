@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from celery import Celery
-from kombu import Consumer, Queue
+from kombu import Connection, Consumer, Queue
+from kombu.common import Broadcast
 from kombu.message import Message as KombuMessage
 
 from waybill.celery_app import installed
@@ -81,7 +82,7 @@ class Receivers:
             self._connection = stack.enter_context(brokers.connect(self._app))
             # Not on the connection above: a confirm would be waited for within the wait for messages.
             self._events = stack.enter_context(self._app.connection_for_write())
-            self._declare()
+            declare(self._app, self._connection, self._app.amqp.queues.values())
             for name, queues in self._queues_by_worker.items():
                 self._consume(name, queues)
             self._thread = threading.Thread(target=self._run, name="waybill-receivers", daemon=True)
@@ -126,21 +127,6 @@ class Receivers:
     def is_publishing(self) -> bool:
         """Whether the thread that asks is the one that receives: a retry, or the next link of a chain."""
         return threading.current_thread() is self._thread
-
-    def _declare(self) -> None:
-        """Declare what belongs to no single queue: bindings between exchanges, and Celery's delayed delivery."""
-        with self._connection.channel() as channel:
-            for exchange, bindings in exchange_bindings(self._app).items():
-                exchange(channel).declare()
-                for binding in bindings:
-                    binding.declare(channel)
-                    binding.bind(exchange(channel))
-        if installed.delays_natively(self._app):
-            queues = [queue for queues in self._queues_by_worker.values() for queue in queues]
-            kind = self._app.conf.broker_native_delayed_delivery_queue_type
-            for queue in queues:
-                queue(self._connection.default_channel).declare()
-            installed.declare_delayed_delivery(self._connection, queues, kind)
 
     def _consume(self, name: str, queues: Sequence[Queue]) -> None:
         """Begin to consume: on a channel of the receiver's own, by a consumer for each queue."""
@@ -196,6 +182,27 @@ class Receivers:
     def _end(self) -> None:
         self._is_ending = True
         self._thread.join()
+
+
+def declare(app: Celery, connection: Connection, queues: Iterable[Queue]) -> None:
+    """Declare queues as a worker would, with what belongs to no single queue.
+
+    That is the bindings between exchanges, and Celery's delayed delivery. A `Broadcast` has a queue only while somebody
+    consumes it.
+    """
+    lasting = [queue for queue in queues if not isinstance(queue, Broadcast)]
+    with connection.channel() as channel:
+        for exchange, bindings in exchange_bindings(app).items():
+            exchange(channel).declare()
+            for binding in bindings:
+                binding.declare(channel)
+                binding.bind(exchange(channel))
+        for queue in lasting:
+            if not queue.no_declare:
+                queue(channel).declare()
+    if installed.delays_natively(app):
+        kind = app.conf.broker_native_delayed_delivery_queue_type
+        installed.declare_delayed_delivery(connection, lasting, kind)
 
 
 def one_for_each(app: Celery) -> dict[str, Sequence[Queue]]:

@@ -6,14 +6,18 @@ Each view but `sent` and `unroutable` is a mapping from a task's name to queues.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from waybill.celery_app.names import MARKER
 from waybill.celery_app.publication import Publication
 from waybill.testing.delivery import ByName, Queues
 from waybill.testing.receipts import Receipt
+
+# How a worker's part in a task ends, by the events of Celery's that say so.
+ENDS = frozenset({"succeeded", "failed", "rejected", "retried", "revoked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,40 @@ class Seen:
     sent: list[Publication] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
+    # (task id, worker) -> how its receptions ended, in that order; and how many were begun, without those with an ETA.
+    events: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
+    begun: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def clear(self) -> None:
         """Nothing has been seen."""
         self.sent.clear()
         self.receipts.clear()
         self.ends.clear()
+        self.events.clear()
+        self.begun.clear()
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Note an event of Celery's own, of a worker that runs its tasks."""
+        at = (event.get("uuid", ""), event.get("hostname", ""))
+        how = event["type"].removeprefix("task-")
+        if how == "received" and not event.get("eta"):
+            self.begun[at] += 1
+        elif how == "rejected" and self.events[at][-1:] == ["failed"]:
+            self.events[at][-1] = "failed and rejected"  # Celery 5.7 says both of one end
+        elif how in ENDS:
+            self.events[at].append(how)
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The workers that run a task still, once for each."""
+        return [worker for (task, worker), count in self.begun.items() if len(self.events[task, worker]) < count]
+
+    def _ends(self) -> Iterator[End]:
+        yield from self.ends
+        for (task_id, worker), events in self.events.items():
+            receipts = [one for one in self.receipts if (one.task_id, one.worker) == (task_id, worker)]
+            for receipt, how in zip(receipts, events, strict=False):
+                yield End(receipt.task, receipt.queue, frozenset(how.split(" and ")))
 
     @property
     def received(self) -> ByName:
@@ -65,7 +97,7 @@ class Seen:
 
     def ended(self, how: str) -> ByName:
         """The tasks that ended so, and the queues from which they had come."""
-        return self._mapped((one.task, one.queue) for one in self.ends if how in one.happened)
+        return self._mapped((one.task, one.queue) for one in self._ends() if how in one.happened)
 
     def _mapped(self, found: Iterable[tuple[str, str]]) -> ByName:
         queues: dict[str, set[str]] = defaultdict(set)

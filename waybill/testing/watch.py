@@ -44,6 +44,7 @@ from waybill.celery_app.names import MARKER, worker_name
 from waybill.celery_app.publication import Publication
 from waybill.errors import FleetError, InputError, WorkersSilent
 from waybill.testing import brokers
+from waybill.testing.delaying import delaying_queues
 from waybill.testing.delivery import Delivery
 from waybill.testing.outcomes import Outcome
 from waybill.testing.receipts import ENDED, EVENT_GROUP, Receipt, listening
@@ -430,8 +431,43 @@ class Watch(Views, Stating):
                 _refuse_unmarkable(queue, arguments)
         seen = 0
         self._run_round()
-        while seen != (seen := self._count(task_ids)):
+        # What a task causes comes after its end, and a dead letter after the time that it waits.
+        while seen != (seen := self._count(task_ids)) or self._await_ends() or self._await_expiry():
             self._run_round()
+
+    def _await_ends(self) -> bool:
+        """Wait for the tasks that run; whether there were any. Those with a countdown are not waited for."""
+        if self._workers is None or not self._seen.unfinished:
+            return False
+        deadline = monotonic() + SETTLE_TIMEOUT
+        while unfinished := self._seen.unfinished:
+            if monotonic() > deadline:
+                waited = f"no end within {SETTLE_TIMEOUT:.0f} s of a task on {', '.join(unfinished)}"
+                raise self._silence(waited, unfinished)
+            self._drain()
+        return True
+
+    def _await_expiry(self) -> bool:
+        """Wait for the messages that wait in a queue for their dead-letter exchange; whether there were any."""
+        if self._workers is None or self.connection.transport.driver_type != "amqp":
+            return False
+        consumed = {queue for queues in self.consumers_by_worker.values() for queue in queues}
+        waiting = [queue for queue in delaying_queues(self.app, consumed, SETTLE_TIMEOUT) if self._waiting(queue)]
+        deadline = monotonic() + SETTLE_TIMEOUT
+        while any(map(self._waiting, waiting)) and monotonic() < deadline:
+            self._drain()
+        return bool(waiting)
+
+    def _waiting(self, queue: str) -> int:
+        """How many messages wait in a queue; none when there is no such queue."""
+        with suppress(ChannelError), self.connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        return 0
+
+    def _drain(self) -> None:
+        with suppress(TimeoutError):
+            self.connection.drain_events(timeout=FIRST_PACE)
+        self._check_alive()
 
     def _count(self, task_ids: Set[str] | None) -> int:
         return sum(task_ids is None or receipt.task_id in task_ids for receipt in self._receipts)
@@ -459,11 +495,12 @@ class Watch(Views, Stating):
             self._check_alive()
             now = monotonic()
             if now > deadline:
-                raise self._silence()
+                owing = {worker for workers in self._round.owed.values() for worker in workers}
+                raise self._silence(f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}", owing)
 
-    def _silence(self) -> WorkersSilent:
-        """What to raise when a marker isn't answered, with what the workers are busy with, where they say so."""
-        silent = sorted({worker for workers in self._round.owed.values() for worker in workers})
+    def _silence(self, waited: str, workers: Iterable[str]) -> WorkersSilent:
+        """What to raise when workers don't answer, with what they are busy with, where they say so."""
+        silent = sorted(set(workers))
         inspect = self.app.control.inspect(silent, timeout=ROLL_CALL_ROUND, limit=len(silent))
         active = [task["name"] for tasks in (inspect.active() or {}).values() for task in tasks]
         running = {name for name in active if name != MARKER}
@@ -472,7 +509,6 @@ class Watch(Views, Stating):
             if running
             else "busy with a long task, gone, or without `waybill.enable_receipts(app)`"
         )
-        waited = f"no receipt within {SETTLE_TIMEOUT:.0f} s from {self._round}"
         return WorkersSilent(f"{waited}: {why}", map(worker_name, silent))
 
     def _publish_marker(self, queue: str) -> None:
@@ -520,12 +556,9 @@ class Watch(Views, Stating):
                     self._due.append(receipt.queue)
 
     def _on_task_events(self, body: Any, _message: KombuMessage) -> None:
-        """How tasks ended in a worker that runs them, by Celery's own events."""
+        """How tasks end in a worker that runs them, by Celery's own events."""
         for event in body if isinstance(body, list) else [body]:
-            receipts = [one for one in self._seen.receipts if one.task_id == event.get("uuid")]
-            if receipts:
-                how = frozenset({event["type"].removeprefix("task-")})
-                self._seen.ends.append(End(receipts[-1].task, receipts[-1].queue, how))
+            self._seen.note(event)
 
 
 def _exists(connection: Connection, queue: str) -> bool:

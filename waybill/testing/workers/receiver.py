@@ -26,6 +26,7 @@ def prepare(sender: Any, **_: object) -> None:
 
     app = sender.app
     enable_receipts(app)
+    ReceiptSender.gather = 0.0  # what gathers is lost with a worker that is killed
     app.conf.broker_transport_options = {**(app.conf.broker_transport_options or {}), "confirm_publish": True}
     if names := os.environ.get(DATABASES):
         _use_databases(json.loads(names))
