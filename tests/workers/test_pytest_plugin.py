@@ -62,8 +62,7 @@ PLAIN = {
     """,
     "test_shop.py": """
         import pytest, shop
-        import re
-from pathlib import Path
+        from pathlib import Path
 
         NEWS = {"exchange": "news", "routing_key": "usa.news"}
 
@@ -166,8 +165,7 @@ FLEET = {
     """,
     "test_shop.py": """
         import pytest, shop
-        import re
-from pathlib import Path
+        from pathlib import Path
 
         def ran():
             return {path.name for path in Path(__file__).parent.glob("ran-*")}

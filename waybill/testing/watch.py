@@ -481,11 +481,14 @@ class Watch(Views, Stating):
         self._pace = FIRST_PACE
         again = now = monotonic()
         deadline = now + SETTLE_TIMEOUT
-        fleeting = [queue for queue, found in self._arguments.items() if "x-message-ttl" in found]
+        fleeting = [
+            queue for queue, found in self._arguments.items() if self._only_receives and "x-message-ttl" in found
+        ]
         while not self._round.is_complete:
-            if now >= again:
-                # A marker may have expired in a queue with a TTL, where only receivers consume: then another is due.
-                due, self._due = self._due or [queue for queue in fleeting if self._round.owed[queue]], []
+            # A marker may have expired in a queue with a TTL, where only receivers consume: then another is due.
+            due = self._due or [queue for queue in fleeting if self._round.owed[queue]]
+            if due and now >= again:
+                self._due = []
                 for queue in due:
                     self._publish_marker(queue)
                 again = monotonic() + self._pace
