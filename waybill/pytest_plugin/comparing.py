@@ -41,7 +41,12 @@ def explained(watch: Watch, left: object, right: object) -> list[str] | None:
 
 
 def _shown(value: object) -> str:
-    return repr(dict(sorted(value.items()))) if isinstance(value, ByName) else repr(value)
+    """A value as Python would show it, with names in their order."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{name!r}: {_shown(value[name])}' for name in sorted(value, key=str))}}}"
+    if isinstance(value, Set):
+        return f"{{{', '.join(sorted(map(repr, value)))}}}" if value else "set()"
+    return repr(value)
 
 
 def _place(pair: Pair) -> str:

@@ -27,7 +27,7 @@ from waybill.testing.brokers import Address
 from waybill.testing.receivers import Receivers, declare, one_for_each
 from waybill.testing.watch import Watch
 from waybill.testing.workers import LocalWorkers, Zygote, loaded_by
-from waybill.testing.workers.arguments import in_a_test
+from waybill.testing.workers.arguments import LOADED, in_a_test
 from waybill.testing.workers.local import GRACE
 from waybill.testing.workers.receiver import RUN_TASKS
 
@@ -204,6 +204,7 @@ def _processes(
 ) -> Iterator[LocalWorkers]:
     config = request.config
     zygote: Zygote = request.getfixturevalue("waybill_zygote")
+    zygote.load(LOADED)
     zygote.load(loaded_by([asked.application(config)]))
     variables = {
         **configuration.environment(config),

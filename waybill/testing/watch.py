@@ -18,8 +18,12 @@ What a task causes by its end (a rejected message that goes to a dead-letter que
 marker. So the round is repeated until one brings no new receipt; a receipt that came before the first round is new to
 it. With a prefetch of one message a worker takes the marker only when the task before it has ended, which makes that
 proof complete; with a larger prefetch, which tasks with a countdown cause too, it covers what had happened when the
-last marker was taken. Consumers of one queue with different priorities are out of its reach: the lesser ones answer
-only while the others are busy.
+last marker was taken. Of the pytest plugin's own workers more is known: those that receive only have ended each message
+before they look at the next, those that run tasks tell of each task's end, which is waited for. And a message in a
+queue that nobody consumes may leave it for a dead-letter exchange, which is waited for as well.
+
+Consumers of one queue with different priorities are out of reach: the lesser ones answer only while the others are
+busy.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from waybill.celery_app.fleet.workers import Worker
+from waybill.testing.workers.libraries import Loaded
 
 # Parameters of `celery worker` for files of the machine, other users, and a scheduler that publishes by itself.
 OUTSIDE = frozenset({"detach", "statedb", "beat", "schedule_filename", "logfile", "pidfile", "uid", "gid", "umask"})
@@ -14,6 +15,8 @@ OUTSIDE = frozenset({"detach", "statedb", "beat", "schedule_filename", "logfile"
 POOL = frozenset({"pool", "concurrency", "autoscale", "pool_start_method", "max_tasks_per_child"})
 
 RECEIVER = "waybill.testing.workers.receiver"
+# What that program loads, for a zygote to load once.
+LOADED = Loaded(("waybill.testing.receiving",))
 
 
 def in_a_test(worker: Worker, *, runs_tasks: bool) -> Worker:
