@@ -23,9 +23,10 @@ from testcontainers.community.redis import RedisContainer
 from tests.support import report
 from tests.support.groups import GroupedTests
 from tests.support.programs import ROOT
-from tests.support.shared_rabbitmq import FOLDER, SharedRabbitMQ, shared_rabbitmq
 from tests.support.shares import SHARE
 from waybill.errors import BrokerUnavailable
+from waybill.pytest_plugin.configuration import FOLDER
+from waybill.pytest_plugin.shared import SharedRabbitMQ, shared_rabbitmq
 from waybill.testing import brokers
 from waybill.testing.brokers import DOCKER, EMBEDDED, Address
 from waybill.testing.vhosts import a_vhost

@@ -250,6 +250,25 @@ def test_several_processes_of_xdist(tmp_path: Path, waybill_broker: Address) -> 
     assert done.counts == {"passed": 5}, done.text
 
 
+@pytest.mark.usefixtures("docker_engine")
+def test_several_processes_share_a_container(tmp_path: Path) -> None:
+    test = """
+        import time
+        from pathlib import Path
+
+        def test_it(waybill_watch, waybill_broker):
+            folder = Path(__file__).parent
+            (folder / f"{Path(__file__).stem}.url").write_text(waybill_broker.url)
+            while len(list(folder.glob("*.url"))) < 2:
+                time.sleep(0.05)
+    """
+    run_pytest(
+        write(tmp_path, {**PRODUCER, "test_producer.py": test, "test_2.py": test}),
+        *("-n", "2", "--dist", "loadfile", "--waybill-broker", "docker"),
+    )
+    assert len({path.read_text() for path in tmp_path.glob("*.url")}) == 1
+
+
 @pytest.mark.skipif(not Path("/.dockerenv").exists(), reason="this is no container")
 @pytest.mark.usefixtures("docker_engine")
 def test_a_container_is_reached_from_within_a_container(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ what they need.
     configuration.py   the settings and marks, and what is wrong with them
     stage.py           the application, the fleet and the workers of a module
     comparing.py       why an assertion about queues fails
+    shared.py          one RabbitMQ in a container for all processes of pytest-xdist
     failures.py        errors without our frames, with the workers' last lines
     django.py          the test database of pytest-django, for workers that run tasks
 """
@@ -57,6 +58,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     configuration.add_markers(config)
+    is_controller = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if is_controller and configuration.broker(config) == "docker":
+        from waybill.pytest_plugin.shared import SharedRabbitMQ
+
+        config.pluginmanager.register(SharedRabbitMQ())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -109,7 +115,9 @@ def waybill_broker(pytestconfig: pytest.Config) -> Iterator[Address]:
             stack.callback(zygote.close_unused)
         from waybill.pytest_plugin import stage
 
-        yield stack.enter_context(stage.a_broker(configuration.broker(pytestconfig)))
+        yield stack.enter_context(
+            stage.a_broker(configuration.broker(pytestconfig), configuration.shared(pytestconfig))
+        )
 
 
 @pytest.fixture(scope="module")

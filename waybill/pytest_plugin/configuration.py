@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from waybill.pytest_plugin.failures import refusal
+
+# Under which name xdist's controller tells a process how to ask for its RabbitMQ.
+FOLDER = "shared_rabbitmq"
 
 OPTION_BROKER, OPTION_RUN = "--waybill-broker", "--waybill-run-tasks"
 MARKS = (
@@ -38,10 +42,16 @@ def add_markers(config: pytest.Config) -> None:
         config.addinivalue_line("markers", mark)
 
 
-def broker(config: pytest.Config) -> str | None:
-    """The broker that the command line names."""
+def broker(config: pytest.Config) -> str:
+    """The broker that the command line names, or the environment; empty where neither does."""
     given: str | None = config.getoption(OPTION_BROKER)
-    return given
+    return given or os.environ.get("WAYBILL_BROKER_URL") or os.environ.get("BROKER") or ""
+
+
+def shared(config: pytest.Config) -> str:
+    """The folder by which to ask xdist's controller for its RabbitMQ; empty where there is none."""
+    folder: str = getattr(config, "workerinput", {}).get(FOLDER, "")
+    return folder if broker(config) == "docker" else ""
 
 
 def environment(config: pytest.Config) -> dict[str, str]:

@@ -22,6 +22,7 @@ from waybill.errors import InputError, UnknownName
 from waybill.pytest_plugin import configuration, django
 from waybill.pytest_plugin.configuration import Asked
 from waybill.pytest_plugin.failures import plainly, refusal
+from waybill.pytest_plugin.shared import shared_rabbitmq
 from waybill.testing import brokers
 from waybill.testing.brokers import Address
 from waybill.testing.receivers import Receivers, declare, one_for_each
@@ -36,11 +37,18 @@ RESULT_VARIABLE = "CELERY_RESULT_BACKEND"
 
 
 @contextmanager
-def a_broker(which: str | None = None) -> Iterator[Address]:
-    """A broker for the tests within, by default the one that the environment names. They fail if it can't be had."""
+def a_broker(which: str = "", shared: str = "") -> Iterator[Address]:
+    """A broker for the tests within, by default the embedded one. They fail if it can't be had.
+
+    Args:
+        shared: the folder by which to ask for a RabbitMQ that all processes share.
+    """
     with ExitStack() as stack:
         with plainly():
-            address = stack.enter_context(brokers.broker(which or brokers.choice()))
+            if shared:
+                address = shared_rabbitmq(shared)
+            else:
+                address = stack.enter_context(brokers.broker(which or brokers.DEFAULT))
         yield address
 
 

@@ -1,7 +1,7 @@
-"""One RabbitMQ for all processes of a test run: starting one takes ten seconds of a core.
+"""One RabbitMQ in a container for all processes of pytest-xdist: starting one takes ten seconds of a core.
 
-The process that hands out the tests (pytest-xdist's controller) starts the container when the first of the others asks
-for it, and ends it after the last test. Each of them works in a vhost of its own.
+The process that hands out the tests (xdist's controller) starts the container when the first of the others asks for it,
+and ends it after the last test. Each of them works in vhosts of its own.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.programs import until
 from waybill.errors import BrokerUnavailable
-from waybill.testing import brokers
-from waybill.testing.brokers import DOCKER, Address
+from waybill.pytest_plugin.configuration import FOLDER
 
-# Under which name a process is told the folder, and what is in it: a pipe to ask by, a file with the answer.
-FOLDER, ASKED, ANSWER = "shared_rabbitmq", "asked", "answer.json"
+if TYPE_CHECKING:
+    from waybill.testing.brokers import Address
 
-# Seconds in which a container has to be gone.
-END = 60.0
+# What is in the folder that a process is told: a pipe to ask by, a file with the answer.
+ASKED, ANSWER = "asked", "answer.json"
+
+# Seconds in which a container has to be there, and in which it has to be gone; and between two looks.
+START, END, PACE = 600.0, 60.0, 0.02
 
 
 class SharedRabbitMQ:
@@ -56,11 +58,13 @@ class SharedRabbitMQ:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _serve(self) -> None:
+        from waybill.testing import brokers
+
         os.read(self._asked, 1)
         if self._ended.is_set():
             return
         try:
-            with brokers.broker(DOCKER) as address:
+            with brokers.broker(brokers.DOCKER) as address:
                 self._answer(asdict(address))
                 self._ended.wait()
         except BrokerUnavailable as error:
@@ -78,10 +82,18 @@ def shared_rabbitmq(folder: str) -> Address:
     Raises:
         BrokerUnavailable: as `brokers.broker`.
     """
+    from waybill.testing.brokers import Address
+
     answer = Path(folder, ANSWER)
     if not answer.exists():
         Path(folder, ASKED).write_bytes(b"?")
-    until(answer.exists, "a RabbitMQ from the test run's controller")
+    deadline = monotonic() + START
+    while not answer.exists():
+        if monotonic() > deadline:
+            raise BrokerUnavailable(
+                f"no broker in a container: the test run's controller has none within {START:.0f} s"
+            )
+        sleep(PACE)
     found = json.loads(answer.read_text())
     if "unavailable" in found:
         raise BrokerUnavailable(found["unavailable"])
