@@ -102,6 +102,50 @@ PROJECT = {
 }
 
 
+KILLED = {
+    "shop.py": """
+        import os, time
+        from celery import Celery
+        from kombu import Queue
+
+        app = Celery("shop", broker="amqp://nobody@127.0.0.1:1//")
+        app.conf.update(task_queues=[Queue("one")], task_default_queue="one", task_acks_late=True)
+
+        @app.task(bind=True)
+        def note(self):
+            with open(os.path.join(os.path.dirname(__file__), "ran"), "a") as log:
+                log.write(f"{self.request.id}\\n")
+            time.sleep(0.01)
+    """,
+    "Procfile": "one: celery -A shop worker -n one@%h -Q one -c 2",
+    "test_shop.py": """
+        import time
+        from pathlib import Path
+        import pytest, shop
+
+        @pytest.mark.waybill(run=True)
+        def test_it(waybill_watch, waybill_workers):
+            with waybill_watch.recording() as sent:
+                for _ in range(100):
+                    shop.note.delay()
+            log = Path(__file__).with_name("ran")
+            while not log.exists() or len(log.read_text().splitlines()) < 20:
+                time.sleep(0.001)
+            waybill_workers.kill("one")
+            waybill_workers.start(waybill_workers.workers[0])
+            waybill_watch.discover_workers(["one"], waybill_workers.check_alive)
+            told = {one.publication.task_id for one in waybill_watch.settle() if one.received}
+            assert told == {one.task_id for one in sent}
+            assert set(log.read_text().split()) <= told
+    """,
+}
+
+
+def test_a_worker_that_is_killed_has_told_what_it_received(tmp_path: Path, waybill_broker: Address) -> None:
+    done = run_pytest(write(tmp_path, {**PROJECT, **KILLED}), at=waybill_broker)
+    assert done.counts == {"passed": 1}, done.text
+
+
 def test_what_tasks_cause_is_seen(tmp_path: Path, waybill_broker: Address) -> None:
     done = run_pytest(write(tmp_path, PROJECT), at=waybill_broker)
     assert done.counts == {"passed": 5}, done.text

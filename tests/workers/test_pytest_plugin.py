@@ -260,6 +260,36 @@ def test_a_failing_assertion_says_why(tmp_path: Path) -> None:
         assert f"E         {line}" in done.text, done.text
 
 
+def test_a_failing_assertion_about_dead_letters_and_delays(tmp_path: Path) -> None:
+    test = """
+        import pytest, shop
+
+        def test_early(waybill_watch):
+            waybill_watch.reject(shop.report)
+            shop.report.apply_async(queue="payments")
+            assert waybill_watch.received == {"shop.report": {"payments", "dead"}}
+
+        def test_nobody(waybill_watch):
+            shop.report.delay()
+            assert waybill_watch.received == {"shop.remind": {"mails"}}
+
+        @pytest.mark.waybill_workers("mails")
+        def test_unconsumed(waybill_watch):
+            waybill_watch.publish("shop.pay")
+            (delivery,) = waybill_watch.settle()
+            assert delivery.by_worker == {"mails": "payments"}
+    """
+    done = run_pytest(write(tmp_path, {**PLAIN, "test_shop.py": test}))
+    assert done.counts == {"failed": 3}
+    for line in (
+        "missing: shop.report from dead: only dead letters of payments go there, and none was seen: a task that is",
+        "missing: shop.remind from mails: this process published no such task",
+        "not expected: shop.report from mails: `mails` of (default exchange)",
+        "missing: mails from payments: it is routed there, and no worker of this test consumes it",
+    ):
+        assert f"E         {line}" in done.text, done.text
+
+
 def test_an_empty_fleet_is_none(tmp_path: Path) -> None:
     configuration = PLAIN["pyproject.toml"].rstrip() + '\n        waybill_fleet = ""\n'
     done = run_pytest(write(tmp_path, {**PLAIN, "pyproject.toml": configuration, "test_shop.py": ONE}))

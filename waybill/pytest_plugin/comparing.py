@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from difflib import get_close_matches
 
 from waybill.celery_app.declared import record
-from waybill.celery_app.names import MARKER
+from waybill.celery_app.installed import DELAYED_DELIVERY_EXCHANGE
+from waybill.celery_app.names import MARKER, is_delayed
 from waybill.celery_app.publication import Publication, message_of
 from waybill.cli.rendering import trace_node, tree
 from waybill.errors import WaybillError
@@ -14,7 +16,7 @@ from waybill.routing import Router
 from waybill.routing.walk import Trace
 from waybill.testing.delivery import ByName, Queues, discarded_by
 from waybill.testing.watch import Watch
-from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST
+from waybill.topology import DEFAULT_EXCHANGE, DEFAULT_VHOST, Message
 from waybill.topology.text import binding_label, exchange_name
 
 # Publications whose trees are drawn; a test may have published many.
@@ -85,14 +87,20 @@ class _Reasons:
         name, queue = pair
         sent = self._of(name)
         if not sent:
-            return "no such task was published"
+            return "this process published no such task"
         if not queue:
             return "it was received from no queue"
         if any(one.queue == queue and one.is_discarded and self._is_of(one.task, name) for one in self.receipts):
             return "it was thrown away there"
-        consumers = [worker.partition("@")[0] for worker, queues in self._consumers.items() if queue in queues]
         if not any(queue in trace.queues for trace in self._traces(sent)):
             return "; ".join(dict.fromkeys(self._why_not(trace, queue) for trace in self._traces(sent)))
+        return self._why_lost(name, queue, sent)
+
+    def _why_lost(self, name: str, queue: str, sent: Iterable[Publication]) -> str:
+        """Why a message that is routed to a queue was not received from there, or not by this worker."""
+        consumers = [worker.partition("@")[0] for worker, queues in self._consumers.items() if queue in queues]
+        if all(is_delayed(one.exchange) for one in sent):
+            return "RabbitMQ keeps it until its countdown has passed, and routes it there then"
         if self.keyed_by in ("worker", "queue") and consumers and name not in consumers:
             return f"it is routed there, and {name} doesn't consume it; {', '.join(consumers)} does"
         return "it is routed there" + (
@@ -130,13 +138,27 @@ class _Reasons:
 
     def _traces(self, sent: Iterable[Publication]) -> list[Trace]:
         known = [one for one in sent if one.exchange in self._router.exchanges or one.exchange == DEFAULT_EXCHANGE]
-        return [self._router.trace(message_of(one)) for one in known]
+        return [self._trace(message_of(one)) for one in known]
+
+    def _trace(self, message: Message) -> Trace:
+        """The way of a message; where RabbitMQ keeps it for its countdown, its way after that."""
+        if not is_delayed(message.exchange):
+            return self._router.trace(message)
+        trace = self._router.trace(replace(message, exchange=DELAYED_DELIVERY_EXCHANGE))
+        return replace(trace, root=replace(trace.root, reached_by="after the delay"))
 
     def _why_not(self, trace: Trace, queue: str) -> str:
         if queue not in self._router.queues:
             near = get_close_matches(queue, sorted(self._router.queues), n=1)
             hint = f"; did you mean `{near[0]}`?" if near else ""
             return f"the application declares no such queue{hint}"
+        if dying := [
+            one for one in trace.queues if queue in self._router.dead_letters(one, trace.message, "rejected").queues
+        ]:
+            return (
+                f"only dead letters of {', '.join(dying)} go there, and none was seen: a task that is acknowledged "
+                "before it runs (acks_late is off) leaves none"
+            )
         tried = [
             f"{binding_label(attempt.binding, visit.type)} of {exchange_name(visit.exchange)}: {attempt.reason}"
             for visit in trace.visits()

@@ -43,6 +43,8 @@ class Seen:
     # (task id, worker) -> how its receptions ended, in that order; and how many were begun, without those with an ETA.
     events: dict[tuple[str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     begun: Counter[tuple[str, str]] = field(default_factory=Counter)
+    # Worker -> its process: what a process that was killed has begun never ends.
+    pids: dict[str, int] = field(default_factory=dict)
 
     def clear(self) -> None:
         """Nothing has been seen."""
@@ -52,8 +54,17 @@ class Seen:
         self.events.clear()
         self.begun.clear()
 
+    def meet(self, event: Mapping[str, Any]) -> None:
+        """Note which process a worker is, by any event of its."""
+        worker, pid = event.get("hostname", ""), event.get("pid", 0)
+        if self.pids.setdefault(worker, pid) != pid:
+            self.pids[worker] = pid
+            for at in [one for one in self.begun if one[1] == worker]:
+                self.begun[at] = len(self.events[at])
+
     def note(self, event: Mapping[str, Any]) -> None:
         """Note an event of Celery's own, of a worker that runs its tasks."""
+        self.meet(event)
         at = (event.get("uuid", ""), event.get("hostname", ""))
         how = event["type"].removeprefix("task-")
         if how == "received" and not event.get("eta"):

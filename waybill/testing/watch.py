@@ -441,15 +441,19 @@ class Watch(Views, Stating):
 
     def _await_ends(self) -> bool:
         """Wait for the tasks that run; whether there were any. Those with a countdown are not waited for."""
-        if self._workers is None or not self._seen.unfinished:
+        if self._workers is None or not self._unfinished():
             return False
         deadline = monotonic() + SETTLE_TIMEOUT
-        while unfinished := self._seen.unfinished:
+        while unfinished := self._unfinished():
             if monotonic() > deadline:
                 waited = f"no end within {SETTLE_TIMEOUT:.0f} s of a task on {', '.join(unfinished)}"
                 raise self._silence(waited, unfinished)
             self._drain()
         return True
+
+    def _unfinished(self) -> list[str]:
+        """The workers, of those that are known, that run a task still."""
+        return [worker for worker in self._seen.unfinished if worker in self.consumers_by_worker]
 
     def _await_expiry(self) -> bool:
         """Wait for the messages that wait in a queue for their dead-letter exchange; whether there were any."""
@@ -548,6 +552,7 @@ class Watch(Views, Stating):
     def _on_events(self, body: Any, _message: KombuMessage) -> None:
         # A worker with an event loop sends what it gathered in one turn as a list.
         for event in body if isinstance(body, list) else [body]:
+            self._seen.meet(event)
             if event["type"] == ENDED:
                 self._seen.ends.append(End(event["name"], event["queue"], frozenset(event["happened"])))
                 continue
