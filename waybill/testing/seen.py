@@ -67,7 +67,8 @@ class Seen:
         self.meet(event)
         at = (event.get("uuid", ""), event.get("hostname", ""))
         how = event["type"].removeprefix("task-")
-        if how == "received" and not event.get("eta"):
+        # The end of a marker is nobody's to wait for: each round would call for another one.
+        if how == "received" and not event.get("eta") and event.get("name") != MARKER:
             self.begun[at] += 1
         elif how == "rejected" and self.events[at][-1:] == ["failed"]:
             self.events[at][-1] = "failed and rejected"  # Celery 5.7 says both of one end
