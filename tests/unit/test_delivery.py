@@ -11,6 +11,7 @@ from waybill.celery_app.names import MARKER
 from waybill.errors import FleetError
 from waybill.testing import watch
 from waybill.testing.receipts import Receipt
+from waybill.testing.roll_call import arguments_of
 from waybill.testing.rounds import Round
 from waybill.testing.watch import Watch
 
@@ -61,9 +62,9 @@ UNMARKABLE = (
 @pytest.mark.parametrize(("queue", "expected"), UNMARKABLE)
 def test_a_queue_that_cannot_be_marked_is_refused(queue: dict[str, Any], expected: str) -> None:
     with pytest.raises(FleetError, match=f"queue 'q' has {expected}"):
-        watch._refuse_unmarkable("q", watch._arguments_of(queue))
+        watch._refuse_unmarkable("q", arguments_of(queue))
 
 
 def test_other_queues_are_not_refused() -> None:
     for queue in ({}, {"queue_arguments": {"x-max-priority": 3}}, {"message_ttl": 3600}, {"queue_arguments": None}):
-        watch._refuse_unmarkable("q", watch._arguments_of(queue))
+        watch._refuse_unmarkable("q", arguments_of(queue))

@@ -194,11 +194,14 @@ def waybill_workers(
 
 @pytest.fixture(scope="module")
 def waybill_watch(
-    pytestconfig: pytest.Config, waybill_app: Celery, waybill_workers: LocalWorkers | Receivers
+    pytestconfig: pytest.Config,
+    waybill_app: Celery,
+    waybill_vhost: Address,
+    waybill_workers: LocalWorkers | Receivers,
 ) -> Iterator[Watch]:
     """Publish, and see who received it; the workers are ready."""
     from waybill.pytest_plugin import stage
 
-    with stage.watch(waybill_app, waybill_workers) as watch:
+    with stage.watch(waybill_app, waybill_workers, waybill_vhost.management_url) as watch:
         pytestconfig.stash[WATCH] = watch
         yield watch

@@ -241,9 +241,9 @@ def _folder(described: Fleet, first: Sequence[Path], root: Path) -> Path:
 
 
 @contextmanager
-def watch(app: Celery, running: LocalWorkers | Receivers) -> Iterator[Watch]:
+def watch(app: Celery, running: LocalWorkers | Receivers, management_url: str | None) -> Iterator[Watch]:
     """Watch the workers, which are ready when the block is entered."""
-    made = Watch(app)
+    made = Watch(app, management_url=management_url)
     made.watch(running)
     with ExitStack() as stack:
         with plainly():

@@ -9,10 +9,18 @@ and this is where it is noted.
 
 The law of reading receipts: from one worker they arrive in the order in which it received the messages, because they
 are published on one channel. Nothing is known of the order between workers.
+
+Receipts are numbered, so that a missing one is noticed, and the last ones are sent again when the link that they went
+by has broken. While somebody watches, each is on the wire before its task begins and its message is acknowledged: a
+worker that is killed has told of everything that it did. That costs a small task a quarter of its time, so that
+receipts gather at other times.
 """
 
 from __future__ import annotations
 
+import json
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +33,9 @@ from celery import Celery, bootsteps, signals
 from celery.events import Event
 from celery.utils.time import maybe_iso8601, maybe_make_aware, utcoffset
 from celery.worker.consumer import Consumer
+from celery.worker.control import control_command
 from celery.worker.request import Request
+from celery.worker.state import reserved_requests
 from kombu import Connection
 from kombu.message import Message as KombuMessage
 from kombu.transport import virtual
@@ -44,11 +54,20 @@ ENDED = f"{EVENT_GROUP}-ended"
 GATHER = 0.1
 MAX_GATHERED = 200
 
+# How many receipts are sent again when their link has broken, and how old they may be in seconds: of what was written
+# to it last, nobody knows whether it arrived.
+KEPT_RECEIPTS, KEPT_FOR = 1_000, 60.0
+
 # Seconds for which events wait for who listens to them.
 KEPT = 600
 
 # Seconds for which a connection is drained to subscribe; nothing is waited for.
 SUBSCRIBE_TIMEOUT = 0.001
+
+# The command of Celery's remote control that tells a worker for how many seconds it is watched.
+WATCHED = "waybill_watched"
+
+TRANSIENT = 1
 
 # Where the name of the queue is noted in the delivery information of a virtual transport's message.
 NOTED_QUEUE = "waybill_queue"
@@ -156,15 +175,11 @@ def receipt_event(
 
 def publish_events(dispatcher: Any, events: list[Mapping[str, Any]]) -> None:
     """Send events as one list, which every Celery event consumer understands."""
-    dispatcher.producer.publish(
-        events,
-        routing_key=f"{EVENT_GROUP}.multi",
-        exchange=dispatcher.exchange.name,
-        declare=[dispatcher.exchange],
-        serializer=dispatcher.serializer,
-        headers=dispatcher.headers,
-        delivery_mode=dispatcher.delivery_mode,
+    channel = dispatcher.producer.channel  # the producer itself takes half as long again
+    message = channel.prepare_message(
+        json.dumps(events), 0, "application/json", "utf-8", dispatcher.headers, {"delivery_mode": TRANSIENT}
     )
+    channel.basic_publish(message, exchange=dispatcher.exchange.name, routing_key=f"{EVENT_GROUP}.multi")
 
 
 @contextmanager
@@ -234,6 +249,11 @@ class ReceiptSender(bootsteps.StartStopStep):
         self._flushed = 0.0
         self._dispatcher: Any = None
         self._own: Connection | None = None
+        # Receipts are numbered within a stream, which is this object; and those that were sent last, with their times.
+        self._stream = uuid.uuid4().hex
+        self._number = 0
+        self._watched_until = 0.0
+        self._sent: deque[tuple[float, Mapping[str, Any]]] = deque(maxlen=KEPT_RECEIPTS)
 
     def start(self, consumer: Consumer) -> None:
         """Called at each (re)connection, when the event dispatcher and the task consumer are new."""
@@ -242,6 +262,8 @@ class ReceiptSender(bootsteps.StartStopStep):
             self._dispatcher.groups = {EVENT_GROUP}  # no other event than ours
             self._dispatcher.enable()
         self._is_flush_due = False
+        self._take_again()
+        consumer.waybill_receipts = self
         if isinstance(transport := consumer.connection.transport, virtual.Transport):
             wrap_callbacks(transport, _QueueNotes)
         self._learn_tags(consumer)
@@ -323,26 +345,63 @@ class ReceiptSender(bootsteps.StartStopStep):
             task: its id and its name.
         """
         queue = self._queue_of(consumer, message.delivery_info)
+        self._number += 1
+        more |= {"stream": self._stream, "number": self._number}
         self._waiting.append(receipt_event(kind, self._dispatcher, queue, message, task, **more))
-        is_pause_over = monotonic() - self._flushed > self.gather
-        if task[1] == MARKER or is_pause_over or len(self._waiting) >= MAX_GATHERED or consumer.hub is None:
+        now = monotonic()
+        is_due = now < self._watched_until or now - self._flushed > self.gather
+        if is_due or task[1] == MARKER or len(self._waiting) >= MAX_GATHERED or consumer.hub is None:
             self._flush(consumer)
         elif not self._is_flush_due:
             self._is_flush_due = True
-            consumer.hub.call_later(GATHER, self._flush, consumer)
+            consumer.hub.call_later(GATHER, self._on_time, consumer)
+
+    def be_watched(self, seconds: float) -> None:
+        """For so long, tell of each message before its task begins."""
+        self._watched_until = monotonic() + seconds
+
+    def _on_time(self, consumer: Consumer) -> None:
+        self._is_flush_due = False
+        self._flush(consumer)
 
     def _flush(self, consumer: Consumer) -> None:
         """Send what has gathered."""
-        self._is_flush_due = False
-        gathered, self._waiting = self._waiting, []
-        if not gathered:
+        if not self._waiting:
             return
         self._flushed = monotonic()
         try:
-            publish_events(self._dispatcher, gathered)
+            self._send_waiting()
         except consumer.connection_errors:
-            # The worker is about to notice by itself; after the reconnection they are sent with the next one.
-            self._waiting = gathered + self._waiting
+            self._send_by_another_link(consumer)
+
+    def _send_waiting(self) -> None:
+        publish_events(self._dispatcher, self._waiting)
+        self._sent.extend((self._flushed, event) for event in self._waiting)
+        self._waiting = []
+
+    def _send_by_another_link(self, consumer: Consumer) -> None:
+        """Send over a connection of our own: a worker doesn't notice by itself that its events' connection is gone."""
+        self._take_again()
+        try:
+            self._dispatcher = self._make_dispatcher(consumer)
+            self._dispatcher.groups = {EVENT_GROUP}
+            self._dispatcher.enable()
+            self._send_waiting()
+        except consumer.connection_errors:
+            pass  # the broker is gone, which the worker notices; `start` comes again and they are sent with the next
+
+    def _take_again(self) -> None:
+        """Let what went by a link that has broken wait once more; who has seen it knows by its number."""
+        kept = [event for sent, event in self._sent if monotonic() - sent < KEPT_FOR]
+        self._sent.clear()
+        self._waiting = kept + self._waiting
+
+
+@control_command(name=WATCHED)
+def be_watched(state: Any, seconds: float) -> dict[str, int]:
+    """Somebody watches for so long, and is told how many tasks run or wait here; called by `Watch`."""
+    state.consumer.waybill_receipts.be_watched(seconds)
+    return {"held": sum(request.name != MARKER for request in reserved_requests)}
 
 
 class _QueueNotes(dict[str, Callable[[dict[str, Any]], Any]]):

@@ -33,6 +33,31 @@ class End:
     happened: frozenset[str]
 
 
+class Streams:
+    """The numbered receipts of each worker: which are here already, and which were lost on their way.
+
+    Attributes:
+        lost: worker -> how many of its receipts never came.
+    """
+
+    def __init__(self) -> None:
+        self.lost: Counter[str] = Counter()
+        self._last: dict[str, int] = {}
+
+    def is_new(self, event: Mapping[str, Any]) -> bool:
+        """Whether this event is here for the first time; note what is missing before it."""
+        stream, number = event.get("stream"), event.get("number")
+        if stream is None or number is None:  # a receiver within this process
+            return True
+        last = self._last.get(stream, number - 1)
+        if number <= last:
+            return False
+        self._last[stream] = number
+        if number > last + 1:
+            self.lost[event["hostname"]] += number - last - 1
+        return True
+
+
 @dataclass(slots=True)
 class Seen:
     """What a watch has seen."""

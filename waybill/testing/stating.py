@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -34,13 +35,17 @@ class Workers(Protocol):
         """Whether it is they who publish, in the thread that asks."""
 
 
-class Stating:
+class Stating(ABC):
     """What a watch states of tasks."""
 
     app: Celery
-    consumers_by_worker: dict[str, dict[str, str]]
     _workers: Workers | None
     _stated: dict[str, Outcome]
+
+    @property
+    @abstractmethod
+    def consumers_by_worker(self) -> dict[str, dict[str, str]]:
+        """Node name -> queue -> exchange."""
 
     def reject(self, task: str | Task, *, times: int = 1, requeue: bool = False) -> None:
         """From now on the task is rejected instead of run: for the first receptions of each message.

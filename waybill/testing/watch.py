@@ -16,11 +16,14 @@ the wait, cannot be marked: the marker could push a message out, or expire. It i
 
 What a task causes by its end (a rejected message that goes to a dead-letter queue) may enter a queue after that queue's
 marker. So the round is repeated until one brings no new receipt; a receipt that came before the first round is new to
-it. With a prefetch of one message a worker takes the marker only when the task before it has ended, which makes that
-proof complete; with a larger prefetch, which tasks with a countdown cause too, it covers what had happened when the
-last marker was taken. Of the pytest plugin's own workers more is known: those that receive only have ended each message
-before they look at the next, those that run tasks tell of each task's end, which is waited for. And a message in a
-queue that nobody consumes may leave it for a dead-letter exchange, which is waited for as well.
+it. A worker may take the marker while an earlier task still runs: so the workers are asked whether they hold a task,
+until none does. The pytest plugin's own workers needn't be asked: those that receive only have ended each message
+before they look at the next, those that run tasks tell of each task's end. And a message in a queue that nobody
+consumes may leave it for a dead-letter exchange, which is waited for as well. Tasks with a countdown are not waited
+for.
+
+When receipts are missing, when the watch's own connection breaks, when two workers have one name, or when somebody
+consumes a queue who sends no receipts, there is no proof, and an error says so.
 
 Consumers of one queue with different priorities are out of reach: the lesser ones answer only while the others are
 busy.
@@ -28,9 +31,7 @@ busy.
 
 from __future__ import annotations
 
-import re
 import uuid
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -53,20 +54,13 @@ from waybill.testing.delivery import Delivery
 from waybill.testing.outcomes import Outcome
 from waybill.testing.receipts import ENDED, EVENT_GROUP, Receipt, listening
 from waybill.testing.recording import hearing
+from waybill.testing.roll_call import ROLL_CALL_ROUND, RollCall
 from waybill.testing.rounds import Round
-from waybill.testing.seen import End, Seen, Views
+from waybill.testing.seen import End, Seen, Streams, Views
 from waybill.testing.stating import Stating, Workers
 
 # Seconds in which every consumer has to answer its marker; a worker busy with a long task is waited for that long.
 SETTLE_TIMEOUT = 60.0
-# Seconds in which the workers have to answer the roll call.
-ROLL_CALL_TIMEOUT = 60.0
-# Seconds without an answer after which one question of the roll call ends. When the workers' names are known it ends
-# with the last of them, and the first rounds are shorter: a worker that is still starting never hears the question.
-# Otherwise the broker's count of consumers tells whether somebody was slower, who is asked again, so that the first
-# rounds may be shorter too; on Redis nobody counts.
-ROLL_CALL_ROUND, FIRST_ROUND, FIRST_COUNTED_ROUND = 0.5, 0.1, 0.2
-
 # Seconds after which a watch ends although a marker still waits for a worker's pool: that worker is then slow to stop.
 POOL_TIMEOUT = 5.0
 
@@ -87,10 +81,11 @@ class Watch(Views, Stating):
 
     Args:
         app: the application; its broker URL says which broker and vhost.
+        management_url: `http://user:password@host:port` of the broker's management API. With it, the limits that
+            policies set on queues are known; without, a marker could push a message out of a queue with such a limit.
 
     Attributes:
         connection: open within the block.
-        consumers_by_worker: node name -> queue -> exchange: what each worker consumed when it was last discovered.
 
     Example:
         >>> from celery import Celery
@@ -110,10 +105,12 @@ class Watch(Views, Stating):
         ['celery']
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, management_url: str | None = None) -> None:
         self.app = app
+        self._management_url = management_url
         self.connection: Connection = None
-        self.consumers_by_worker: dict[str, dict[str, str]] = {}
+        self._roll_call = RollCall(app, None)
+        self._streams = Streams()
         self._check_alive: Callable[[], None] = lambda: None
         self._exit = ExitStack()
         self._receipts: list[Receipt] = []
@@ -123,10 +120,6 @@ class Watch(Views, Stating):
         self._is_proven = True
         self._due: list[str] = []
         self._pace = FIRST_PACE
-        self._arguments: dict[str, Mapping[str, Any]] = {}
-        # Queue -> its fanout exchange and binding key, on Redis: there it is a subscription to both together, which the
-        # default exchange doesn't reach.
-        self._subscribed: dict[str, tuple[str, str]] = {}
         self._workers: Workers | None = None
         self._seen = Seen()
         self._stated: dict[str, Outcome] = {}
@@ -142,6 +135,8 @@ class Watch(Views, Stating):
         with ExitStack() as stack:
             self.connection = stack.enter_context(brokers.connect(self.app))
             self._producer = Producer(self.connection)
+            self._roll_call = RollCall(self.app, self.connection)
+            stack.callback(self._roll_call.close)
             stack.enter_context(listening(self.app, self.connection, f"{EVENT_GROUP}.#", self._on_events))
             if self._workers is not None and self._workers.runs_tasks:
                 stack.enter_context(listening(self.app, self.connection, "task.#", self._on_task_events))
@@ -158,7 +153,8 @@ class Watch(Views, Stating):
             self.connection.connection.collect()
         self._exit.close()
         if kind is None and self._markers and not self._only_receives:
-            self._wait_for_pools()
+            with suppress(*self.connection.connection_errors):  # the broker is gone, and nothing to wait for
+                self._wait_for_pools()
 
     def _wait_for_pools(self) -> None:
         """Return when no marker waits for the pool of a worker that still runs, or after `POOL_TIMEOUT`.
@@ -306,6 +302,11 @@ class Watch(Views, Stating):
         self._receipts.clear()
         self._seen.clear()
 
+    @property
+    def consumers_by_worker(self) -> dict[str, dict[str, str]]:
+        """Node name -> queue -> exchange: what each worker consumed when it was last discovered."""
+        return self._roll_call.consumers_by_worker
+
     def watch(self, workers: Workers) -> None:
         """Watch workers that were started for this watch. Call it before the block."""
         self._workers = workers
@@ -356,92 +357,69 @@ class Watch(Views, Stating):
         Raises:
             FleetError: somebody did not answer in time.
         """
-        if self._workers is not None and (known := self._workers.queues()):
-            self._check_alive = check_alive
-            self._note_crew(known)
-            return self.consumers_by_worker
-        expected = None if workers is None else frozenset(workers)
         self._check_alive = check_alive
-        began = monotonic()
-        heard: dict[str, list[dict[str, Any]]] = {}
-        while True:
-            waited = monotonic() - began
-            if expected is None:
-                heard = self._ask_workers({}, self._round_of_all(waited))
-            elif names := expected - _names(heard):
-                # Only they are to answer: what others say would count as theirs.
-                only = {"limit": len(names), "pattern": _pattern(names), "matcher": "pcre"}
-                heard |= self._ask_workers(only, min(max(FIRST_ROUND, waited / 10), ROLL_CALL_ROUND))
-            self._note_crew(heard)
-            missing = self._uncounted() if expected is None else ", ".join(sorted(expected - _names(heard)))
-            if not missing:
-                return self.consumers_by_worker
-            check_alive()
-            if waited > ROLL_CALL_TIMEOUT:
-                heard_of = ", ".join(sorted(self.consumers_by_worker)) or "nobody"
-                raise WorkersSilent(
-                    f"no answer to the roll call within {ROLL_CALL_TIMEOUT:.0f} s from {missing}; heard: {heard_of}",
-                    (expected or set()) - _names(heard),
-                )
-
-    def _round_of_all(self, waited: float) -> float:
-        """Seconds of silence after which everybody is held to have answered, after so many seconds of asking."""
-        if self.connection.transport.driver_type != "amqp":
-            return ROLL_CALL_ROUND
-        return min(max(FIRST_COUNTED_ROUND, waited / 2), ROLL_CALL_ROUND)
-
-    def _ask_workers(self, only: Mapping[str, Any], timeout: float) -> dict[str, list[dict[str, Any]]]:
-        """Worker -> the queues that it consumes, as it tells them."""
-        return self.app.control.inspect(timeout=timeout, connection=self.connection, **only).active_queues() or {}
-
-    def _note_crew(self, heard: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Keep what the workers tell of their queues."""
-        told = [queue for queues in heard.values() for queue in queues]
-        self._arguments = {queue["name"]: _arguments_of(queue) for queue in told}
-        if self.connection.transport.driver_type == "redis":
-            self._subscribed = {
-                queue["name"]: (queue["exchange"]["name"], queue["routing_key"] or "")
-                for queue in told
-                if queue["exchange"]["type"] == "fanout"
-            }
-        self.consumers_by_worker = {
-            worker: {queue["name"]: queue["exchange"]["name"] for queue in queues} for worker, queues in heard.items()
-        }
-
-    def _uncounted(self) -> str:
-        """The consumers that RabbitMQ counts and that did not answer, for a sentence; empty when all did."""
-        counted = Counter(queue for queues in self.consumers_by_worker.values() for queue in queues)
-        return ", ".join(
-            f"{consumers - counted[queue]} consumer(s) of {queue!r}"
-            for queue in self.app.amqp.queues
-            if (consumers := self._consumers(queue)) > counted[queue]
-        )
-
-    def _consumers(self, queue: str) -> int:
-        """How many consumers RabbitMQ counts on this queue; none when there is no such queue."""
-        try:
-            with self.connection.channel() as channel:
-                return int(channel.queue_declare(queue, passive=True).consumer_count)
-        except ChannelError:  # 404, or 405 for a queue that is some worker's own
-            return 0
+        if self._management_url is not None:
+            self._roll_call.ask_limits(self._management_url)
+        if self._workers is not None and (known := self._workers.queues()):
+            self._roll_call.note(known)
+        else:
+            self._roll_call.ask(None if workers is None else frozenset(workers), check_alive)
+        if self._workers is None:
+            self._roll_call.refuse_without_receipts()
+            self._roll_call.count()
+        return self.consumers_by_worker
 
     def _prove(self, task_ids: Set[str] | None) -> None:
         """Run rounds of markers until one brings no new receipt of these tasks, or of any."""
         self._is_proven = True  # or it raises, and nobody need wait for that again
         if self._workers is not None and self._workers.refresh():
-            self._note_crew(self._workers.queues())
+            self._roll_call.note(self._workers.queues())
         if not self._only_receives:  # else nothing waits in a queue for long
-            for queue, arguments in self._arguments.items():
+            for queue, arguments in self._roll_call.arguments.items():
                 _refuse_unmarkable(queue, arguments)
+        try:
+            self._run_rounds(task_ids)
+        except self.connection.connection_errors as error:
+            raise FleetError(
+                f"the connection to the broker was lost while it was watched ({error}): who received what since the "
+                "last proof is not known"
+            ) from error
+        self._refuse_lost()
+
+    def _run_rounds(self, task_ids: Set[str] | None) -> None:
         seen = 0
         self._run_round()
-        # What a task causes comes after its end, and a dead letter after the time that it waits.
-        while seen != (seen := self._count(task_ids)) or self._await_ends() or self._await_expiry():
+        # What a task causes comes after its end, a dead letter after the time that it waits.
+        while (
+            seen != (seen := self._count(task_ids))
+            or self._await_ends()
+            or self._await_expiry()
+            or self._ask_newcomers()
+        ):
             self._run_round()
+
+    def _refuse_lost(self) -> None:
+        """A receipt that is missing could be of any message: nothing is told of those that were watched."""
+        if lost := dict(self._streams.lost):
+            self._streams.lost.clear()
+            self._pending.clear()
+            self._receipts.clear()
+            told = ", ".join(f"{count} of {worker}" for worker, count in lost.items())
+            raise FleetError(
+                f"receipts were lost on their way ({told}): the link of the worker's events broke, so who "
+                "received what since the last proof is not known"
+            )
+
+    def _ask_newcomers(self) -> bool:
+        """Ask again where a queue has more consumers than at the roll call; whether there were any."""
+        if self._workers is not None or not self._roll_call.newcomers():
+            return False
+        self.discover_workers(check_alive=self._check_alive)
+        return True
 
     def _await_ends(self) -> bool:
         """Wait for the tasks that run; whether there were any. Those with a countdown are not waited for."""
-        if self._workers is None or not self._unfinished():
+        if not self._unfinished():
             return False
         deadline = monotonic() + SETTLE_TIMEOUT
         while unfinished := self._unfinished():
@@ -452,12 +430,14 @@ class Watch(Views, Stating):
         return True
 
     def _unfinished(self) -> list[str]:
-        """The workers, of those that are known, that run a task still."""
+        """The workers, of those that are known, that run a task still or have one ahead."""
+        if self._workers is None:
+            return self._roll_call.busy() if self._receipts else []
         return [worker for worker in self._seen.unfinished if worker in self.consumers_by_worker]
 
     def _await_expiry(self) -> bool:
         """Wait for the messages that wait in a queue for their dead-letter exchange; whether there were any."""
-        if self._workers is None or self.connection.transport.driver_type != "amqp":
+        if self.connection.transport.driver_type != "amqp":
             return False
         consumed = {queue for queues in self.consumers_by_worker.values() for queue in queues}
         waiting = [queue for queue in delaying_queues(self.app, consumed, SETTLE_TIMEOUT) if self._waiting(queue)]
@@ -482,7 +462,7 @@ class Watch(Views, Stating):
 
     def _run_round(self) -> None:
         """Publish markers until every consumer of every queue has received one."""
-        single = [queue for queue, found in self._arguments.items() if found.get("x-single-active-consumer")]
+        single = [queue for queue, found in self._roll_call.arguments.items() if found.get("x-single-active-consumer")]
         self._markers.clear()  # one that is late from the round before would prove nothing of this one
         self._round = Round(self.consumers_by_worker, single)
         self._due = list(self._round.markers())
@@ -490,7 +470,9 @@ class Watch(Views, Stating):
         again = now = monotonic()
         deadline = now + SETTLE_TIMEOUT
         fleeting = [
-            queue for queue, found in self._arguments.items() if self._only_receives and "x-message-ttl" in found
+            queue
+            for queue, found in self._roll_call.arguments.items()
+            if self._only_receives and "x-message-ttl" in found
         ]
         while not self._round.is_complete:
             # A marker may have expired in a queue with a TTL, where only receivers consume: then another is due.
@@ -523,12 +505,12 @@ class Watch(Views, Stating):
         return WorkersSilent(f"{waited}: {why}", map(worker_name, silent))
 
     def _publish_marker(self, queue: str) -> None:
-        if {"x-max-length", "x-max-length-bytes"} & self._arguments.get(queue, {}).keys():
+        if {"x-max-length", "x-max-length-bytes"} & self._roll_call.arguments.get(queue, {}).keys():
             self._wait_until_empty(queue)
         marker = str(uuid.uuid4())
         self._markers.add(marker)
         message = self.app.amqp.create_task_message(marker, MARKER, ignore_result=True)
-        exchange, routing_key = self._subscribed.get(queue, ("", queue))
+        exchange, routing_key = self._roll_call.subscribed.get(queue, ("", queue))
         # A queue that goes with its worker refuses the marker; the worker is then missed, and named.
         with suppress(MessageNacked):
             self._producer.publish(
@@ -552,6 +534,8 @@ class Watch(Views, Stating):
     def _on_events(self, body: Any, _message: KombuMessage) -> None:
         # A worker with an event loop sends what it gathered in one turn as a list.
         for event in body if isinstance(body, list) else [body]:
+            if not self._streams.is_new(event):
+                continue
             self._seen.meet(event)
             if event["type"] == ENDED:
                 self._seen.ends.append(End(event["name"], event["queue"], frozenset(event["happened"])))
@@ -581,26 +565,6 @@ def _exists(connection: Connection, queue: str) -> bool:
     except ChannelError as error:
         return bool(error.reply_code != NotFound.code)
     return True
-
-
-def _names(workers: Iterable[str]) -> set[str]:
-    """The parts before the `@`."""
-    return set(map(worker_name, workers))
-
-
-def _pattern(names: Iterable[str]) -> str:
-    """A regular expression for the node names with one of these before the `@`."""
-    return f"(?:{'|'.join(map(re.escape, sorted(names)))})@"
-
-
-def _arguments_of(queue: Mapping[str, Any]) -> dict[str, Any]:
-    """A queue's arguments, as a worker tells them: some of them under names of Kombu's own."""
-    named = {
-        "x-message-ttl": queue.get("message_ttl") and queue["message_ttl"] * 1000,
-        "x-max-length": queue.get("max_length"),
-        "x-max-length-bytes": queue.get("max_length_bytes"),
-    }
-    return {name: value for name, value in named.items() if value is not None} | (queue.get("queue_arguments") or {})
 
 
 def _refuse_unmarkable(queue: str, arguments: Mapping[str, Any]) -> None:

@@ -197,7 +197,7 @@ def test_too_few_workers_are_one_line(stage: Stage, monkeypatch: pytest.MonkeyPa
         for worker, queues in stage.watch.consumers_by_worker.items()
         if not worker.startswith(f"{gone}@")
     }
-    monkeypatch.setattr(stage.watch, "consumers_by_worker", crew)
+    monkeypatch.setattr(stage.watch._roll_call, "consumers_by_worker", crew)
     with pytest.raises(FleetError, match=expected):
         require_workers(stage)
 
