@@ -306,6 +306,78 @@ def test_a_single_active_consumer_goes_on_when_its_prefetch_is_free(wire: Wire, 
         assert wire.wait_for("Basic.Deliver").body == b"2"
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("end", ["channel", "connection", "socket"])
+def test_the_next_active_consumer_gets_first_what_comes_back(wire: Wire, kind: str, end: str) -> None:
+    with (
+        lasting(wire, {"x-queue-type": kind, "x-single-active-consumer": True}) as queue,
+        Wire(wire.url) as first,
+    ):
+        first.open_channel()
+        first.call(1, Basic.Qos(prefetch_count=2))
+        first.call(1, Basic.Consume(queue=queue))
+        wire.call(1, Basic.Consume(queue=queue))
+        for body in (b"1", b"2", b"3", b"4"):
+            publish(wire, queue, body)
+        assert [first.wait_for("Basic.Deliver").body for _ in range(2)] == [b"1", b"2"]
+        if end == "channel":
+            first.call(1, commands.Channel.Close(200, "", 0, 0))
+        elif end == "connection":
+            first.call(0, commands.Connection.Close(200, "", 0, 0))
+        else:
+            first.drop()
+        found = [wire.wait_for("Basic.Deliver") for _ in range(4)]
+        assert [(one.body, one.method.redelivered) for one in found] == [
+            (b"1", True), (b"2", True), (b"3", False), (b"4", False)
+        ]  # fmt: skip
+
+
+# type, (priority, prefetch) of each consumer -> the order in which they become active
+SUCCESSIONS = [
+    ("classic", [(0, 0), (0, 0), (0, 0)], [0, 1, 2]),
+    ("classic", [(0, 0), (1, 0), (5, 0), (2, 0)], [0, 2, 3, 1]),
+    ("quorum", [(0, 1), (1, 1), (5, 1), (2, 1)], [0, 2, 3, 1]),
+    ("quorum", [(0, 1), (0, 1), (0, 5), (0, 2)], [0, 2, 3, 1]),
+    ("quorum", [(0, 1), (0, 1), (0, 0), (0, 500)], [0, 2, 3, 1]),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "order"), SUCCESSIONS)
+def test_who_becomes_the_active_consumer(wire: Wire, kind: str, given: list[tuple[int, int]], order: list[int]) -> None:
+    """Each is asked by a message, which it keeps until it leaves with it."""
+    with lasting(wire, {"x-queue-type": kind, "x-single-active-consumer": True}) as queue:
+        publish(wire, queue, b"m")
+        until(wire, queue, 1)
+        for number, (priority, prefetch) in enumerate(given, 2):
+            wire.open_channel(number)
+            wire.call(number, Basic.Qos(prefetch_count=prefetch))
+            wire.call(number, Basic.Consume(queue=queue, consumer_tag=str(number), arguments={"x-priority": priority}))
+            if number == 2:
+                delivery = wire.wait_for("Basic.Deliver")
+        seen = []
+        for _ in given:
+            seen.append(int(delivery.method.consumer_tag) - 2)
+            wire.send(seen[-1] + 2, commands.Channel.Close(200, "", 0, 0))
+            if len(seen) < len(given):
+                delivery = wire.wait_for("Basic.Deliver")
+        assert seen == order
+
+
+def test_a_quorum_queue_gives_no_more_to_an_active_consumer_of_lower_priority(wire: Wire) -> None:
+    with lasting(wire, {"x-queue-type": "quorum", "x-single-active-consumer": True}) as queue:
+        wire.open_channel(2)
+        wire.call(1, Basic.Qos(prefetch_count=5))
+        wire.call(1, Basic.Consume(queue=queue, consumer_tag="low"))
+        publish(wire, queue, b"1")
+        tag = wire.wait_for("Basic.Deliver").method.delivery_tag
+        wire.call(2, Basic.Consume(queue=queue, consumer_tag="high", arguments={"x-priority": 5}))
+        publish(wire, queue, b"2")
+        until(wire, queue, 1)
+        wire.send(1, Basic.Ack(tag))
+        second = wire.wait_for("Basic.Deliver")
+        assert (second.method.consumer_tag, second.body) == ("high", b"2")
+
+
 def test_a_classic_queue_keeps_and_delivers_what_has_expired_and_came_first_by_its_priority(wire: Wire) -> None:
     with lasting(wire, {"x-queue-type": "classic", "x-max-priority": 1}) as queue:
         publish(wire, queue, b"low")

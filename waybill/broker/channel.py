@@ -40,7 +40,7 @@ class Channel:
         self.number = number
         self.client = client
         self.vhost = vhost
-        self.content = Content()
+        self.content = Content(vhost.account)
         self.publisher = Publisher(number, client, vhost)
         self.deliveries = Deliveries(number, client, vhost)
         self.is_closing = False
@@ -53,6 +53,7 @@ class Channel:
 
     def begin_transaction(self) -> None:
         """From here on, publications and settlements are held back."""
+        self.publisher.drop_held()
         self.publisher.held = []
         self.deliveries.held = []
 
@@ -75,6 +76,8 @@ class Channel:
         """The channel's consumers leave; returns the queues that are over with them."""
         self.is_closing = True
         self.publisher.drop_confirms()
+        self.publisher.drop_held()
+        self.content.drop()
         return self.deliveries.leave()
 
     def requeue(self, over: list[Queue]) -> None:

@@ -57,6 +57,10 @@ class State(Enum):
     CLOSED = "closed"
 
 
+TURN = 10_000
+"""Copies that one connection's publications may put into queues before another connection has its turn: some 20 ms."""
+
+
 class Home(Protocol):
     """What a connection needs around it: the broker's objects.
 
@@ -101,6 +105,8 @@ class Connection:
         self.channels: dict[int, Channel] = {}
         self.owned: set[Queue] = set()
         self.to_confirm: list[Callable[[], None]] = []
+        self._left: list[Frame] = []
+        self._unread = 0
         self._vhost: VHost | None = None
         self._last_received = self._last_sent = self._clock.now
         self._reader = FrameReader()
@@ -114,11 +120,25 @@ class Connection:
         """Take what the client sent."""
         self._last_received = self._clock.now
         frames = self._shake_hands(data) if self.state is State.HANDSHAKE else self._reader.feed(data)
+        self._take(self._left + frames if self._left else frames)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether frames that came are left for the next turn: no more is read until then."""
+        return bool(self._left)
+
+    def go_on(self) -> None:
+        """Take the frames that were left, or as many of them as one turn allows."""
+        self._last_received = self._clock.now  # a heartbeat may be behind them, unread
+        self._take(self._left)
+
+    def _take(self, frames: list[Frame]) -> None:
+        self._left = []
         if self.state is State.RUNNING:
             self._run(frames)
         else:
             self._await_close_ok(frames)
-        if self._reader.failure is not None and not self.is_finished:
+        if self._reader.failure is not None and not self._left and not self.is_finished:
             self._refuse(self._reader.failure)
         if self.to_confirm:
             self._flush_confirms()
@@ -151,6 +171,9 @@ class Connection:
 
     def _run(self, frames: list[Frame]) -> None:
         channels, place, count = self.channels, 0, len(frames)
+        vhost = self._vhost
+        assert vhost is not None, "a running connection has opened its vhost"
+        vhost.copies = 0
         while place < count:
             kind, number, payload = frames[place]
             channel = channels.get(number)
@@ -174,6 +197,9 @@ class Connection:
             if self.state is not State.RUNNING:
                 self._await_close_ok(frames[place:])
                 return
+            if vhost.copies > TURN:
+                self._left = frames[place:]
+                return
 
     def _take_frame(self, kind: int, number: int, payload: bytes) -> None:
         if not number:
@@ -184,9 +210,11 @@ class Connection:
             self._open_channel(kind, number, payload)
             return
         taken = channel.content.take(kind, payload)
-        if isinstance(taken, bytes):
+        if taken is None:
+            self.has_published = True  # and is to stop, if need be, before its message is whole
+        elif isinstance(taken, bytes):
             self._operate(channel, taken)
-        elif taken is not None and not channel.is_closing:
+        elif not channel.is_closing:
             if methods.index_of(taken[0]) != methods.PUBLISH:
                 raise ProtocolRefusal(503, "unimplemented method", methods.index_of(taken[0]))
             channel.publisher.publish(*taken)
@@ -231,7 +259,7 @@ class Connection:
 
     def forget_channel(self, number: int) -> None:
         """A channel is closed: its number may be used again."""
-        del self.channels[number]
+        self.channels.pop(number).content.drop()
 
     def _on_closing_channel(self, channel: Channel, index: int) -> None:
         if index == commands.Channel.Close.index:
@@ -328,6 +356,8 @@ class Connection:
         left = [(channel, channel.leave()) for channel in self.channels.values() if not channel.is_closing]
         for channel, over in left:
             channel.requeue(over)
+        for channel in self.channels.values():  # one that was closing has taken frames since
+            channel.content.drop()
         self.channels.clear()
         for queue in tuple(self.owned):
             self._vhost.delete_queue(queue)
@@ -338,6 +368,8 @@ class Connection:
         self._end()
         self._clock.forget(self)
         self._home.connections.discard(self)
+        self.sent(0)
+        self._left.clear()
 
     def fail(self) -> None:
         """The broker itself has failed at what this client sent: only this client is to notice."""
@@ -373,6 +405,9 @@ class Connection:
 
     def sent(self, waiting: int) -> None:
         """So many bytes are still waiting for the client to read."""
+        if waiting != self._unread:
+            self._home.memory.held += waiting - self._unread
+            self._unread = waiting
         if self.output.sent(waiting):
             for channel in tuple(self.channels.values()):
                 channel.deliveries.wake()

@@ -78,6 +78,10 @@ class Consumer(Generic[R]):
         return not self.receiver.output.is_backed_up
 
 
+MAX_CREDIT = 2_000
+"""What a quorum queue takes for a consumer without a prefetch limit (rabbit_fifo's simple_prefetch of 0)."""
+
+
 class Consumers(Generic[R]):
     """The consumers of one queue, in turn.
 
@@ -85,7 +89,7 @@ class Consumers(Generic[R]):
         is_single: only one of them is active, the others wait for its end.
     """
 
-    __slots__ = ("_active", "_all", "_rings", "is_preemptive", "is_single")
+    __slots__ = ("_active", "_all", "_is_fading", "_rings", "is_preemptive", "is_single")
 
     def __init__(self, *, is_single: bool = False, is_preemptive: bool = False) -> None:
         self.is_single = is_single
@@ -93,6 +97,7 @@ class Consumers(Generic[R]):
         self._all: list[Consumer[R]] = []
         self._rings: dict[int, deque[Consumer[R]]] = {}
         self._active: Consumer[R] | None = None
+        self._is_fading = False  # the active one is given no more: another waits for what it has out
 
     def __len__(self) -> int:
         return len(self._all)
@@ -128,7 +133,7 @@ class Consumers(Generic[R]):
         """A consumer may be able to take again: unless it waits for a single active one, it joins its turn."""
         if consumer.is_gone or consumer.is_in_turn:
             return
-        if not self.is_single or consumer is self._active:
+        if not self.is_single or (consumer is self._active and not self._is_fading):
             self._join(consumer)
 
     def next(self) -> Consumer[R] | None:
@@ -153,16 +158,22 @@ class Consumers(Generic[R]):
         chosen = self._active
         if chosen is None:
             chosen = self._best()
-        elif self.is_preemptive and not chosen.unacked and self._best().priority > chosen.priority:
+        elif self.is_preemptive and self._best().priority > chosen.priority:
             self._leave(chosen)
+            if chosen.unacked:
+                self._is_fading = True
+                return
             chosen = self._best()
+        self._is_fading = False
         self._active = chosen
         if not chosen.is_in_turn:
             self._join(chosen)
 
     def _best(self) -> Consumer[R]:
-        # A classic queue's next active consumer is the oldest; a quorum queue asks for priorities first.
-        return max(self._all, key=lambda one: one.priority) if self.is_preemptive else self._all[0]
+        """The next active one: by priority, in a quorum queue then by prefetch, and then the oldest."""
+        if not self.is_preemptive:
+            return max(self._all, key=lambda one: one.priority)
+        return max(self._all, key=lambda one: (one.priority, one.prefetch or MAX_CREDIT))
 
     def settled(self) -> None:
         """A delivery was settled: one with a higher priority may have waited for that."""

@@ -6,6 +6,7 @@ are RabbitMQ's (rabbit_command_assembler.erl).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 
 from waybill.broker.frames import BODY, HEADER, HEARTBEAT, METHOD, bad_frame, unexpected_frame
@@ -22,11 +23,16 @@ BASIC = b"\x00\x3c\x00\x00"
 
 
 class Content:
-    """What has come of the content that is under way."""
+    """What has come of the content that is under way.
 
-    __slots__ = ("_body", "_header", "_remaining", "method")
+    Args:
+        account: told how many bytes are kept of it, or no more.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_account", "_body", "_header", "_remaining", "method")
+
+    def __init__(self, account: Callable[[int], None]) -> None:
+        self._account = account
         self.method: bytes | None = None
         self._header: bytes | None = None
         self._body: list[bytes] = []
@@ -85,13 +91,19 @@ class Content:
             return self._whole(method, header, b"".join((*self._body, payload)) if self._body else payload)
         if announced_size(header) <= MAX_MESSAGE_BYTES:  # a message to be refused is not worth keeping
             self._body.append(payload)
+            self._account(len(payload))
         return None
 
     def _whole(self, method: bytes, header: bytes, body: bytes) -> Whole:
+        self.drop()
+        return method, header, body
+
+    def drop(self) -> None:
+        """Nothing more of it comes."""
         self.method = self._header = None
         if self._body:
+            self._account(-sum(map(len, self._body)))
             self._body = []
-        return method, header, body
 
 
 def check_shape(kind: int, payload: bytes) -> None:

@@ -45,7 +45,18 @@ class Deliveries:
         held: settlements that a transaction holds back, None outside of one.
     """
 
-    __slots__ = ("_client", "_number", "_vhost", "consumers", "held", "next_tag", "output", "reply_consumer", "unacked")
+    __slots__ = (
+        "_client",
+        "_left",
+        "_number",
+        "_vhost",
+        "consumers",
+        "held",
+        "next_tag",
+        "output",
+        "reply_consumer",
+        "unacked",
+    )
 
     def __init__(self, number: int, client: Client, vhost: VHost) -> None:
         self._number = number
@@ -57,6 +68,7 @@ class Deliveries:
         self.next_tag = 1
         self.unacked: dict[int, Unacked] = {}
         self.held: list[Settlement] | None = None
+        self._left: list[Queue] = []
 
     # out
 
@@ -188,6 +200,10 @@ class Deliveries:
             if queue.is_quorum:  # which takes back consumer by consumer, and answers to `basic.get` last
                 unsettled.sort(key=lambda one: (one[2] is None, one[2].number if one[2] is not None else 0))
             self._settle(queue, unsettled, "fail")
+        for queue in self._left:  # whose next active consumer has waited for what comes back
+            if not queue.is_deleted:
+                queue.dispatch()
+        self._left = []
 
     def _settle(self, queue: Queue, settled: list[Unacked], outcome: str) -> None:
         entries = [entry for entry, _, _ in settled]
@@ -217,6 +233,7 @@ class Deliveries:
 
     def leave(self) -> list[Queue]:
         """The consumers leave; returns the queues that are over with them."""
+        self._left = [queue for queue, _ in self.consumers.values() if queue.is_single_active]
         left, self.consumers = list(self.consumers.values()), {}
         for _, consumer in left:
             consumer.is_gone = True

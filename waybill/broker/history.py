@@ -7,8 +7,9 @@ message with the header `x-recent-history-no-store` true is passed on and not ke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from waybill.broker.memory import ENTRY
 from waybill.broker.message import Message
 from waybill.broker.properties import headers_of
 from waybill.topology.values import Exchange
@@ -18,9 +19,14 @@ DEFAULT_LENGTH = 20
 
 
 class Histories:
-    """What the recent-history exchanges of one vhost remember."""
+    """What the recent-history exchanges of one vhost remember.
 
-    def __init__(self) -> None:
+    Args:
+        account: told how many bytes are kept more, or less.
+    """
+
+    def __init__(self, account: Callable[[int], None]) -> None:
+        self._account = account
         self._kept: dict[str, deque[Message]] = {}
 
     def __bool__(self) -> bool:
@@ -34,7 +40,7 @@ class Histories:
 
     def deleted(self, name: str) -> None:
         """Forget an exchange."""
-        self._kept.pop(name, None)
+        self._account(-sum(map(_size, self._kept.pop(name, ()))))
 
     def of(self, name: str) -> tuple[Message, ...]:
         """What an exchange remembers, oldest first."""
@@ -45,8 +51,15 @@ class Histories:
         if _is_not_kept(message):
             return
         for name in exchanges:
-            if name in self._kept:
-                self._kept[name].append(message)
+            kept = self._kept.get(name)
+            if kept is not None:
+                oldest = kept[0] if len(kept) == kept.maxlen and kept else None
+                kept.append(message)
+                self._account((_size(message) if kept else 0) - (_size(oldest) if oldest else 0))
+
+
+def _size(message: Message) -> int:
+    return len(message.body) + ENTRY
 
 
 def _is_not_kept(message: Message) -> bool:

@@ -42,8 +42,9 @@ class Limits:
         channel_max: channels open at once on one connection, as offered to clients.
         heartbeat: seconds between heartbeats, as offered to clients; the peer is given twice that.
         connections: connections open at once; the next one is closed as soon as it is accepted.
-        queue_bytes: bytes of bodies in all queues above which publishers are blocked, as by RabbitMQ's
-            memory alarm, until the queues are below again.
+        queue_bytes: bytes that clients make the broker keep above which publishers are blocked, as by RabbitMQ's memory
+            alarm, until it keeps less: messages in queues, in open transactions and histories, with 128 bytes for each
+            in each place, bodies that are still incomplete, and answers that nobody reads.
         write_buffer: bytes waiting for one slow reader above which its consumers get no more deliveries.
         handshake: seconds a client may take until `connection.open` (RabbitMQ's `handshake_timeout`).
         closing: seconds a client may take to answer a close (RabbitMQ waits 30; a test should not).

@@ -1,10 +1,13 @@
-"""The account of what all queues hold."""
+"""The account of what clients make the broker keep."""
 
 from __future__ import annotations
 
+ENTRY = 128
+"""Bytes that a message takes beside its body, in each queue that holds it: measured for an empty one."""
+
 
 class Memory:
-    """What the bodies in one broker's queues take.
+    """What one broker keeps: messages in queues, in transactions and histories, incomplete bodies, unread answers.
 
     Args:
         limit: bytes above which publishers are blocked.
@@ -21,5 +24,5 @@ class Memory:
 
     @property
     def is_alarmed(self) -> bool:
-        """Whether the queues hold more than they may."""
+        """Whether more is kept than may be."""
         return self.held > self.limit

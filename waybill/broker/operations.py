@@ -270,7 +270,10 @@ def cancel(channel: Channel, method: Any) -> Answer:
         channel.drop_reply_consumer()
     if tag in channel.deliveries.consumers:
         queue, consumer = channel.deliveries.consumers.pop(tag)
-        if queue.unsubscribe(consumer):
+        is_over = queue.unsubscribe(consumer)
+        if queue.is_single_active:
+            queue.dispatch()
+        if is_over:
             channel.vhost.delete_queue(queue)
     return None if method.nowait else answer(commands.Basic.CancelOk, consumer_tag=tag)
 

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from waybill.broker import consumers
 from waybill.broker.limits import DELIVERY_LIMIT
+from waybill.broker.memory import ENTRY
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
 from waybill.routing.dead_letters import Reason
@@ -120,7 +121,7 @@ class Queue:
             return False
         entry = self._entry(message)
         entry.was_seen = self.is_quorum and entry.failures > 0  # a classic queue looks when the message has waited
-        self.home.account(len(message.body))
+        self.home.account(len(message.body) + ENTRY)
         if not self.ready.count:
             consumer = self.consumers.next()
             if consumer is not None:
@@ -187,7 +188,7 @@ class Queue:
         """The entry from `get` has been sent."""
         entry.acquired += 1
         if no_ack:
-            self.home.account(-len(entry.message.body))
+            self.home.account(-len(entry.message.body) - ENTRY)
         else:
             self.unacked += 1
             self._gets_out += 1
@@ -209,7 +210,7 @@ class Queue:
 
     def _hand_over(self, consumer: Consumer, entry: Entry) -> None:
         if consumer.no_ack:
-            self.home.account(-len(entry.message.body))
+            self.home.account(-len(entry.message.body) - ENTRY)
         else:
             self.unacked += 1
             consumer.unacked += 1
@@ -236,14 +237,14 @@ class Queue:
     def unsubscribe(self, consumer: Consumer) -> bool:
         """A consumer leaves; its unacknowledged deliveries stay with its channel.
 
+        The next active consumer is given something with `dispatch`: after what comes back, where the channel is over.
+
         Returns:
             Whether the queue, being auto-delete and now without consumers, is to be deleted.
         """
         self.consumers.remove(consumer)
         if consumer.unacked:
             self._leaving.append(consumer)
-        if self.is_single_active:
-            self.dispatch()
         if len(self.consumers):
             return False
         self.touch()
@@ -272,7 +273,7 @@ class Queue:
     def ack(self, entry: Entry, consumer: Consumer | None) -> None:
         """A delivery is acknowledged."""
         self.unacked -= 1
-        self.home.account(-len(entry.message.body))
+        self.home.account(-len(entry.message.body) - ENTRY)
         self.free(consumer)
 
     def free(self, consumer: Consumer | None) -> None:
@@ -306,7 +307,7 @@ class Queue:
         for entry in entries:
             self.unacked -= 1
             if self.is_deleted:
-                self.home.account(-len(entry.message.body))
+                self.home.account(-len(entry.message.body) - ENTRY)
                 continue
             entry.failures += is_failure
             if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
@@ -322,11 +323,11 @@ class Queue:
         """Drop what waits; returns how many that were."""
         self.expire()
         entries = self.ready.clear()
-        self.home.account(-sum(len(entry.message.body) for entry in entries))
+        self.home.account(-sum(len(entry.message.body) + ENTRY for entry in entries))
         return len(entries)
 
     def _lose(self, entry: Entry, reason: Reason) -> None:
-        self.home.account(-len(entry.message.body))
+        self.home.account(-len(entry.message.body) - ENTRY)
         if self.dead_letter_exchange is not None and not self.is_deleted:
             self.home.dead_letter(self, entry.message, reason, failures=entry.failures)
 

@@ -18,6 +18,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from urllib.parse import quote
 
@@ -198,13 +199,25 @@ class Broker:
 
     def received(self, connection: Connection, data: bytes) -> None:
         """A socket has given bytes."""
+        self._turn(connection, lambda: connection.receive(data))
+
+    def _go_on(self, connection: Connection) -> None:
+        if connection in self._sockets:
+            self._turn(connection, connection.go_on)
+
+    def _turn(self, connection: Connection, take: Callable[[], None]) -> None:
+        """Let a connection do its work, or a slice of it: then all others have their turn."""
         self._tick()
         try:
-            connection.receive(data)
+            take()
         except Exception:
             LOG.exception("a client has met a fault of the embedded broker; its connection is closed with 541")
             connection.fail()
+        if connection.has_more and self._loop is not None:
+            self._loop.call_soon(self._go_on, connection)
         self.flush()
+        if (one := self._sockets.get(connection)) is not None:
+            one.read_or_wait()
 
     def flush(self) -> None:
         """Write what there is to write, once for each connection, and set the timer."""
@@ -300,7 +313,15 @@ class _Socket(asyncio.Protocol):
         if connection.is_finished:
             transport.close()
             return
-        is_reading = not connection.is_blocked and waiting < REPLY_BACKLOG
+        self.read_or_wait()
+
+    def read_or_wait(self) -> None:
+        """Read from the client, unless it has to wait."""
+        connection, transport = self._connection, self.transport
+        if connection is None or transport.is_closing():
+            return
+        waiting = transport.get_write_buffer_size()
+        is_reading = not connection.is_blocked and not connection.has_more and waiting < REPLY_BACKLOG
         if is_reading is not self._is_reading:
             self._is_reading = is_reading
             (transport.resume_reading if is_reading else transport.pause_reading)()

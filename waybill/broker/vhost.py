@@ -19,7 +19,7 @@ from zlib import crc32
 from waybill.broker import deaths
 from waybill.broker.clock import Clock
 from waybill.broker.history import Histories
-from waybill.broker.memory import Memory
+from waybill.broker.memory import ENTRY, Memory
 from waybill.broker.message import Message, with_counts
 from waybill.broker.properties import plain_headers, read
 from waybill.broker.queue import Owner, Queue
@@ -63,6 +63,10 @@ class VHost:
         name: as clients open it.
         clock: the broker's, with its timers.
         memory: the account of what the queues hold.
+
+    Attributes:
+        copies: how many copies of messages have been put into queues where a message had several; whoever counts sets
+            it to 0.
     """
 
     def __init__(self, name: str, clock: Clock, memory: Memory) -> None:
@@ -74,10 +78,11 @@ class VHost:
         self.queues: dict[str, Queue] = {}
         self.reply_consumers: dict[str, ReplyConsumer] = {}
         self._reply_mark = secrets.token_urlsafe(12)
-        self.histories = Histories()
+        self.histories = Histories(self.account)
         self._reads_headers: dict[str, bool] = {}
         self._dead_letters: deque[Message] = deque()
         self._is_deferring = False
+        self.copies = 0
 
     # what queues ask of their home
 
@@ -307,13 +312,13 @@ class VHost:
         """Keep a message for its `x-delay` where its exchange is of type `x-delayed-message`; then it is routed."""
         delay = delay_of(headers) if self._is_delaying(message.exchange) else 0
         if delay:
-            self.account(len(message.body))
+            self.account(len(message.body) + ENTRY)
             self._clock.wake_at(message, self.now + delay / 1000, lambda: self._release(message, delay))
         return bool(delay)
 
     def _release(self, message: Message, delay: int) -> None:
         """Route a message that was held back, with the delay below 0, by which the plugin knows it again."""
-        self.account(-len(message.body))
+        self.account(-len(message.body) - ENTRY)
         message.header = with_counts(message.header, (("x-delay", long_integer(-delay)),))
         self.deliver(message, self._route_on(message.exchange, message))
 
@@ -326,8 +331,10 @@ class VHost:
     def deliver(self, message: Message, names: tuple[str, ...]) -> bool:
         """Put a message into the queues it was routed to; False where one of them refused it."""
         is_taken = True
-        queues = self.queues
-        with _AT_ONCE if len(names) < 2 else self.deferred_dead_letters():  # one never comes before the message itself
+        queues, count = self.queues, len(names)
+        if count > 1:
+            self.copies += count
+        with _AT_ONCE if count < 2 else self.deferred_dead_letters():  # one never comes before the message itself
             for name in names:
                 queue = queues.get(name)
                 if queue is not None and not queue.publish(message):

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +19,7 @@ from waybill.celery_app.fleet.workers import Fleet, Worker
 from waybill.celery_app.installed import settings_overridden
 from waybill.celery_app.loading import load_application
 from waybill.celery_app.private import drop_result_backend
-from waybill.errors import InputError, UnknownName
+from waybill.errors import BrokerUnavailable, InputError, UnknownName
 from waybill.pytest_plugin import configuration, django
 from waybill.pytest_plugin.configuration import Asked
 from waybill.pytest_plugin.failures import plainly, refusal
@@ -243,7 +244,7 @@ def _folder(described: Fleet, first: Sequence[Path], root: Path) -> Path:
 @contextmanager
 def watch(app: Celery, running: LocalWorkers | Receivers, management_url: str | None) -> Iterator[Watch]:
     """Watch the workers, which are ready when the block is entered."""
-    made = Watch(app, management_url=management_url)
+    made = Watch(app, management_url=management_url if management_url and _answers(management_url) else None)
     made.watch(running)
     with ExitStack() as stack:
         with plainly():
@@ -251,3 +252,16 @@ def watch(app: Celery, running: LocalWorkers | Receivers, management_url: str | 
             names = [worker.name for worker in running.workers] if isinstance(running, LocalWorkers) else []
             made.discover_workers(names, running.check_alive)
         yield made
+
+
+@cache
+def _answers(management_url: str) -> bool:
+    """Whether there is a management API: where a broker is given by its URL, it may be guessed."""
+    from waybill.rabbitmq.management import Management
+
+    try:
+        with Management(management_url) as management:
+            management.overview()
+    except BrokerUnavailable:
+        return False
+    return True

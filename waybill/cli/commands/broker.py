@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from pathlib import Path
@@ -17,6 +18,9 @@ from waybill.topology.definitions import all_topologies, left_out, read_document
 
 PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 """Where the password of `--user` is read from: a command line is seen by every user of the machine."""
+
+RARELY = 1_000
+"""Of how many collections of young objects one is full: seven million objects lie between two of those."""
 
 
 @click.command()
@@ -35,6 +39,8 @@ def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
     embedded = Broker(host, port, users={user: _password(user, host)})
     if definitions is not None:
         _load(embedded, definitions)
+    # A full collection looks at each message that is kept, with all clients waiting: half a second for four million.
+    gc.set_threshold(*gc.get_threshold()[:2], RARELY)
     asyncio.run(_serve(embedded, user))
 
 
