@@ -12,7 +12,8 @@ See docs/explanation/embedded-broker.md.
     ready.py, consumers.py, queue.py      a queue: what waits, whose turn it is, and what happens to both
     vhost.py                              queues, and the router between them
     handshake.py                          from the protocol header to an agreement
-    client.py, publisher.py, deliveries.py, channel.py    a channel, in two halves, and what it needs of its connection
+    client.py, firehose.py                what a channel needs of its connection; copies of all messages
+    publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
     node.py, server.py                    all connections; their sockets, the only I/O
 

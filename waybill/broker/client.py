@@ -14,12 +14,14 @@ class Client(Owner, Protocol):
     """The connection, as its channels see it.
 
     Attributes:
+        name: `peer host:port -> host:port`, as RabbitMQ names a connection.
         agreed: who the client is and what it understands.
         output: what it is to be sent.
         has_published: it publishes, and so is blocked when the queues hold too much.
         to_confirm: called when all is taken that has come at once.
     """
 
+    name: str
     agreed: Agreement
     output: Output
     has_published: bool

@@ -88,6 +88,7 @@ class Connection:
         home: the broker.
 
     Attributes:
+        name: `peer host:port -> host:port`, as RabbitMQ names a connection; whoever has its socket sets it.
         is_finished: nothing more is written: the socket is to be closed.
         is_blocked: it publishes while the queues hold too much, and isn't read.
         owned: its exclusive queues.
@@ -96,6 +97,7 @@ class Connection:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._clock = home.clock
+        self.name = ""
         self.state = State.HANDSHAKE
         self.output = Output(home.limits.write_buffer, self._mark_dirty)
         self.is_finished = False

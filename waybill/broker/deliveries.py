@@ -7,6 +7,7 @@ from struct import Struct
 
 from pamqp import commands
 
+from waybill.broker import firehose
 from waybill.broker.client import Client
 from waybill.broker.frames import BODY, END_BYTE, HEADER, METHOD, content_frames, pack_head
 from waybill.broker.message import Message, with_counts
@@ -84,6 +85,16 @@ class Deliveries:
             self._send(consumer.tag_bytes, tag, True, message, header)
         else:
             self._send(consumer.tag_bytes, tag, False, message, message.header)
+        if self._vhost.is_traced:
+            self._trace(queue, entry, is_redelivered=bool(entry.acquired or entry.was_seen))
+
+    def _trace(self, queue: Queue, entry: Entry, *, is_redelivered: bool) -> None:
+        message, vhost = entry.message, self._vhost
+        if message.exchange == firehose.EXCHANGE:
+            return
+        header = counted(entry) if is_redelivered and queue.is_quorum else message.header
+        party = firehose.Party.of(self._client, self._number, vhost.name)
+        vhost.trace(firehose.delivered(message, header, queue.name, party, is_redelivered=is_redelivered))
 
     def _send(self, consumer_tag: bytes, tag: int, is_redelivered: bool, message: Message, header: bytes) -> None:
         address, body = message.address, message.body
@@ -121,6 +132,8 @@ class Deliveries:
         )
         head = pack_head(METHOD, number, len(method)) + method + END_BYTE
         self.output.write(head + content_frames(number, header, message.body, self.output.room))
+        if self._vhost.is_traced:
+            self._trace(queue, entry, is_redelivered=entry.is_redelivered)
         queue.taken(entry, no_ack=no_ack)
 
     def wake(self) -> None:

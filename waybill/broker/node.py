@@ -21,11 +21,13 @@ class Node:
 
     Args:
         users: who may log in; by default `guest` with the password `guest`.
+        is_traced: each vhost is traced from its beginning.
     """
 
-    def __init__(self, users: Users | None = None, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, users: Users | None = None, limits: Limits = DEFAULT_LIMITS, *, is_traced: bool = False) -> None:
         self.users: Users = {"guest": "guest"} if users is None else users
         self.limits = limits
+        self._is_traced = is_traced
         self.clock = Clock()
         self.memory = Memory(limits.queue_bytes)
         self.vhosts: dict[str, VHost] = {}
@@ -36,7 +38,7 @@ class Node:
         """A vhost, made when it is first asked for."""
         found = self.vhosts.get(name)
         if found is None:
-            found = self.vhosts[name] = VHost(name, self.clock, self.memory)
+            found = self.vhosts[name] = VHost(name, self.clock, self.memory, is_traced=self._is_traced)
         return found
 
     def take_dirty(self) -> list[Connection]:

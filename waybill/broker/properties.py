@@ -128,7 +128,7 @@ def rewrite(payload: bytes, changes: dict[int, bytes | None]) -> bytes:
         payload: a header frame's payload that `read` has accepted.
         changes: by the number of its flag bit, a property's encoded bytes, or None to take it away.
     """
-    parts = {**_split(payload), **changes}
+    parts = {**split(payload), **changes}
     flags = 0
     encoded = []
     for bit in _BITS:
@@ -139,7 +139,8 @@ def rewrite(payload: bytes, changes: dict[int, bytes | None]) -> bytes:
     return b"".join((payload[:12], flags.to_bytes(2, "big"), *encoded))
 
 
-def _split(payload: bytes) -> dict[int, bytes | None]:
+def split(payload: bytes) -> dict[int, bytes | None]:
+    """The encoded properties in a header frame's payload that `read` has accepted, by the number of their flag bits."""
     flags = payload[12] << 8 | payload[13]
     position, parts = START, dict[int, bytes | None]()
     for bit in _BITS:
@@ -159,7 +160,7 @@ def headers_of(payload: bytes) -> dict[str, tables.Field]:
 
     Whoever sent such a table may be gone: what becomes of its message is not to be an error of others.
     """
-    part = _split(payload).get(HEADERS)
+    part = split(payload).get(HEADERS)
     try:
         return {} if part is None else tables.fields(part[4:])
     except (tables.TableError, IndexError):

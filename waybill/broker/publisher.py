@@ -11,7 +11,7 @@ from struct import Struct
 
 from pamqp import commands
 
-from waybill.broker import properties
+from waybill.broker import firehose, properties
 from waybill.broker.client import Client
 from waybill.broker.content import announced_size
 from waybill.broker.frames import END_BYTE, METHOD, content_frames, pack_head
@@ -110,6 +110,8 @@ class Publisher:
             names = ()
         else:
             vhost.note_in_histories(exchange, message, headers)
+        if vhost.is_traced and exchange != firehose.EXCHANGE:
+            vhost.trace(firehose.published(message, names, firehose.Party.of(self._client, self._number, vhost.name)))
         self._client.has_published = True
         number = 0
         if self.count is not None:

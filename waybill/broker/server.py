@@ -52,6 +52,9 @@ class Broker:
         host: where to listen. Anything but a loopback address needs users of its own, without `guest`.
         port: 0 for a free one.
         users: names and passwords; by default `guest` with `guest`, as in a fresh RabbitMQ.
+        limits: what it allows.
+        tracing: copies of all that is published and delivered go to the exchange `amq.rabbitmq.trace`, as RabbitMQ's
+            firehose sends them.
 
     Raises:
         InputError: `guest` on an address that other machines reach, or an address that is none.
@@ -74,10 +77,11 @@ class Broker:
         *,
         users: Users | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        tracing: bool = False,
     ) -> None:
         self.host = host
         self.port = port
-        self.node = Node(users, limits)
+        self.node = Node(users, limits, is_traced=tracing)
         if not is_loopback(host) and "guest" in self.node.users:
             raise InputError(f"the user guest is for this machine only: to listen on {host}, name users of your own")
         if not 0 <= port <= MAX_PORT:
@@ -263,6 +267,7 @@ class Broker:
             return None
         self._tick()
         connection = Connection(self.node)
+        connection.name = one.name
         self._sockets[connection] = one
         self._arm()
         return connection
@@ -296,6 +301,12 @@ class _Socket(asyncio.Protocol):
         self._connection = self._broker.opened(self)
         if self._connection is None:
             transport.abort()
+
+    @property
+    def name(self) -> str:
+        """As RabbitMQ names a connection."""
+        ends = (self.transport.get_extra_info(which) for which in ("peername", "sockname"))
+        return " -> ".join(f"{_in_url(end[0])}:{end[1]}" if end else "?" for end in ends)
 
     def data_received(self, data: bytes) -> None:
         if self._connection is not None:

@@ -228,6 +228,11 @@ def long_integer(value: int) -> bytes:
     return b"l" + value.to_bytes(8, "big", signed=True)
 
 
+def integer(value: int) -> bytes:
+    """Encode a 32-bit integer as a field's value; of a larger one the lower bits, as RabbitMQ does."""
+    return b"I" + _LONG.pack(value & 0xFFFFFFFF)
+
+
 def timestamp(seconds: int) -> bytes:
     """Encode seconds since 1970 as a field's value."""
     return b"T" + _LONGLONG.pack(seconds)

@@ -65,12 +65,14 @@ class VHost:
         memory: the account of what the queues hold.
 
     Attributes:
+        is_traced: copies of what is published and delivered go to `amq.rabbitmq.trace`.
         copies: how many copies of messages have been put into queues where a message had several; whoever counts sets
             it to 0.
     """
 
-    def __init__(self, name: str, clock: Clock, memory: Memory) -> None:
+    def __init__(self, name: str, clock: Clock, memory: Memory, *, is_traced: bool = False) -> None:
         self.name = name
+        self.is_traced = is_traced
         self._clock = clock
         self._memory = memory
         self.router = Router(name, exchange_types=EXCHANGE_TYPES)
@@ -340,6 +342,10 @@ class VHost:
                 if queue is not None and not queue.publish(message):
                     is_taken = False
         return is_taken
+
+    def trace(self, message: Message) -> None:
+        """Send the firehose's copy of a message on."""
+        self.deliver(message, self._route_on(message.exchange, message))
 
     def dead_letter(self, queue: Queue, message: Message, reason: Reason, *, failures: int) -> None:
         """Send a message that left a queue unconsumed to the queue's dead-letter exchange."""

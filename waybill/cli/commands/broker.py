@@ -30,13 +30,14 @@ RARELY = 1_000
 @click.option(
     "--user", default="guest", show_default=True, help=f"The user who may log in; ${PASSWORD_VARIABLE} is the password."
 )
-def broker(port: int, host: str, definitions: Path | None, user: str) -> None:
+@click.option("--tracing", is_flag=True, help="Send copies of all messages to the exchange amq.rabbitmq.trace.")
+def broker(port: int, host: str, definitions: Path | None, user: str, *, tracing: bool) -> None:
     """Run a broker in memory, for tests and demos on this machine.
 
     It speaks AMQP 0-9-1 as RabbitMQ 4.3 does, and forgets everything when it ends. Use RabbitMQ for messages that must
     survive.
     """
-    embedded = Broker(host, port, users={user: _password(user, host)})
+    embedded = Broker(host, port, users={user: _password(user, host)}, tracing=tracing)
     if definitions is not None:
         _load(embedded, definitions)
     # A full collection looks at each message that is kept, with all clients waiting: half a second for four million.
