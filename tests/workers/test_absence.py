@@ -74,6 +74,20 @@ SHOP = {
                 connection.transport_options.clear()
                 connection.connection.transport.sock.shutdown(socket.SHUT_RDWR)
             return {"ok": which}
+
+        @control_command()
+        def swallow(state):
+            "Let what is written to the connection of the events arrive nowhere."
+            state.consumer.ends = socket.socketpair()
+            state.consumer.event_dispatcher.connection.connection.transport._write = state.consumer.ends[0].sendall
+            return {"ok": "swallowed"}
+
+        @control_command()
+        def choke(state):
+            "Let that connection break."
+            for end in state.consumer.ends:
+                end.close()
+            return {"ok": "broken"}
     """
 }
 
@@ -174,6 +188,16 @@ def test_receipts_outlive_the_link_that_they_went_by(shop: Shop, which: str, whe
         received = told(watch, ids)
     ran = Counter(shop.ran())
     assert [one for one in ids if received[one] < ran[one] or not received[one]] == []
+
+
+def test_what_a_broken_link_had_swallowed_is_sent_again(shop: Shop) -> None:
+    with shop.workers("one") as workers, Watch(shop.app) as watch:
+        watch.discover_workers(["one"], workers.check_alive)
+        shop.app.control.broadcast("swallow", reply=True, timeout=5, limit=1)
+        ids = [shop.send() for _ in range(20)]
+        until(lambda: len(shop.ran()) == len(ids))
+        shop.app.control.broadcast("choke", reply=True, timeout=5, limit=1)
+        assert set(told(watch, ids).values()) == {1}
 
 
 def test_two_workers_of_one_name_are_refused(shop: Shop) -> None:
