@@ -102,9 +102,11 @@ class Shop:
     zygote: Zygote
 
     @contextmanager
-    def workers(self, *names: str, receipts: bool = True, late: bool = True, queues: str = "one") -> Iterator[Any]:
+    def workers(
+        self, *names: str, receipts: bool = True, late: bool = True, queues: str = "one", more: tuple[str, ...] = ()
+    ) -> Iterator[Any]:
         """Start a worker of each name with two processes."""
-        more = ("-I", "waybill.receipts") if receipts else ()
+        more = (*more, *(("-I", "waybill.receipts") if receipts else ()))
         common = ("-A", "shop", "worker", "-c", "2", "-Q", queues, "--without-mingle", "--without-gossip")
         described = [
             Worker(name, f"{name}@%h", tuple(queues.split(",")), (*common, "-n", f"{name}@%h", *more)) for name in names
@@ -198,6 +200,18 @@ def test_what_a_broken_link_had_swallowed_is_sent_again(shop: Shop) -> None:
         until(lambda: len(shop.ran()) == len(ids))
         shop.app.control.broadcast("choke", reply=True, timeout=5, limit=1)
         assert set(told(watch, ids).values()) == {1}
+
+
+def test_a_worker_that_nobody_has_heard_yet_is_heard_later(shop: Shop) -> None:
+    """The exchange of the events is declared by whoever comes first, and a worker without heartbeats may be that."""
+    with shop.workers("one", more=("--without-heartbeat",)) as workers:
+        ids = [shop.send() for _ in range(3)]
+        until(lambda: len(shop.ran()) == len(ids))
+        with Watch(shop.app) as watch:
+            watch.discover_workers(["one"], workers.check_alive)
+            watch.publish("shop.note", queue="one")
+            (delivery,) = watch.settle()
+    assert delivery.by_worker == {"one": "one"}
 
 
 def test_two_workers_of_one_name_are_refused(shop: Shop) -> None:

@@ -175,6 +175,7 @@ def receipt_event(
 
 def publish_events(dispatcher: Any, events: list[Mapping[str, Any]]) -> None:
     """Send events as one list, which every Celery event consumer understands."""
+    dispatcher.producer.maybe_declare(dispatcher.exchange)  # nobody has, where nobody listens
     channel = dispatcher.producer.channel  # the producer itself takes half as long again
     message = channel.prepare_message(
         json.dumps(events), 0, "application/json", "utf-8", dispatcher.headers, {"delivery_mode": TRANSIENT}
@@ -257,10 +258,7 @@ class ReceiptSender(bootsteps.StartStopStep):
 
     def start(self, consumer: Consumer) -> None:
         """Called at each (re)connection, when the event dispatcher and the task consumer are new."""
-        self._dispatcher = consumer.event_dispatcher or self._make_dispatcher(consumer)
-        if not self._dispatcher.enabled:
-            self._dispatcher.groups = {EVENT_GROUP}  # no other event than ours
-            self._dispatcher.enable()
+        self._use(consumer.event_dispatcher or self._make_dispatcher(consumer))
         self._is_flush_due = False
         self._take_again()
         consumer.waybill_receipts = self
@@ -298,6 +296,12 @@ class ReceiptSender(bootsteps.StartStopStep):
                 self._current = None
 
         return noting
+
+    def _use(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        if not dispatcher.enabled:
+            dispatcher.groups = {EVENT_GROUP}  # no other event than ours
+            dispatcher.enable()
 
     def _make_dispatcher(self, consumer: Consumer) -> Any:
         """A dispatcher of our own: a worker without events, gossip and heartbeats has none."""
@@ -383,9 +387,7 @@ class ReceiptSender(bootsteps.StartStopStep):
         """Send over a connection of our own: a worker doesn't notice by itself that its events' connection is gone."""
         self._take_again()
         try:
-            self._dispatcher = self._make_dispatcher(consumer)
-            self._dispatcher.groups = {EVENT_GROUP}
-            self._dispatcher.enable()
+            self._use(self._make_dispatcher(consumer))
             self._send_waiting()
         except consumer.connection_errors:
             pass  # the broker is gone, which the worker notices; `start` comes again and they are sent with the next

@@ -132,7 +132,7 @@ class RollCall:
     def busy(self) -> list[str]:
         """The workers that run a task or have one ahead, and those that are too busy to say so."""
         answers = self._tell_watched()
-        return [worker for worker in self.consumers_by_worker if answers.get(worker, {"held": 1})["held"]]
+        return [worker for worker in self.consumers_by_worker if answers.get(worker, {}).get("held", 1)]
 
     def _tell_watched(self) -> dict[str, dict[str, Any]]:
         """Tell the workers that they are watched: they then tell of each message before its task begins.
