@@ -207,6 +207,8 @@ def test_a_worker_that_nobody_has_heard_yet_is_heard_later(shop: Shop) -> None:
     with shop.workers("one", more=("--without-heartbeat",)) as workers:
         ids = [shop.send() for _ in range(3)]
         until(lambda: len(shop.ran()) == len(ids))
+        with shop.app.connection_for_read() as connection:
+            connection.default_channel.exchange_declare("celeryev", "topic", passive=True)  # or 404
         with Watch(shop.app) as watch:
             watch.discover_workers(["one"], workers.check_alive)
             watch.publish("shop.note", queue="one")
