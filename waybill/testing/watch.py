@@ -387,16 +387,14 @@ class Watch(Views, Stating):
         self._refuse_lost()
 
     def _run_rounds(self, task_ids: Set[str] | None) -> None:
-        seen = 0
-        self._run_round()
-        # What a task causes comes after its end, a dead letter after the time that it waits.
-        while (
-            seen != (seen := self._count(task_ids))
-            or self._await_ends()
-            or self._await_expiry()
-            or self._ask_newcomers()
-        ):
+        seen, is_over = 0, False
+        while not is_over:
             self._run_round()
+            # What a task causes comes after its end, a dead letter after the time that it waits. Whoever still ran when
+            # the round was over is waited for before its receipts are counted: how many rounds there are is not chance.
+            has_waited = self._await_ends()
+            before, seen = seen, self._count(task_ids)
+            is_over = seen == before and not (has_waited or self._await_expiry() or self._ask_newcomers())
 
     def _refuse_lost(self) -> None:
         """A receipt that is missing could be of any message: nothing is told of those that were watched."""
