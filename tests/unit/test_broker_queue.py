@@ -34,8 +34,11 @@ class Home:
         del queue
         self.wakes.append(when)
 
-    def account(self, size: int) -> None:
-        self.bytes_held += size
+    def hold(self, message: Message) -> None:
+        self.bytes_held += len(message.body)
+
+    def release(self, message: Message) -> None:
+        self.bytes_held -= len(message.body)
 
 
 @dataclass

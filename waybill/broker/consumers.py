@@ -79,7 +79,7 @@ class Consumer(Generic[R]):
 
 
 MAX_CREDIT = 2_000
-"""What a quorum queue takes for a consumer without a prefetch limit (rabbit_fifo's simple_prefetch of 0)."""
+"""What a quorum queue takes where there is no prefetch limit (rabbit_fifo_client.erl, UNLIMITED_PREFETCH_COUNT)."""
 
 
 class Consumers(Generic[R]):

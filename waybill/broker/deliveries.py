@@ -86,10 +86,10 @@ class Deliveries:
         else:
             self._send(consumer.tag_bytes, tag, False, message, message.header)
         if self._vhost.is_traced:
-            self._trace(queue, entry, is_redelivered=bool(entry.acquired or entry.was_seen))
+            self._trace(queue, entry)
 
-    def _trace(self, queue: Queue, entry: Entry, *, is_redelivered: bool) -> None:
-        message, vhost = entry.message, self._vhost
+    def _trace(self, queue: Queue, entry: Entry) -> None:
+        message, vhost, is_redelivered = entry.message, self._vhost, entry.is_redelivered
         if message.exchange == firehose.EXCHANGE:
             return
         header = counted(entry) if is_redelivered and queue.is_quorum else message.header
@@ -133,7 +133,7 @@ class Deliveries:
         head = pack_head(METHOD, number, len(method)) + method + END_BYTE
         self.output.write(head + content_frames(number, header, message.body, self.output.room))
         if self._vhost.is_traced:
-            self._trace(queue, entry, is_redelivered=entry.is_redelivered)
+            self._trace(queue, entry)
         queue.taken(entry, no_ack=no_ack)
 
     def wake(self) -> None:

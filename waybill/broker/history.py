@@ -7,9 +7,9 @@ message with the header `x-recent-history-no-store` true is passed on and not ke
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
-from waybill.broker.memory import ENTRY
 from waybill.broker.message import Message
 from waybill.broker.properties import headers_of
 from waybill.topology.values import Exchange
@@ -18,15 +18,25 @@ TYPE = "x-recent-history"
 DEFAULT_LENGTH = 20
 
 
+class Home(Protocol):
+    """What histories need around them."""
+
+    def hold(self, message: Message) -> None:
+        """A message is remembered."""
+
+    def release(self, message: Message) -> None:
+        """A message is forgotten."""
+
+
 class Histories:
     """What the recent-history exchanges of one vhost remember.
 
     Args:
-        account: told how many bytes are kept more, or less.
+        home: told of each message that is remembered.
     """
 
-    def __init__(self, account: Callable[[int], None]) -> None:
-        self._account = account
+    def __init__(self, home: Home) -> None:
+        self._home = home
         self._kept: dict[str, deque[Message]] = {}
 
     def __bool__(self) -> bool:
@@ -40,7 +50,8 @@ class Histories:
 
     def deleted(self, name: str) -> None:
         """Forget an exchange."""
-        self._account(-sum(map(_size, self._kept.pop(name, ()))))
+        for message in self._kept.pop(name, ()):
+            self._home.release(message)
 
     def of(self, name: str) -> tuple[Message, ...]:
         """What an exchange remembers, oldest first."""
@@ -52,14 +63,12 @@ class Histories:
             return
         for name in exchanges:
             kept = self._kept.get(name)
-            if kept is not None:
-                oldest = kept[0] if len(kept) == kept.maxlen and kept else None
-                kept.append(message)
-                self._account((_size(message) if kept else 0) - (_size(oldest) if oldest else 0))
-
-
-def _size(message: Message) -> int:
-    return len(message.body) + ENTRY
+            if kept is None or not kept.maxlen:
+                continue
+            if len(kept) == kept.maxlen:
+                self._home.release(kept.popleft())
+            kept.append(message)
+            self._home.hold(message)
 
 
 def _is_not_kept(message: Message) -> bool:

@@ -16,7 +16,6 @@ from waybill.broker.client import Client
 from waybill.broker.content import announced_size
 from waybill.broker.frames import END_BYTE, METHOD, content_frames, pack_head
 from waybill.broker.limits import MAX_MESSAGE_BYTES
-from waybill.broker.memory import ENTRY
 from waybill.broker.message import Message
 from waybill.broker.methods import PUBLISH, id_of, undecodable
 from waybill.broker.queue import Queue
@@ -119,14 +118,14 @@ class Publisher:
         if self.held is not None:
             held = tuple(map(vhost.queues.get, names))
             self.held.append((message, names, bool(flags & _MANDATORY), held))
-            vhost.account(len(body) + ENTRY)
+            vhost.hold(message)
         else:
             self.send_on(message, names, number, is_mandatory=bool(flags & _MANDATORY))
 
     def drop_held(self) -> None:
         """Hold nothing back any more."""
-        if self.held:
-            self._vhost.account(-sum(len(message.body) + ENTRY for message, *_ in self.held))
+        for message, *_ in self.held or ():
+            self._vhost.release(message)
         self.held = None
 
     def _address(self, payload: bytes) -> tuple[str, str, bytes]:

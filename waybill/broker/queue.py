@@ -1,7 +1,7 @@
 """One queue: what publish, get, consume, settle and the clock do to it.
 
 Nothing here knows of sockets or bytes. A queue calls two things: a consumer's `Receiver`, to hand a delivery over, and
-its `Home`, to dead-letter a message, to be called again at a time, and to account for its bytes.
+its `Home`, to dead-letter a message, to be called again at a time, and to account for its messages.
 
 The laws are RabbitMQ 4.3's, measured, where no other source is named:
 
@@ -23,7 +23,6 @@ from typing import Any, Protocol
 
 from waybill.broker import consumers
 from waybill.broker.limits import DELIVERY_LIMIT
-from waybill.broker.memory import ENTRY
 from waybill.broker.message import Message
 from waybill.broker.ready import Entry, QuorumReady, Ready
 from waybill.routing.dead_letters import Reason
@@ -43,8 +42,11 @@ class Home(Protocol):
     def wake_at(self, queue: Queue, when: float) -> None:
         """Call `queue.on_time()` at this time of the clock, or soon after."""
 
-    def account(self, size: int) -> None:
-        """Note that so many bytes of bodies joined the queues, or left if negative."""
+    def hold(self, message: Message) -> None:
+        """Count what a message takes, once for each queue that holds it."""
+
+    def release(self, message: Message) -> None:
+        """Count it no more."""
 
 
 class Owner(Protocol):
@@ -121,7 +123,7 @@ class Queue:
             return False
         entry = self._entry(message)
         entry.was_seen = self.is_quorum and entry.failures > 0  # a classic queue looks when the message has waited
-        self.home.account(len(message.body) + ENTRY)
+        self.home.hold(message)
         if not self.ready.count:
             consumer = self.consumers.next()
             if consumer is not None:
@@ -188,7 +190,7 @@ class Queue:
         """The entry from `get` has been sent."""
         entry.acquired += 1
         if no_ack:
-            self.home.account(-len(entry.message.body) - ENTRY)
+            self.home.release(entry.message)
         else:
             self.unacked += 1
             self._gets_out += 1
@@ -210,7 +212,7 @@ class Queue:
 
     def _hand_over(self, consumer: Consumer, entry: Entry) -> None:
         if consumer.no_ack:
-            self.home.account(-len(entry.message.body) - ENTRY)
+            self.home.release(entry.message)
         else:
             self.unacked += 1
             consumer.unacked += 1
@@ -273,7 +275,7 @@ class Queue:
     def ack(self, entry: Entry, consumer: Consumer | None) -> None:
         """A delivery is acknowledged."""
         self.unacked -= 1
-        self.home.account(-len(entry.message.body) - ENTRY)
+        self.home.release(entry.message)
         self.free(consumer)
 
     def free(self, consumer: Consumer | None) -> None:
@@ -307,7 +309,7 @@ class Queue:
         for entry in entries:
             self.unacked -= 1
             if self.is_deleted:
-                self.home.account(-len(entry.message.body) - ENTRY)
+                self.home.release(entry.message)
                 continue
             entry.failures += is_failure
             if self.is_quorum and 0 <= self._delivery_limit < entry.failures:
@@ -323,11 +325,12 @@ class Queue:
         """Drop what waits; returns how many that were."""
         self.expire()
         entries = self.ready.clear()
-        self.home.account(-sum(len(entry.message.body) + ENTRY for entry in entries))
+        for entry in entries:
+            self.home.release(entry.message)
         return len(entries)
 
     def _lose(self, entry: Entry, reason: Reason) -> None:
-        self.home.account(-len(entry.message.body) - ENTRY)
+        self.home.release(entry.message)
         if self.dead_letter_exchange is not None and not self.is_deleted:
             self.home.dead_letter(self, entry.message, reason, failures=entry.failures)
 

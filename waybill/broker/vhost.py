@@ -62,7 +62,7 @@ class VHost:
     Args:
         name: as clients open it.
         clock: the broker's, with its timers.
-        memory: the account of what the queues hold.
+        memory: the account of what is kept.
 
     Attributes:
         is_traced: copies of what is published and delivered go to `amq.rabbitmq.trace`.
@@ -80,7 +80,7 @@ class VHost:
         self.queues: dict[str, Queue] = {}
         self.reply_consumers: dict[str, ReplyConsumer] = {}
         self._reply_mark = secrets.token_urlsafe(12)
-        self.histories = Histories(self.account)
+        self.histories = Histories(self)
         self._reads_headers: dict[str, bool] = {}
         self._dead_letters: deque[Message] = deque()
         self._is_deferring = False
@@ -97,8 +97,16 @@ class VHost:
         """Have `queue.on_time()` called."""
         self._clock.wake_at(queue, when, lambda: self._on_time(queue))
 
+    def hold(self, message: Message) -> None:
+        """A message is kept in one place more: in a queue, a transaction, a history, or for its delay."""
+        self._memory.held += len(message.body) + ENTRY
+
+    def release(self, message: Message) -> None:
+        """A message is kept in one place less."""
+        self._memory.held -= len(message.body) + ENTRY
+
     def account(self, size: int) -> None:
-        """Bytes joined the queues, or left."""
+        """So many bytes of a body that isn't whole yet are kept, or no more if negative."""
         self._memory.held += size
 
     def _on_time(self, queue: Queue) -> None:
@@ -314,13 +322,13 @@ class VHost:
         """Keep a message for its `x-delay` where its exchange is of type `x-delayed-message`; then it is routed."""
         delay = delay_of(headers) if self._is_delaying(message.exchange) else 0
         if delay:
-            self.account(len(message.body) + ENTRY)
+            self.hold(message)
             self._clock.wake_at(message, self.now + delay / 1000, lambda: self._release(message, delay))
         return bool(delay)
 
     def _release(self, message: Message, delay: int) -> None:
         """Route a message that was held back, with the delay below 0, by which the plugin knows it again."""
-        self.account(-len(message.body) - ENTRY)
+        self.release(message)
         message.header = with_counts(message.header, (("x-delay", long_integer(-delay)),))
         self.deliver(message, self._route_on(message.exchange, message))
 

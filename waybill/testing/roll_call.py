@@ -171,14 +171,10 @@ class RollCall:
         """Note how many consumers each queue has now."""
         self._counted = self._count() if self._is_counted else {}
 
-    def newcomers(self) -> list[str]:
-        """The queues that more consumers consume than when they were counted, each with its number of new ones."""
-        if not self._counted:
-            return []
-        now = self._count()
-        return [
-            f"{now[queue] - before} more of {queue!r}" for queue, before in self._counted.items() if now[queue] > before
-        ]
+    def has_newcomers(self) -> bool:
+        """Whether a queue has more consumers than when they were counted."""
+        now = self._count() if self._counted else {}
+        return any(count > self._counted.get(queue, count) for queue, count in now.items())
 
     def _count(self) -> dict[str, int]:
         queues = {queue for queues in self.consumers_by_worker.values() for queue in queues}

@@ -86,6 +86,7 @@ class Watch(Views, Stating):
 
     Attributes:
         connection: open within the block.
+        consumers_by_worker: node name -> queue -> exchange: what each worker consumed when it was last discovered.
 
     Example:
         >>> from celery import Celery
@@ -410,7 +411,7 @@ class Watch(Views, Stating):
 
     def _ask_newcomers(self) -> bool:
         """Ask again where a queue has more consumers than at the roll call; whether there were any."""
-        if self._workers is not None or not self._roll_call.newcomers():
+        if self._workers is not None or not self._roll_call.has_newcomers():
             return False
         self.discover_workers(check_alive=self._check_alive)
         return True
