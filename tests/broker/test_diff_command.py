@@ -31,9 +31,9 @@ AS_DECLARED = (
 
 
 @pytest.fixture
-def at(rabbitmq: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def at(waybill_broker: Address, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A vhost, and the application at it."""
-    with site(rabbitmq) as made, brokers.use_broker(app, made.address.url):
+    with site(waybill_broker) as made, brokers.use_broker(app, made.address.url):
         monkeypatch.setenv("WAYBILL_MANAGEMENT_URL", str(made.address.management_url))
         yield made
 

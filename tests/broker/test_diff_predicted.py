@@ -260,13 +260,11 @@ def test_an_exclusive_queue_of_another_connection(here: Site) -> None:
     one = Queue("exclusive", Exchange("exclusive.x"), "k", exclusive=True)
     with Connection(here.address.url) as connection:
         one(connection.channel()).declare()
-        here.kept.append(one)
         for again in (one, Queue("exclusive", Exchange("exclusive.x"), "k")):
             foreseen = here.predicted(again)
             assert foreseen == here.declare(again)
             assert foreseen is not None
             assert foreseen.startswith("405 RESOURCE_LOCKED - cannot obtain exclusive access")
-    here.kept.remove(one)
 
 
 def test_a_queue_that_is_awaited(here: Site) -> None:

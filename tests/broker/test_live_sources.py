@@ -24,9 +24,9 @@ AS_DECLARED = (
 
 
 @pytest.fixture
-def at(rabbitmq: Address) -> Iterator[Site]:
+def at(waybill_broker: Address) -> Iterator[Site]:
     """A vhost with what the application declares, a stale binding, and a policy with a dead-letter exchange."""
-    with site(rabbitmq) as made, brokers.use_broker(app, made.address.url):
+    with site(waybill_broker) as made, brokers.use_broker(app, made.address.url):
         for queue in (*AS_DECLARED, Queue("dead", Exchange("dead", "fanout"), "any"), Queue("usa", NEWS, "texas.#")):
             assert made.declare(queue) is None
         policy = {"pattern": "^usa$", "apply-to": "queues", "definition": {"dead-letter-exchange": "dead"}}

@@ -64,8 +64,6 @@ def test_a_redirect_is_not_followed(project: Callable[..., str]) -> None:
 def test_with_a_broker_nothing_is_left_unchecked(
     project: Callable[..., str], waybill_broker: Address, tmp_path: Path
 ) -> None:
-    if waybill_broker.management_url is None:
-        pytest.skip("the embedded broker has no management API")
     name = project(CLEAN)
     (tmp_path / "Procfile").write_text(f"all: celery -A {name} worker -n all@%h -Q celery\n")
     with own_vhost(waybill_broker) as address:

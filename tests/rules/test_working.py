@@ -354,7 +354,7 @@ def test_a_task_outlasts_the_consumer_timeout(rig: Any, working: Working) -> Non
     Queue("celery", queue_arguments={"x-queue-type": "quorum", "x-consumer-timeout": 1000})
 ]"""
     with rig(queue + TELLING + WAITING) as made:
-        if made.address.management_url is None:
+        if made.address.is_embedded:
             pytest.skip("the embedded broker has no consumer timeout")
         made.declare()
         with working(made, "-P", "threads", "-c", "2"):
@@ -377,7 +377,7 @@ def test_a_stream_is_read_by_each_worker(rig: Any, working: Working, tmp_path: P
     """WB318: both workers run the task, and what was sent before they started is run by none."""
     code = getattr(RULES["WB318"], example) + TELLING + RUNS
     with rig(code) as made:
-        if made.address.management_url is None:
+        if made.address.is_embedded:
             pytest.skip("the embedded broker has no streams")
         made.declare()
         (tmp_path / "second.py").write_text(check_example.PRELUDE + code)

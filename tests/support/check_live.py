@@ -18,11 +18,9 @@ from waybill.testing.brokers import Address
 
 @contextmanager
 def own_vhost(broker: Address) -> Iterator[Address]:
-    """A vhost for one example; the embedded broker makes it when somebody connects."""
+    """A vhost for one example."""
     address = broker.with_vhost(f"check-{uuid.uuid4().hex[:12]}")
-    if address.management_url is None:
-        yield address
-        return
+    assert address.management_url is not None
     with Management(address.management_url, address.vhost) as management:
         management.create_vhost()
         try:

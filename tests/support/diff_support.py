@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -14,7 +14,6 @@ from celery import Celery
 from kombu import Connection
 from kombu import Queue as KombuQueue
 
-from tests.support.check_example import existing
 from tests.support.programs import PATIENCE
 from waybill.diff import Place, Plan, declared_by, difference
 from waybill.errors import ProtocolRefusal
@@ -41,15 +40,10 @@ def wire_text(error: Any) -> str:
 
 @dataclass
 class Site:
-    """A vhost for one module's rows; each row takes names that no other has.
-
-    Args:
-        kept: what was declared, where no management API tells of it.
-    """
+    """A vhost for one module's rows; each row takes names that no other has."""
 
     address: Address
     default_type: str = "classic"
-    kept: list[KombuQueue] = field(default_factory=list)
 
     def declare(self, queue: KombuQueue) -> str | None:
         """Declare as a worker does, on a connection of its own; what the wire says where it is refused."""
@@ -58,7 +52,6 @@ class Site:
                 queue(connection.channel()).declare()
             except AMQPError as error:
                 return wire_text(error)
-        self.kept.append(queue)
         return None
 
     def plan(self, *queues: KombuQueue, **settings: Any) -> Plan:
@@ -70,9 +63,8 @@ class Site:
         return next(map(wire_text, self.plan(queue).failures), None)
 
     def live(self) -> LiveFacts:
-        """What lives there: the management API's word, or, on the embedded broker, what was declared."""
-        if self.address.management_url is None:
-            return existing(self.kept, {}, self.address.vhost)
+        """What lives there, as the management API says."""
+        assert self.address.management_url is not None
         with Management(self.address.management_url, self.address.vhost) as management:
             return live_facts(management, self.address.vhost)
 
@@ -89,9 +81,6 @@ class Site:
 def site(broker: Address, default_type: str = "classic") -> Iterator[Site]:
     """A vhost, gone when the block ends."""
     made = Site(broker.with_vhost(f"diff-{uuid.uuid4().hex[:12]}"), default_type)
-    if broker.management_url is None:
-        yield made
-        return
     made.api("PUT", f"vhosts/{made.address.vhost}", {"default_queue_type": default_type})
     try:
         yield made

@@ -35,11 +35,11 @@ def output() -> Output:
 
 @pytest.fixture
 def handshake(output: Output) -> Handshake:
-    return Handshake({"guest": "guest"}, Limits(), FrameReader(), output)
+    return Handshake({"guest": "guest"}, Limits(), lambda *_: None, FrameReader(), output)
 
 
 WHOLE = wire(start_ok(properties=PROPERTIES), tune_ok(), commands.Connection.Open("/shop"))
-AGREED = Agreement("guest", "/shop", 10_000, 5, 7, is_told_of_cancels=True)
+AGREED = Agreement("guest", "PLAIN", PROPERTIES, "/shop", 10_000, 5, 7, is_told_of_cancels=True)
 
 
 def test_it_ends_in_what_was_agreed_and_leaves_what_came_behind(handshake: Handshake, output: Output) -> None:

@@ -326,8 +326,7 @@ def test_a_thrown_away_message_is_told(shop: Shop, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_limit_by_policy_is_asked_of_the_broker(shop: Shop) -> None:
-    if shop.address.management_url is None:
-        pytest.skip("the embedded broker has no management API")
+    assert shop.address.management_url is not None
     limit = {"name": "short", "pattern": "^one$", "apply-to": "queues", "priority": 0, "definition": {"max-length": 1}}
     with shop.workers("one") as workers:
         with Management(shop.address.management_url, shop.address.vhost) as management:

@@ -14,7 +14,7 @@ SHORT = ("topic", "fanout")
 
 
 def test_the_tour_starts_and_stops_the_fleet(waybill_vhost: Address) -> None:
-    is_embedded = waybill_vhost.management_url is None
+    is_embedded = waybill_vhost.is_embedded
     result = module("publishers", *(() if is_embedded else SHORT), environment={"BROKER": waybill_vhost.url})
     assert result.code == 0, result.err
     assert f"{len(LESSONS) if is_embedded else len(SHORT)} lessons in " in result.out

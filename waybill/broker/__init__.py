@@ -7,7 +7,7 @@ It keeps everything in memory. For anything that must survive, there is RabbitMQ
 See docs/explanation/embedded-broker.md.
 
     limits.py, tables.py, frames.py, methods.py, content.py, properties.py    bytes and what they mean
-    clock.py, memory.py, output.py        handed in: time, what the queues hold, what a client is to be sent
+    clock.py, memory.py, accounts.py, output.py    time, what the queues hold, users, what a client is to be sent
     message.py, deaths.py, history.py     a message and what is remembered of it
     ready.py, consumers.py, queue.py      a queue: what waits, whose turn it is, and what happens to both
     vhost.py                              queues, and the router between them
@@ -15,7 +15,9 @@ See docs/explanation/embedded-broker.md.
     client.py, firehose.py                what a channel needs of its connection; copies of all messages
     publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
-    node.py, server.py                    all connections; their sockets, the only I/O
+    node.py                               all connections
+    management                            the management API, a package
+    server.py                             sockets, the only I/O
 
 Each file imports only from those above it, and says in a Protocol what it needs of one below.
 """

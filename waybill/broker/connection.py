@@ -8,7 +8,8 @@ every other that a delivery went to. `is_finished` says that the socket is to be
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
@@ -61,24 +62,46 @@ TURN = 10_000
 """Copies that one connection's publications may put into queues before another connection has its turn: some 20 ms."""
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What has gone over one connection's socket.
+
+    Attributes:
+        since: when the connection was opened, seconds since 1970.
+        reads, writes: how often something came and went.
+        received, sent: octets.
+    """
+
+    since: float = 0.0
+    reads: int = 0
+    received: int = 0
+    writes: int = 0
+    sent: int = 0
+
+
 class Home(Protocol):
     """What a connection needs around it: the broker's objects.
 
     Attributes:
-        users: name → password.
         connections: all that there are, this one added by itself.
         dirty: those that have something to write.
     """
 
-    users: dict[str, str]
     limits: Limits
     clock: Clock
     memory: Memory
     connections: set[Connection]
     dirty: list[Connection]
 
+    @property
+    def users(self) -> Mapping[str, str]:
+        """Name → password."""
+
+    def barred(self, user: str, vhost: str) -> str | None:
+        """Why a user may not open a vhost, None where he may."""
+
     def vhost(self, name: str) -> VHost:
-        """A vhost, made when it is first asked for."""
+        """A vhost that may be opened; it is made when it is first asked for."""
 
 
 class Connection:
@@ -92,12 +115,14 @@ class Connection:
         is_finished: nothing more is written: the socket is to be closed.
         is_blocked: it publishes while the queues hold too much, and isn't read.
         owned: its exclusive queues.
+        traffic: what has gone over its socket.
     """
 
     def __init__(self, home: Home) -> None:
         self._home = home
         self._clock = home.clock
         self.name = ""
+        self.traffic = Traffic()
         self.state = State.HANDSHAKE
         self.output = Output(home.limits.write_buffer, self._mark_dirty)
         self.is_finished = False
@@ -112,7 +137,7 @@ class Connection:
         self._vhost: VHost | None = None
         self._last_received = self._last_sent = self._clock.now
         self._reader = FrameReader()
-        self._handshake = Handshake(home.users, home.limits, self._reader, self.output)
+        self._handshake = Handshake(home.users, home.limits, home.barred, self._reader, self.output)
         home.connections.add(self)
         self._clock.wake_at(self, self._clock.now + home.limits.handshake, self.finish)
 
@@ -121,6 +146,8 @@ class Connection:
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
         self._last_received = self._clock.now
+        self.traffic.reads += 1
+        self.traffic.received += len(data)
         frames = self._shake_hands(data) if self.state is State.HANDSHAKE else self._reader.feed(data)
         self._take(self._left + frames if self._left else frames)
 
@@ -167,6 +194,7 @@ class Connection:
         self.output.room = agreed.frame_max - OVERHEAD
         self._vhost = self._home.vhost(agreed.vhost)
         self.state = State.RUNNING
+        self.traffic.since = self._clock.wall
         self._clock.forget(self)
         if agreed.heartbeat:
             self._clock.wake_at(self, self._clock.now + agreed.heartbeat / 2, self._on_heartbeat)
@@ -424,6 +452,8 @@ class Connection:
         data = self.output.take()
         if data:
             self._last_sent = self._clock.now
+            self.traffic.writes += 1
+            self.traffic.sent += len(data)
         return data
 
     # time

@@ -8,10 +8,12 @@ when it can. With `x-single-active-consumer` only one of them ever has a turn.
 from __future__ import annotations
 
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 from waybill.broker.output import Output
 from waybill.broker.tables import short_string
+from waybill.topology.fields import EMPTY
 
 
 class Reader(Protocol):
@@ -30,12 +32,14 @@ class Consumer(Generic[R]):
         receiver: who is given its deliveries, see `queue.Receiver`.
         prefetch: deliveries that may be unacknowledged at once, 0 for any number.
         priority: the argument `x-priority`.
+        arguments: all that it came with.
 
     Attributes:
         number: how many its queue had before it.
     """
 
     __slots__ = (
+        "arguments",
         "is_exclusive",
         "is_gone",
         "is_in_turn",
@@ -58,6 +62,7 @@ class Consumer(Generic[R]):
         is_exclusive: bool = False,
         prefetch: int = 0,
         priority: int = 0,
+        arguments: Mapping[str, Any] = EMPTY,
     ) -> None:
         self.tag = tag
         self.tag_bytes = short_string(tag)
@@ -66,6 +71,7 @@ class Consumer(Generic[R]):
         self.is_exclusive = is_exclusive
         self.prefetch = prefetch
         self.priority = priority
+        self.arguments = arguments
         self.unacked = 0
         self.number = 0
         self.is_in_turn = False
@@ -174,6 +180,10 @@ class Consumers(Generic[R]):
         if not self.is_preemptive:
             return max(self._all, key=lambda one: one.priority)
         return max(self._all, key=lambda one: (one.priority, one.prefetch or MAX_CREDIT))
+
+    def is_active(self, consumer: Consumer[R]) -> bool:
+        """Whether a consumer is given deliveries, and doesn't wait for a single active one's end."""
+        return not self.is_single or consumer is self._active
 
     def settled(self) -> None:
         """A delivery was settled: one with a higher priority may have waited for that."""

@@ -26,6 +26,7 @@ from waybill.broker.limits import MIN_FRAME_MAX, Limits
 from waybill.broker.methods import answer
 from waybill.broker.output import Output
 from waybill.errors import ProtocolRefusal
+from waybill.topology.fields import EMPTY
 
 PROTOCOL = b"AMQP\x00\x00\x09\x01"
 PROTOCOL_0_9 = b"AMQP\x01\x01\x00\x09"
@@ -69,6 +70,8 @@ class Agreement:
 
     Attributes:
         user: who logged in.
+        mechanism: by which.
+        properties: what the client says of itself.
         frame_max: bytes of a frame.
         heartbeat: seconds, 0 for none.
         is_told_of_cancels: the client understands a `basic.cancel` from the broker.
@@ -76,6 +79,8 @@ class Agreement:
     """
 
     user: str = ""
+    mechanism: str = ""
+    properties: Mapping[str, Any] = EMPTY
     vhost: str = ""
     frame_max: int = 0
     channel_max: int = 0
@@ -93,6 +98,8 @@ class Ending(Enum):
 
 Outcome = Agreement | ProtocolRefusal | Ending
 
+Barred = Callable[[str, str], str | None]
+
 
 class Handshake:
     """One connection's handshake.
@@ -100,12 +107,16 @@ class Handshake:
     Args:
         users: name → password.
         limits: what is offered.
+        barred: user, vhost -> why the one may not open the other, None where it may.
         reader: cuts what comes into frames.
         output: takes the answers.
     """
 
-    def __init__(self, users: Mapping[str, str], limits: Limits, reader: FrameReader, output: Output) -> None:
+    def __init__(
+        self, users: Mapping[str, str], limits: Limits, barred: Barred, reader: FrameReader, output: Output
+    ) -> None:
         self._users = users
+        self._barred = barred
         self._limits = limits
         self._reader = reader
         self._output = output
@@ -165,6 +176,8 @@ class Handshake:
             return ProtocolRefusal(403, f"Login was refused {how}")
         self._agreed = Agreement(
             user,
+            method.mechanism,
+            method.client_properties,
             is_told_of_cancels=capabilities.get("consumer_cancel_notify") is True,
             is_told_of_blocks=capabilities.get("connection.blocked") is True,
         )
@@ -188,8 +201,9 @@ class Handshake:
         return None
 
     def _on_open(self, method: Any) -> Outcome | None:
-        if not method.virtual_host:  # others are made when they are opened; this one is a slip of the URL
-            raise ProtocolRefusal(530, "vhost  not found")
+        refusal = self._barred(self._agreed.user, method.virtual_host)
+        if refusal is not None:
+            raise ProtocolRefusal(530, refusal)
         self._output.write_method(answer(commands.Connection.OpenOk), 0)
         return replace(self._agreed, vhost=method.virtual_host)
 

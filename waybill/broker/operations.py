@@ -240,6 +240,7 @@ def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
         is_exclusive=method.exclusive,
         prefetch=channel.prefetch,
         priority=arguments.get("x-priority", 0),
+        arguments=arguments,
     )
     channel.deliveries.consumers[tag] = queue, consumer
     queue.subscribe(consumer)

@@ -82,7 +82,6 @@ class Queue:
     """
 
     def __init__(self, declaration: Declaration, home: Home, owner: Owner | None = None) -> None:
-        setting = declaration.setting
         self.declaration = declaration
         self.name = declaration.name
         self.home = home
@@ -96,6 +95,18 @@ class Queue:
         self._leaving: list[Consumer] = []
         """Cancelled consumers whose deliveries are not settled yet."""
         self.is_deleted = False
+        self._has_priorities = self.is_quorum or bool(declaration.max_priority)
+        self._next_position = 0
+        self._next_consumer = 0
+        self._can_expire = False
+        self._last_used = home.now
+        self._read_settings()
+        self.touch()
+
+    def _read_settings(self) -> None:
+        """What the arguments and the policies set."""
+        declaration = self.declaration
+        setting = declaration.setting
         self.dead_letter_exchange = declaration.dead_letter_exchange
         self.dead_letter_key = declaration.dead_letter_routing_key
         self._ttl = _seconds(setting("message-ttl"))
@@ -104,14 +115,21 @@ class Queue:
         self._max_bytes: int | None = setting("max-length-bytes")
         self._is_bounded = self._max_length is not None or self._max_bytes is not None
         self._overflow: str = setting("overflow") or "drop-head"
-        self._has_priorities = self.is_quorum or bool(declaration.max_priority)
         limit = setting("delivery-limit")
         self._delivery_limit: int = DELIVERY_LIMIT if limit is None else limit
-        self._next_position = 0
-        self._next_consumer = 0
-        self._can_expire = False
-        self._last_used = home.now
+
+    def apply(self, declaration: Declaration) -> None:
+        """The policies have changed: other settings hold from now on, a new bound for what waits already, too."""
+        self.declaration = declaration
+        self._read_settings()
         self.touch()
+        if self.trim():
+            self.expire()
+
+    @property
+    def published(self) -> int:
+        """How many messages have come so far."""
+        return self._next_position
 
     # publish
 

@@ -1,4 +1,4 @@
-"""Sockets, timers and threads: the only file that imports asyncio.
+"""Sockets, timers and threads.
 
     with Broker() as broker:           # its own thread and loop; a free port; ready when the block is entered
         celery_app.conf.broker_url = broker.url
@@ -18,16 +18,22 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import TypeVar
 from urllib.parse import quote
 
 from waybill.broker.connection import Connection
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
+from waybill.broker.management.call import Site
+from waybill.broker.management.serving import Serving
 from waybill.broker.node import Node, Users
 from waybill.errors import BrokerUnavailable, InputError
+from waybill.topology import DEFAULT_VHOST
 
 LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 REPLY_BACKLOG = 16 * 1024 * 1024
 """Bytes of answers that a client may leave unread before the broker stops reading its requests."""
@@ -55,9 +61,13 @@ class Broker:
         limits: what it allows.
         tracing: copies of all that is published and delivered go to the exchange `amq.rabbitmq.trace`, as RabbitMQ's
             firehose sends them.
+        management: RabbitMQ's management API is there, too; it needs the extra `live`.
+        management_port: of it, 0 for a free one.
+        vhosts: those that there are; by default `/`, and each other one as soon as somebody opens it.
 
     Raises:
-        InputError: `guest` on an address that other machines reach, or an address that is none.
+        InputError: `guest` on an address that other machines reach, an address that is none, or a management API
+            without the extra.
 
     Example:
         >>> from kombu import Connection
@@ -78,14 +88,19 @@ class Broker:
         users: Users | None = None,
         limits: Limits = DEFAULT_LIMITS,
         tracing: bool = False,
+        management: bool = False,
+        management_port: int = 0,
+        vhosts: Iterable[str] | None = None,
     ) -> None:
         self.host = host
         self.port = port
-        self.node = Node(users, limits, is_traced=tracing)
+        self.node = Node(users, limits, is_traced=tracing, vhosts=vhosts)
         if not is_loopback(host) and "guest" in self.node.users:
             raise InputError(f"the user guest is for this machine only: to listen on {host}, name users of your own")
-        if not 0 <= port <= MAX_PORT:
-            raise InputError(f"port {port}: expected 1 to {MAX_PORT}, or 0 for a free one")
+        for number in (port, management_port):
+            if not 0 <= number <= MAX_PORT:
+                raise InputError(f"port {number}: expected 1 to {MAX_PORT}, or 0 for a free one")
+        self._management = Serving(host, management_port) if management else None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
         self._sockets: dict[Connection, _Socket] = {}
@@ -96,9 +111,25 @@ class Broker:
     @property
     def url(self) -> str:
         """The address to connect to, with the first user's name and password: keep it out of logs."""
-        user = ":".join(quote(part, safe="") for part in next(iter(self.node.users.items())))
+        vhost = next(iter(self.node.vhosts), DEFAULT_VHOST)
         # The vhost `/` in full: some clients read `//` as that, and others as the vhost without a name.
-        return f"amqp://{user}@{_in_url(self.host)}:{self.port}/%2F"
+        return f"amqp://{self._credentials}@{_in_url(self.host)}:{self.port}/{quote(vhost, safe='')}"
+
+    @property
+    def management_url(self) -> str | None:
+        """The management API's, with the first user's name and password; None where there is none."""
+        if self._management is None:
+            return None
+        return f"http://{self._credentials}@{_in_url(self.host)}:{self._management.port}"
+
+    @property
+    def management_address(self) -> str | None:
+        """The management API's address, without credentials; None where there is none."""
+        return f"http://{_in_url(self.host)}:{self._management.port}/" if self._management is not None else None
+
+    @property
+    def _credentials(self) -> str:
+        return ":".join(quote(part, safe="") for part in next(iter(self.node.users.items())))
 
     @property
     def address(self) -> str:
@@ -161,14 +192,21 @@ class Broker:
         """
         loop = self._loop = asyncio.get_running_loop()
         self._tick()
+        if self._management is not None:
+            self._management.listen()
         try:
             self._server = await loop.create_server(
                 lambda: _Socket(self), self.host, self.port, reuse_address=True, backlog=512
             )
         except OSError as error:
+            if self._management is not None:
+                await self._management.stop()
             reason = error.strerror or error
             raise BrokerUnavailable(f"cannot listen on {self.host}:{self.port}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
+        if self._management is not None:
+            site = Site(self.node, self.host, self.port, self._management.port, time.time())
+            self._management.start(site, self._do)
 
     async def stop(self, grace: float = GRACE) -> None:
         """Close every connection with 320 and stop listening; the port is free at once.
@@ -179,6 +217,8 @@ class Broker:
         if self._server is None:
             return
         self._server.close()
+        if self._management is not None:
+            await self._management.stop()
         self._tick()
         for connection in tuple(self.node.connections):
             connection.force(SHUTDOWN)
@@ -222,6 +262,16 @@ class Broker:
         self.flush()
         if (one := self._sockets.get(connection)) is not None:
             one.read_or_wait()
+
+    def _do(self, act: Callable[[], T]) -> T:
+        """Have something done to the node between the connections' turns."""
+        self._tick()
+        try:
+            return act()
+        finally:
+            self.flush()
+            for one in tuple(self._sockets.values()):
+                one.read_or_wait()
 
     def flush(self) -> None:
         """Write what there is to write, once for each connection, and set the timer."""

@@ -228,6 +228,11 @@ def long_integer(value: int) -> bytes:
     return b"l" + value.to_bytes(8, "big", signed=True)
 
 
+def double(value: float) -> bytes:
+    """Encode a number of 64 bits as a field's value."""
+    return b"d" + _DOUBLE.pack(value)
+
+
 def integer(value: int) -> bytes:
     """Encode a 32-bit integer as a field's value; of a larger one the lower bits, as RabbitMQ does."""
     return b"I" + _LONG.pack(value & 0xFFFFFFFF)

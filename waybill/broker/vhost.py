@@ -32,6 +32,7 @@ from waybill.topology import Topology
 from waybill.topology.declarations import DELAYED, EXCHANGE_TYPES, effective_type
 from waybill.topology.equivalence import LOCKED
 from waybill.topology.fields import EMPTY
+from waybill.topology.policies import Policies
 from waybill.topology.queue_arguments import with_default_type
 from waybill.topology.values import Binding, Exchange
 from waybill.topology.values import Queue as Declaration
@@ -66,6 +67,7 @@ class VHost:
 
     Attributes:
         is_traced: copies of what is published and delivered go to `amq.rabbitmq.trace`.
+        description, tags: what whoever made it wrote about it.
         copies: how many copies of messages have been put into queues where a message had several; whoever counts sets
             it to 0.
     """
@@ -73,6 +75,8 @@ class VHost:
     def __init__(self, name: str, clock: Clock, memory: Memory, *, is_traced: bool = False) -> None:
         self.name = name
         self.is_traced = is_traced
+        self.description = ""
+        self.tags: tuple[str, ...] = ()
         self._clock = clock
         self._memory = memory
         self.router = Router(name, exchange_types=EXCHANGE_TYPES)
@@ -126,16 +130,27 @@ class VHost:
         self.router = Router(self.name, topology.default_queue_type, topology.policies, EXCHANGE_TYPES)
         self.router.choose = choose
         self._reads_headers.clear()
+        return self.restore(topology)
+
+    def restore(self, topology: Topology) -> tuple[str, ...]:
+        """Declare what a topology holds and is not there yet: what has its name stays as it is.
+
+        Returns:
+            As `load`.
+        """
         left_out: dict[tuple[str, str], str] = {}
         for exchange in topology.exchanges:
             if why := _foreign(exchange):
                 left_out["exchange", exchange.name] = f"exchange '{exchange.name}' ({why})"
-            elif self.router.declare_exchange(exchange, is_restored=True):
+            elif exchange.name not in self.router.exchanges:
+                self.router.declare_exchange(exchange, is_restored=True)
                 self.histories.declared(exchange)
+                self._reads_headers.clear()
         for declaration in topology.queues:
             if declaration.type == "stream":
                 left_out["queue", declaration.name] = f"queue '{declaration.name}' (type stream)"
-            elif self.router.declare_queue(declaration, is_restored=True):
+            elif declaration.name not in self.queues:
+                self.router.declare_queue(declaration, is_restored=True)
                 self.queues[declaration.name] = Queue(self.router.queues[declaration.name], self)
         for binding in topology.bindings:
             ends = {("exchange", binding.source), (binding.destination_type, binding.destination)}
@@ -145,6 +160,13 @@ class VHost:
             elif not ends & left_out.keys():
                 self.bind(binding)
         return tuple(left_out.values())
+
+    def set_policies(self, policies: Policies) -> None:
+        """Let other policies hold, for living queues and exchanges, too."""
+        self.router.set_policies(policies)
+        self._reads_headers.clear()
+        for name, queue in self.queues.items():
+            queue.apply(self.router.queues[name])
 
     # exchanges and bindings
 

@@ -139,11 +139,11 @@ def waybill_vhost(waybill_broker: Address, waybill_asked: Asked) -> Iterator[Add
 
 @pytest.fixture(scope="module")
 def waybill_management(waybill_vhost: Address) -> Iterator[Management]:
-    """The management API of the module's vhost; the tests that need it are skipped on the embedded broker."""
+    """The management API of the module's vhost; its tests are skipped where the embedded broker has none."""
     from waybill.rabbitmq.management import Management
 
     if waybill_vhost.management_url is None:
-        pytest.skip("the embedded broker has no management API")
+        pytest.skip("the embedded broker has a management API with `pip install waybill[live]`")
     with Management(waybill_vhost.management_url, waybill_vhost.vhost) as management:
         yield management
 

@@ -11,6 +11,7 @@ the bindings that lead to it.
 from __future__ import annotations
 
 from collections.abc import Set
+from dataclasses import replace
 
 from waybill.errors import TopologyError
 from waybill.matching import Matcher, matcher_for
@@ -140,6 +141,18 @@ class RoutingTable(Declarations):
         if if_unused and self.is_in_use(name):
             raise TopologyError(406, f"{where} in use")
         return self._auto_delete(self._delete_exchange(name))
+
+    def set_policies(self, policies: Policies) -> None:
+        """Let other policies hold, for what is declared already as well."""
+        self.policies = policies
+        for name, queue in self.queues.items():
+            self.queues[name] = replace(queue, policy=policies.setting_for(queue))
+        for name, exchange in self.exchanges.items():
+            if exchange.alternate is not None:
+                self._close_way(name, exchange.alternate)
+            self.exchanges[name] = replace(exchange, policy=policies.setting_for(exchange))
+            self._open_alternate(name)
+            self._changed(name)
 
     def _delete_exchange(self, name: str) -> list[str]:
         for binding in tuple(self._matchers[name]):

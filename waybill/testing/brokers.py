@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from amqp.exceptions import AccessRefused, AMQPError, InvalidCommand, NotAllowed, PreconditionFailed
@@ -20,6 +20,7 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from waybill.broker import Broker
+from waybill.broker.management.serving import is_installed
 from waybill.celery_app.broker_url import broker_of, masked, unusable, url_of
 from waybill.celery_app.installed import settings_overridden
 from waybill.celery_app.private import drop_pools
@@ -60,10 +61,12 @@ class Address:
     Attributes:
         url: `amqp://user:password@host:port/vhost`, the vhost percent-encoded.
         management_url: `http://user:password@host:port` of the management API; None where there is none.
+        is_embedded: it is the embedded broker, in this process.
     """
 
     url: str
     management_url: str | None
+    is_embedded: bool = False
 
     def __repr__(self) -> str:
         """Without passwords: pytest prints the fixtures of a test that fails."""
@@ -81,7 +84,7 @@ class Address:
 
     def with_vhost(self, vhost: str) -> Address:
         """The same broker, another vhost."""
-        return Address(urlunsplit(urlsplit(self.url)._replace(path="/" + quote(vhost, safe=""))), self.management_url)
+        return replace(self, url=urlunsplit(urlsplit(self.url)._replace(path="/" + quote(vhost, safe=""))))
 
 
 def choice(environment: Mapping[str, str] = os.environ) -> str:
@@ -95,15 +98,16 @@ def broker(which: str) -> Iterator[Address]:
 
     Args:
         which: `embedded`, `docker`, or the URL of one that is there. The management API of the latter is expected at
-            port 15672 of the same host unless `WAYBILL_MANAGEMENT_URL` says otherwise.
+            port 15672 of the same host unless `WAYBILL_MANAGEMENT_URL` says otherwise; the embedded broker has one
+            where the extra `live` is installed.
 
     Raises:
         InputError: `which` is none of them.
         BrokerUnavailable: no Docker engine answers, or the container doesn't come up.
     """
     if which == EMBEDDED:
-        with Broker() as embedded:
-            yield Address(existing(embedded.url).url, None)
+        with Broker(management=is_installed()) as embedded:
+            yield Address(embedded.url, embedded.management_url, is_embedded=True)
     elif which == DOCKER:
         with _container() as address:
             yield address

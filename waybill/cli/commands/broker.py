@@ -6,10 +6,12 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 from pathlib import Path
 
 import click
 
+from waybill.broker.management.serving import is_installed
 from waybill.broker.server import Broker, is_loopback
 from waybill.cli import terminal
 from waybill.cli.commands.parameters import FILE
@@ -18,6 +20,9 @@ from waybill.topology.definitions import all_topologies, left_out, read_document
 
 PASSWORD_VARIABLE = "WAYBILL_BROKER_PASSWORD"
 """Where the password of `--user` is read from: a command line is seen by every user of the machine."""
+
+AMQP_PORT, MANAGEMENT_PORT = 5672, 15672
+"""RabbitMQ's."""
 
 RARELY = 1_000
 """Of how many collections of young objects one is full: seven million objects lie between two of those."""
@@ -30,14 +35,31 @@ RARELY = 1_000
 @click.option(
     "--user", default="guest", show_default=True, help=f"The user who may log in; ${PASSWORD_VARIABLE} is the password."
 )
+@click.option(
+    "--management-port",
+    type=int,
+    help="The port of the management API; 0 takes a free one. By default 15672 where --port is 5672 and the extra "
+    "`live` is installed, and otherwise there is none.",
+)
 @click.option("--tracing", is_flag=True, help="Send copies of all messages to the exchange amq.rabbitmq.trace.")
-def broker(port: int, host: str, definitions: Path | None, user: str, *, tracing: bool) -> None:
+def broker(
+    port: int, host: str, definitions: Path | None, user: str, management_port: int | None, *, tracing: bool
+) -> None:
     """Run a broker in memory, for tests and demos on this machine.
 
     It speaks AMQP 0-9-1 as RabbitMQ 4.3 does, and forgets everything when it ends. Use RabbitMQ for messages that must
     survive.
     """
-    embedded = Broker(host, port, users={user: _password(user, host)}, tracing=tracing)
+    if management_port is None and port == AMQP_PORT and is_installed():
+        management_port = MANAGEMENT_PORT if _is_free(host, MANAGEMENT_PORT) else 0
+    embedded = Broker(
+        host,
+        port,
+        users={user: _password(user, host)},
+        tracing=tracing,
+        management=management_port is not None,
+        management_port=management_port or 0,
+    )
     if definitions is not None:
         _load(embedded, definitions)
     # A full collection looks at each message that is kept, with all clients waiting: half a second for four million.
@@ -68,14 +90,24 @@ def _password(user: str, host: str) -> str:
     return "guest"
 
 
+def _is_free(host: str, port: int) -> bool:
+    """Whether a port can be had, for one that nobody has asked for by its number."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
+
+
 async def _serve(embedded: Broker, user: str) -> None:
     loop = asyncio.get_running_loop()
     is_over = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, is_over.set)
     async with embedded:
+        api = f", management API on {embedded.management_address}" if embedded.management_address else ""
         terminal.print_line(
-            f"waybill broker on {embedded.address} (user {user}): in memory, for this machine's tests and demos; "
+            f"waybill broker on {embedded.address}{api} (user {user}): in memory, for this machine's tests and demos; "
             "for anything that must survive, use RabbitMQ"
         )
         await is_over.wait()
