@@ -174,6 +174,12 @@ def test_a_message_that_reaches_no_queue(wire: Wire, tap: Wire) -> None:
     assert (key, body, found["routed_queues"], found["properties"]) == ("publish.amq.topic", b"", texts(), NOTHING)
 
 
+def test_a_queue_that_is_not_there_is_named_all_the_same(wire: Wire, tap: Wire) -> None:
+    publish(wire, "nowhere", b"m")
+    key, _, found = heard(tap)
+    assert (key, found["routed_queues"]) == ("publish.", texts("nowhere"))
+
+
 def test_a_redelivery_and_a_get(wire: Wire, tap: Wire) -> None:
     publish(wire, "q", b"m")
     assert heard(tap)[0] == "publish."

@@ -27,6 +27,7 @@ ROOMS = (
     ("explain",),
     ("check",),
     ("diff",),
+    ("live",),
     ("cli",),
     ("pytest_plugin",),
     ("__init__", "__main__"),
@@ -88,7 +89,12 @@ def test_the_embedded_broker_loads_no_celery() -> None:
 
 
 def test_only_those_with_sockets_import_asyncio() -> None:
-    assert {path.name for path in MODULES if "asyncio" in imported(path)} == {"serving.py", "server.py", "broker.py"}
+    assert {path.name for path in MODULES if "asyncio" in imported(path)} == {
+        "serving.py",
+        "server.py",
+        "broker.py",
+        "live.py",
+    }
 
 
 def test_every_test_stands_in_one_of_the_folders() -> None:

@@ -110,7 +110,9 @@ class Publisher:
         else:
             vhost.note_in_histories(exchange, message, headers)
         if vhost.is_traced and exchange != firehose.EXCHANGE:
-            vhost.trace(firehose.published(message, names, firehose.Party.of(self._client, self._number, vhost.name)))
+            # To the default exchange RabbitMQ names the queue of each key, whether there is one or not.
+            told = names if exchange else tuple(dict.fromkeys(message.all_keys))
+            vhost.trace(firehose.published(message, told, firehose.Party.of(self._client, self._number, vhost.name)))
         self._client.has_published = True
         number = 0
         if self.count is not None:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from waybill.broker.connection import Connection
@@ -30,6 +30,9 @@ from waybill.broker.management.serving import Serving
 from waybill.broker.node import Node, Users
 from waybill.errors import BrokerUnavailable, InputError
 from waybill.topology import DEFAULT_VHOST
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 LOG = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Broker:
             if not 0 <= number <= MAX_PORT:
                 raise InputError(f"port {number}: expected 1 to {MAX_PORT}, or 0 for a free one")
         self._management = Serving(host, management_port) if management else None
+        self._started = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: asyncio.Server | None = None
         self._sockets: dict[Connection, _Socket] = {}
@@ -204,9 +208,15 @@ class Broker:
             reason = error.strerror or error
             raise BrokerUnavailable(f"cannot listen on {self.host}:{self.port}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
+        self._started = time.time()
         if self._management is not None:
-            site = Site(self.node, self.host, self.port, self._management.port, time.time())
-            self._management.start(site, self._do)
+            self._management.start(self._management_api)
+
+    def _management_api(self) -> ASGIApp:
+        from waybill.broker.management.application import Application  # when it is asked for: it loads starlette
+
+        port = self._management.port if self._management is not None else 0
+        return Application(Site(self.node, self.host, self.port, port, self._started), self._do)
 
     async def stop(self, grace: float = GRACE) -> None:
         """Close every connection with 320 and stop listening; the port is free at once.

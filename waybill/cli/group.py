@@ -22,6 +22,7 @@ COMMANDS = {
     "diff": "Compare the application's declarations with the broker.",
     "declare": "Declare the application's exchanges, queues and bindings on its broker.",
     "topology": "Show all exchanges, queues and bindings that the application declares.",
+    "live": "Watch where every message goes, as it goes there.",
     "route": "Show which queues a message reaches, and why.",
     "broker": "Run a broker in memory, for tests and demos on this machine.",
 }

@@ -167,6 +167,17 @@ class Management:
             raise NotFound(f"the management API at {self._shown} shows this user no vhost {name!r}")
         return vhost
 
+    def set_tracing(self, *, is_on: bool) -> None:
+        """Switch the vhost's firehose on or off, which an administrator may."""
+        self._send("PUT", f"vhosts/{self._vhost}", {"tracing": is_on})
+
+    def publish(self, exchange: str, key: str, headers: Mapping[str, Any], payload: str) -> bool:
+        """Publish a message, confirmed; returns whether a queue took it."""
+        where = f"exchanges/{self._vhost}/{quote(exchange or 'amq.default', safe='')}/publish"
+        message = {"routing_key": key, "properties": {"headers": headers}, "payload": payload}
+        answer: dict[str, Any] = json.loads(self._send("POST", where, {**message, "payload_encoding": "string"}))
+        return bool(answer["routed"])
+
     def policies(self) -> list[dict[str, Any]]:
         """The vhost's policies, as they stand there; operators' are others."""
         policies: list[dict[str, Any]] = self._get(f"policies/{self._vhost}")

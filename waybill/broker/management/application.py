@@ -26,21 +26,23 @@ MAX_NESTING = 100
 
 PREFIX = "/api/"
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Beside its own address, the hosts that a request may name: a page of another site has another one."""
+
 Turn = Callable[[Callable[[], Answer]], Answer]
-"""Has a call done between the turns of the broker's connections."""
 
 
 class Application:
     """The management API of one broker.
 
     Args:
-        hosts: the names under which it may be asked; a page of another site has another one.
+        turn: has a call done between the turns of the broker's connections.
     """
 
-    def __init__(self, site: Site, turn: Turn, hosts: frozenset[str]) -> None:
+    def __init__(self, site: Site, turn: Turn) -> None:
         self._site = site
         self._turn = turn
-        self._hosts = hosts
+        self._hosts = frozenset({site.host, *LOOPBACK})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""

@@ -1,4 +1,4 @@
-"""The management API's socket, on the loop of the broker.
+"""The socket of an ASGI application, on a loop that has other work: the management API's on the broker's.
 
 The socket listens from the start, and what serves it is loaded when the first client has connected: a broker that
 nobody asks pays nothing for it.
@@ -12,13 +12,11 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from waybill.broker.management.call import Site
 from waybill.errors import BrokerUnavailable, InputError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
     from uvicorn import Server
-
-    from waybill.broker.management.application import Turn
 
 
 def is_installed() -> bool:
@@ -27,7 +25,7 @@ def is_installed() -> bool:
 
 
 class Serving:
-    """One socket of the management API.
+    """One socket of an application.
 
     Args:
         port: 0 for a free one.
@@ -41,7 +39,7 @@ class Serving:
 
     def __init__(self, host: str, port: int) -> None:
         if not is_installed():
-            raise InputError("the management API of the embedded broker needs `pip install waybill[live]`")
+            raise InputError("an HTTP server needs `pip install waybill[live]`")
         self._host = host
         self.port = port
         self._socket: socket.socket | None = None
@@ -57,18 +55,21 @@ class Serving:
         try:
             self._socket = socket.create_server((self._host, self.port), family=_family(self._host), backlog=128)
         except OSError as error:
-            reason = error.strerror or error
-            raise BrokerUnavailable(f"the management API cannot listen on {self._host}:{self.port}: {reason}") from None
+            raise BrokerUnavailable(f"cannot listen on {self._host}:{self.port}: {error.strerror or error}") from None
         self._socket.setblocking(False)
         self.port = self._socket.getsockname()[1]
 
-    def start(self, site: Site, turn: Turn) -> None:
-        """Be ready for the first client."""
+    def start(self, load: Callable[[], ASGIApp]) -> None:
+        """Be ready for the first client.
+
+        Args:
+            load: makes the application; called in another thread, since it imports much.
+        """
         loop, listening = asyncio.get_running_loop(), self._listening
 
         def wake() -> None:
             loop.remove_reader(listening)
-            self._loading = loop.create_task(self._serve(site, turn))
+            self._loading = loop.create_task(self._serve(load))
 
         loop.add_reader(listening, wake)
 
@@ -77,10 +78,8 @@ class Serving:
         assert self._socket is not None, "it listens first"
         return self._socket
 
-    async def _serve(self, site: Site, turn: Turn) -> None:
-        loop = asyncio.get_running_loop()
-        config = await loop.run_in_executor(None, _load(site, turn, self._host))
-        server = config()
+    async def _serve(self, load: Callable[[], ASGIApp]) -> None:
+        server = await asyncio.get_running_loop().run_in_executor(None, lambda: _server(load()))
         await server.startup(sockets=[self._listening])
         self._server = server
 
@@ -101,23 +100,12 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _load(site: Site, turn: Turn, host: str) -> Callable[[], Callable[[], Server]]:
-    """What takes a tenth of a second, outside of the loop: the imports."""
+def _server(application: ASGIApp) -> Server:
+    """A server that has loaded what it needs and doesn't listen yet."""
+    from uvicorn import Config, Server
 
-    def load() -> Callable[[], Server]:
-        from uvicorn import Config, Server
-
-        from waybill.broker.management.application import Application
-
-        hosts = frozenset({host, "localhost", "127.0.0.1", "::1"})
-        config = Config(Application(site, turn, hosts), log_config=None, lifespan="off", access_log=False, ws="none")
-
-        def make() -> Server:
-            config.load()
-            server = Server(config)
-            server.lifespan = config.lifespan_class(config)
-            return server
-
-        return make
-
-    return load
+    config = Config(application, log_config=None, lifespan="off", access_log=False, ws="none")
+    config.load()
+    server = Server(config)
+    server.lifespan = config.lifespan_class(config)
+    return server
