@@ -15,12 +15,14 @@ See docs/explanation/embedded-broker.md.
     client.py, firehose.py                what a channel needs of its connection; copies of all messages
     publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
+    faults.py, line.py                    faults on purpose, between a client's socket and its connection
     node.py, server.py                    all connections; their sockets, the only I/O
 
 Each file imports only from those above it, and says in a Protocol what it needs of one below.
 """
 
+from waybill.broker.faults import Faults
 from waybill.broker.limits import Limits
 from waybill.broker.server import Broker
 
-__all__ = ["Broker", "Limits"]
+__all__ = ["Broker", "Faults", "Limits"]

@@ -16,14 +16,18 @@ import asyncio
 import ipaddress
 import logging
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Literal
 from urllib.parse import quote
 
 from waybill.broker.connection import Connection
+from waybill.broker.faults import Faults, Injected
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
+from waybill.broker.line import Line
 from waybill.broker.node import Node, Users
 from waybill.errors import BrokerUnavailable, InputError
 
@@ -44,6 +48,13 @@ GRACE = 1.0
 THREAD_GRACE = 0.05
 """The same where a `with` block ends: clients on the block's own thread cannot answer, and tests should not wait."""
 
+RESTART_GRACE = 0.02
+"""The same where the broker starts again, which the next test may do a hundred times."""
+
+
+Keep = Literal["durable", "nothing"]
+"""What a restart leaves."""
+
 
 class Broker:
     """An AMQP 0-9-1 broker in this process, in memory, for one machine's tests and demos.
@@ -55,6 +66,7 @@ class Broker:
         limits: what it allows.
         tracing: copies of all that is published and delivered go to the exchange `amq.rabbitmq.trace`, as RabbitMQ's
             firehose sends them.
+        faults: what it does wrong on purpose.
 
     Raises:
         InputError: `guest` on an address that other machines reach, or an address that is none.
@@ -78,6 +90,7 @@ class Broker:
         users: Users | None = None,
         limits: Limits = DEFAULT_LIMITS,
         tracing: bool = False,
+        faults: Faults | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -92,6 +105,10 @@ class Broker:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._is_flush_due = False
+        self._faults = faults
+        self._faulty_connections = 0
+        self._abandoned: set[_Socket] = set()
+        self.injected: list[Injected] = []
 
     @property
     def url(self) -> str:
@@ -163,7 +180,7 @@ class Broker:
         self._tick()
         try:
             self._server = await loop.create_server(
-                lambda: _Socket(self), self.host, self.port, reuse_address=True, backlog=512
+                self._new_socket, self.host, self.port, reuse_address=True, backlog=512
             )
         except OSError as error:
             reason = error.strerror or error
@@ -188,11 +205,51 @@ class Broker:
             await asyncio.wait(closing, timeout=grace)
         for one in tuple(self._sockets.values()):
             one.end()
+        for one in self._abandoned:
+            one.end()
+        self._abandoned.clear()
         if self._timer is not None:
             self._timer.cancel()
         while self._sockets:
             await asyncio.sleep(0)
         self._server = None
+
+    def restart(self, *, keep: Keep = "durable", down: float = 0.0, is_crash: bool = False) -> None:
+        """Stop and start again at the same port, in a `with` block.
+
+        Args:
+            keep: "durable" as RabbitMQ does: durable exchanges and queues with their bindings, and their persistent
+                messages. "nothing": an empty broker, as after its disk was lost.
+            down: seconds in which nobody can connect.
+            is_crash: the connections break without a word. Otherwise clients are told 320.
+        """
+        assert self._loop is not None, "a broker that has not started cannot start again"
+        restart = self.restart_on_loop(keep=keep, down=down, is_crash=is_crash)
+        asyncio.run_coroutine_threadsafe(restart, self._loop).result()
+
+    async def restart_on_loop(self, *, keep: Keep = "durable", down: float = 0.0, is_crash: bool = False) -> None:
+        """Stop and start again as `restart` does, in an `async with` block."""
+        if is_crash:
+            for one in tuple(self._sockets.values()):
+                one.transport.abort()
+        await self.stop(RESTART_GRACE)
+        self.node.restart(is_durable_kept=keep == "durable")
+        await asyncio.sleep(down)
+        await self.start()
+
+    def inject(self, faults: Faults | None) -> None:
+        """Commit these faults on the connections that come from now on, counted from 1; None for no more faults."""
+        self._faulty_connections = 0
+        self._faults = faults
+
+    def _new_socket(self) -> _Socket:
+        if self._faults is None:
+            return _Socket(self)
+        self._faulty_connections = number = self._faulty_connections + 1
+        faults = self._faults.of_connection(number)
+        if not faults:
+            return _Socket(self)
+        return _FaultySocket(self, Line(faults, number, self.injected, self.node.limits.frame_max))
 
     # between node and sockets
 
@@ -200,6 +257,11 @@ class Broker:
         assert self._loop is not None, "a broker's sockets live on its loop"
         self.node.clock.now = self._loop.time()
         self.node.clock.wall = time.time()
+
+    def now(self) -> float:
+        """The clock's seconds, set anew."""
+        self._tick()
+        return self.node.clock.now
 
     def received(self, connection: Connection, data: bytes) -> None:
         """A socket has given bytes."""
@@ -271,6 +333,11 @@ class Broker:
         self._sockets[connection] = one
         self._arm()
         return connection
+
+    def abandon(self, connection: Connection) -> None:
+        """The broker has given up a client that hears nothing of it: the socket stays until the broker stops."""
+        self._abandoned.add(self._sockets[connection])
+        self.lost(connection)
 
     def lost(self, connection: Connection) -> None:
         """A socket is gone."""
@@ -352,6 +419,87 @@ class _Socket(asyncio.Protocol):
         if self._connection is not None:
             self._broker.lost(self._connection)
         self.is_closed.set_result(None)
+
+
+class _FaultySocket(_Socket):
+    """One accepted socket with faults on its line: the connection gets one frame at a time."""
+
+    def __init__(self, broker: Broker, line: Line) -> None:
+        super().__init__(broker)
+        self._line = line
+        self._is_going = False
+        self._is_interrupted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and self._line.is_paced:  # else the operating system takes a megabyte before anybody waits
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._broker.node.clock.forget(self._line)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._line.take(data, self._broker.now())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand the connection what may come; it answers with `flush` before the next frame does."""
+        connection, line = self._connection, self._line
+        if connection is None or self._is_going:
+            return
+        self._is_going = True
+        while not connection.has_more and not self.transport.is_closing():
+            data = line.next(self._broker.now())
+            if not data:
+                break
+            self._broker.received(connection, data)
+            self.flush()
+        self._is_interrupted = connection.has_more  # read_or_wait goes on when it has taken its turns
+        self._is_going = False
+        self.flush()
+        self._broker.flush()
+
+    def flush(self) -> None:
+        connection, line, transport = self._connection, self._line, self.transport
+        if connection is None:
+            return
+        line.answered(connection.take_out(), self._broker.now())
+        if not transport.is_closing() and (data := line.take_out(self._broker.now())):
+            transport.write(data)
+        connection.sent(line.unread + transport.get_write_buffer_size())
+        if line.is_over:
+            self._cut()
+        elif connection.is_finished and line.is_silent:
+            self._connection = None
+            self._broker.node.clock.forget(line)
+            self._broker.abandon(connection)
+        elif connection.is_finished and not line.unread:
+            transport.close()
+        else:
+            self.read_or_wait()
+
+    def _cut(self) -> None:
+        if self._line.resets and (raw := self.transport.get_extra_info("socket")) is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.close()
+
+    def read_or_wait(self) -> None:
+        connection, line, clock = self._connection, self._line, self._broker.node.clock
+        if connection is None or self.transport.is_closing():
+            return
+        if self._is_interrupted and not connection.has_more and not self._is_going:
+            self._go_on()
+            return
+        clock.forget(line)
+        if (when := line.next_time) is not None:
+            clock.wake_at(line, when, self._go_on)
+        if line.is_reading:
+            super().read_or_wait()
+        elif self._is_reading:
+            self._is_reading = False
+            self.transport.pause_reading()
 
 
 def is_loopback(host: str) -> bool:
