@@ -24,7 +24,7 @@ them, and runs every example.
 
 # What is public of a class: its other attributes are internal.
 METHODS = {
-    "Broker": ("url", "address", "start", "stop"),
+    "Broker": ("url", "address", "start", "stop", "restart", "restart_on_loop", "inject"),
     "Router": ("of", "route", "trace", "dead_letters"),
     "Topology": ("from_definitions", "exchange", "queue", "bindings_from"),
     "Watch": (

@@ -196,6 +196,8 @@ class Refuse:
 class Block:
     """The client is told `connection.blocked` and is not read any more, as with RabbitMQ's alarms.
 
+    Its heartbeats are not read either: after two of them the connection ends, which RabbitMQ's does not.
+
     Args:
         after: publications of the connection that are still taken.
         seconds: until `connection.unblocked`, None for no end.

@@ -20,6 +20,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
@@ -195,7 +196,7 @@ class Broker:
         """
         if self._server is None:
             return
-        self._server.close()
+        await self._accept_no_more(self._server)
         self._tick()
         for connection in tuple(self.node.connections):
             connection.force(SHUTDOWN)
@@ -213,6 +214,19 @@ class Broker:
         while self._sockets:
             await asyncio.sleep(0)
         self._server = None
+
+    async def _accept_no_more(self, server: asyncio.Server) -> None:
+        """Close the port, and have a connection for each client that was accepted by then.
+
+        asyncio itself would fail to make one for want of a server, and leave the socket open.
+        """
+        assert self._loop is not None, "a server has a loop"
+        with suppress(NotImplementedError):  # on Windows
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+        for _ in range(3):  # a task for each, its transport, its protocol
+            await asyncio.sleep(0)
+        server.close()
 
     def restart(self, *, keep: Keep = "durable", down: float = 0.0, is_crash: bool = False) -> None:
         """Stop and start again at the same port, in a `with` block.
@@ -427,6 +441,7 @@ class _FaultySocket(_Socket):
     def __init__(self, broker: Broker, line: Line) -> None:
         super().__init__(broker)
         self._line = line
+        self._now = 0.0
         self._is_going = False
         self._is_interrupted = False
 
@@ -450,8 +465,10 @@ class _FaultySocket(_Socket):
         if connection is None or self._is_going:
             return
         self._is_going = True
+        # One time for all that has come at once: however long that takes, nothing falls due in the midst of it.
+        now = self._now = self._broker.now()
         while not connection.has_more and not self.transport.is_closing():
-            data = line.next(self._broker.now())
+            data = line.next(now)
             if not data:
                 break
             self._broker.received(connection, data)
@@ -465,8 +482,9 @@ class _FaultySocket(_Socket):
         connection, line, transport = self._connection, self._line, self.transport
         if connection is None:
             return
-        line.answered(connection.take_out(), self._broker.now())
-        if not transport.is_closing() and (data := line.take_out(self._broker.now())):
+        now = self._now if self._is_going else self._broker.now()
+        line.answered(connection.take_out(), now)
+        if not transport.is_closing() and (data := line.take_out(now)):
             transport.write(data)
         connection.sent(line.unread + transport.get_write_buffer_size())
         if line.is_over:
