@@ -265,7 +265,7 @@ class Faults:
         >>> with Broker(faults=Faults(lost_confirm)) as broker:
         ...     options = {"confirm_publish": True}
         ...     with Connection(broker.url, transport_options=options) as connection:
-        ...         connection.SimpleQueue("letters").producer.publish("hello", retry=True)
+        ...         sent = connection.SimpleQueue("letters").producer.publish("hello", retry=True)
         ...     with Connection(broker.url) as connection:
         ...         print(connection.SimpleQueue("letters").qsize(), "copies")
         2 copies
