@@ -295,7 +295,9 @@ class Line:
             self._blocked_until = None
             if self._is_told_of_blocks:
                 self._write(answer(commands.Connection.Unblocked), 0)
-        return self._is_ended or self.is_silent or self._blocked_until is not None
+        # A client opens its channel again as soon as it has said close-ok; RabbitMQ wants to have said it, too.
+        is_closing = bool(self._closing - self._refused)
+        return self._is_ended or self.is_silent or self._blocked_until is not None or is_closing
 
     def _from_client(self, one: _Frame) -> bytes:
         """What the broker gets of a frame."""
