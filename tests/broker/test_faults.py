@@ -46,7 +46,7 @@ PUBLISHED = (9, 12, 15)
 SETUP = ("Channel.OpenOk", "Confirm.SelectOk", "Queue.DeclareOk 0")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker() -> Iterator[Broker]:
     with Broker() as one:
         yield one
