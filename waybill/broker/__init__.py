@@ -3,7 +3,8 @@
     with Broker() as broker:
         app.conf.broker_url = broker.url
 
-It keeps everything in memory. For anything that must survive, there is RabbitMQ.
+It keeps everything in memory; with a file, what is durable is there again at the next start. For anything that must
+survive a crash, there is RabbitMQ.
 See docs/explanation/embedded-broker.md.
 
     limits.py, tables.py, frames.py, methods.py, content.py, properties.py    bytes and what they mean
@@ -16,7 +17,8 @@ See docs/explanation/embedded-broker.md.
     publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
     faults.py, line.py                    faults on purpose, between a client's socket and its connection
-    node.py, server.py                    all connections; their sockets, the only I/O
+    node.py, store.py                     all connections; what is durable, as a document
+    server.py                             the sockets and the file, the only I/O
 
 Each file imports only from those above it, and says in a Protocol what it needs of one below.
 """

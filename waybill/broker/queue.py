@@ -330,6 +330,19 @@ class Queue:
             self.home.release(entry.message)
         return len(entries)
 
+    def durable_entries(self) -> list[Entry]:
+        """What of the waiting messages survives a restart, if the queue does."""
+        return [one for one in self.ready.entries() if self.is_quorum or is_persistent(one.message.header)]
+
+    def restore(self, message: Message, acquired: int, expires_at: float | None) -> None:
+        """Put a message from before the start behind those that wait."""
+        entry = self._entry(message)
+        entry.acquired = acquired
+        entry.expires_at = expires_at
+        self.home.hold(message)
+        self.ready.add(entry)
+        self.expire()
+
     def forget_transient(self) -> None:
         """The broker starts again: persistent messages stay, and on a quorum queue all of them."""
         if self.is_quorum:

@@ -14,17 +14,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import logging
+import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Literal
 from urllib.parse import quote
 
+from waybill.broker import store
 from waybill.broker.connection import Connection
 from waybill.broker.faults import Faults, Injected
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
@@ -68,6 +72,8 @@ class Broker:
         tracing: copies of all that is published and delivered go to the exchange `amq.rabbitmq.trace`, as RabbitMQ's
             firehose sends them.
         faults: what it does wrong on purpose.
+        file: what is durable is read from there at the start, where it exists, and written there at the end: durable
+            exchanges, queues and bindings, and their persistent messages. Without one all is gone with the broker.
 
     Raises:
         InputError: `guest` on an address that other machines reach, or an address that is none.
@@ -92,6 +98,7 @@ class Broker:
         limits: Limits = DEFAULT_LIMITS,
         tracing: bool = False,
         faults: Faults | None = None,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -106,6 +113,8 @@ class Broker:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._is_flush_due = False
+        self._file = None if file is None else Path(file)
+        self._is_loaded = False
         self._faults = faults
         self._faulty_connections = 0
         self._abandoned: set[_Socket] = set()
@@ -176,9 +185,11 @@ class Broker:
 
         Raises:
             BrokerUnavailable: the address cannot be had.
+            InputError: the file is not one that a broker has written.
         """
         loop = self._loop = asyncio.get_running_loop()
         self._tick()
+        self._load()
         try:
             self._server = await loop.create_server(
                 self._new_socket, self.host, self.port, reuse_address=True, backlog=512
@@ -214,6 +225,25 @@ class Broker:
         while self._sockets:
             await asyncio.sleep(0)
         self._server = None
+        self._save()
+
+    def _load(self) -> None:
+        if self._file is None or self._is_loaded or not self._file.exists():
+            return
+        try:
+            document = json.loads(self._file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self._file}: {error}, expected what a waybill broker has saved") from None
+        store.load(self.node, document, str(self._file))
+        self._is_loaded = True
+
+    def _save(self) -> None:
+        if self._file is None:
+            return
+        self._is_loaded = True
+        part = self._file.with_name(f"{self._file.name}.part")  # no half of it is ever read
+        part.write_text(json.dumps(store.dump(self.node)), encoding="utf-8")
+        part.replace(self._file)
 
     async def _accept_no_more(self, server: asyncio.Server) -> None:
         """Close the port, and have a connection for each client that was accepted by then.
