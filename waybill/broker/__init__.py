@@ -16,7 +16,7 @@ See docs/explanation/embedded-broker.md.
     client.py, firehose.py                what a channel needs of its connection; copies of all messages
     publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
-    faults.py, line.py                    faults on purpose, between a client's socket and its connection
+    faults.py, streams.py, line.py        faults on purpose, between a client's socket and its connection
     node.py, store.py                     all connections; what is durable, as a document
     server.py                             the sockets and the file, the only I/O
 

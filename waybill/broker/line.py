@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Iterator
 from math import inf
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from pamqp import commands
 
 from waybill.broker import methods
-from waybill.broker.content import BASIC, announced_size
+from waybill.broker.content import BASIC
 from waybill.broker.faults import (
     METHODS,
     Block,
@@ -31,18 +31,15 @@ from waybill.broker.faults import (
     HalfOpen,
     Injected,
     Nack,
-    Point,
     Refuse,
     Side,
     SlowReader,
     Withhold,
 )
-from waybill.broker.frames import BODY, END, HEADER, HEARTBEAT, METHOD, OVERHEAD, frame
+from waybill.broker.frames import HEADER, METHOD, frame
 from waybill.broker.methods import answer
+from waybill.broker.streams import Pace, Piece, Place, Stream, passing
 from waybill.errors import ProtocolRefusal
-
-TICK = 0.005
-"""Seconds between two pieces that a slow reader takes."""
 
 PROTOCOL_HEADER = 8
 """Bytes that a client sends before its first frame."""
@@ -50,7 +47,6 @@ PROTOCOL_HEADER = 8
 NOWHERE = "amq.waybill.nacked"
 """A routing key that no queue can have: clients may not declare names that begin with `amq.`."""
 
-_HEAD = Struct(">BHI")
 _TAG = Struct(">QB")
 _EMPTY = BASIC + bytes(10)
 """A content header: no body, no properties."""
@@ -62,160 +58,6 @@ _CHANNEL_OPEN = commands.Channel.Open.index
 _CHANNEL_CLOSE = commands.Channel.Close.index
 _CHANNEL_CLOSE_OK = commands.Channel.CloseOk.index
 _CONNECTION_CLOSES = (commands.Connection.Close.index, commands.Connection.CloseOk.index)
-
-
-class _Frame(NamedTuple):
-    """One frame as it stands in the stream, or bytes that are none."""
-
-    data: bytes
-    kind: int = 0
-    channel: int = 0
-
-    @property
-    def payload(self) -> bytes:
-        return self.data[7:-1]
-
-    @property
-    def method(self) -> int:
-        """The index of its method, 0 where it is none."""
-        return methods.index_of(self.payload) if self.kind == METHOD and len(self.data) >= OVERHEAD + 4 else 0
-
-
-class _Place(NamedTuple):
-    """Where a frame stands in what one side sends.
-
-    Args:
-        number: among all frames but heartbeats.
-        method: the index of its method, or of the one whose content it is part of.
-        nth: among the methods of this kind.
-        start: bytes of the method and its content before this frame.
-        is_last: nothing more belongs to the method.
-    """
-
-    number: int
-    method: int
-    nth: int
-    start: int
-    is_last: bool
-
-
-class _Stream:
-    """What one side sends, cut into frames and counted.
-
-    Args:
-        limit: bytes of a frame's payload; None for a side that is trusted.
-        before: bytes before the first frame.
-    """
-
-    def __init__(self, limit: int | None = None, before: int = 0) -> None:
-        self._limit = limit
-        self._before = before
-        self._is_broken = False
-        self._data = bytearray()
-        self._nths: dict[int, int] = {}
-        # channel → method index, nth, bytes so far, bytes of the body to come (None before the header)
-        self._open: dict[int, tuple[int, int, int, int | None]] = {}
-        self.count = 0
-
-    def feed(self, data: bytes) -> None:
-        self._data += data
-
-    def next(self) -> _Frame | None:
-        """The next frame; None where it is not whole yet. What is no frame is for the broker to judge, and passes."""
-        data = self._data
-        if self._before:
-            if len(data) < self._before:
-                return None
-            return _Frame(self._take(self._before))
-        if self._is_broken:
-            return _Frame(self._take(len(data))) if data else None
-        if len(data) < OVERHEAD:
-            return None
-        kind, channel, size = _HEAD.unpack_from(data)
-        end = size + OVERHEAD
-        if (self._limit is not None and size > self._limit) or (len(data) >= end and data[end - 1] != END):
-            self._is_broken = True
-            return _Frame(self._take(len(data)))
-        return _Frame(self._take(end), kind, channel) if len(data) >= end else None
-
-    def _take(self, size: int) -> bytes:
-        data = bytes(self._data[:size])
-        del self._data[:size]
-        self._before = 0
-        return data
-
-    def place(self, one: _Frame) -> _Place:
-        """Count a frame."""
-        kind, channel = one.kind, one.channel
-        if not kind or kind == HEARTBEAT:
-            return _Place(0, 0, 0, 0, is_last=True)
-        self.count += 1
-        method, nth, start, left = self._open.pop(channel, (0, 0, 0, None))
-        if kind == METHOD:
-            method, start, left = one.method, 0, None
-            nth = self._nths[method] = self._nths.get(method, 0) + 1
-            is_last = method not in methods.CONTENT_METHODS
-        elif kind == HEADER and len(one.data) >= OVERHEAD + 12:
-            left = announced_size(one.payload)
-            is_last = not left
-        elif kind == BODY and left is not None:
-            left -= len(one.data) - OVERHEAD
-            is_last = left <= 0
-        else:
-            is_last = True
-        if not is_last:
-            self._open[channel] = (method, nth, start + len(one.data), left)
-        return _Place(self.count, method, nth, start, is_last)
-
-
-def _passing(point: Point, one: _Frame, place: _Place) -> int | None:
-    """How many bytes of a frame still pass, None where the point is not within it."""
-    size, byte = len(one.data), point.byte
-    assert not isinstance(byte, range), "the connection's faults are drawn"
-    if point.of is None:
-        if place.number != point.frame:
-            return None
-        return size if byte is None else min(byte, size)
-    if place.method != METHODS[point.of] or place.nth != point.frame:
-        return None
-    if byte is not None and place.start <= byte < place.start + size:
-        return byte - place.start
-    return size if place.is_last else None
-
-
-class _Pace:
-    """Lets bytes through at a rate."""
-
-    def __init__(self, fault: SlowReader | None) -> None:
-        self.fault = fault
-        self._rate = inf if fault is None else fault.bytes_per_second
-        self._held = bytearray()
-        self._since = 0.0
-        self.is_noted = False
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def feed(self, data: bytes, now: float) -> None:
-        if not self._held:
-            self._since = now
-        self._held += data
-
-    def take(self, now: float) -> bytes:
-        """What may pass by now."""
-        held = self._held
-        # A millionth of a byte less is a clock's rounding.
-        size = len(held) if self.fault is None else min(int((now - self._since) * self._rate + 1e-6), len(held))
-        data = bytes(held[:size])
-        del held[:size]
-        if self.fault is not None:
-            self._since += size / self._rate
-        return data
-
-    @property
-    def due(self) -> float:
-        """When more may pass."""
-        return self._since + min(len(self._held), max(1, self._rate * TICK)) / self._rate if self._held else inf
 
 
 class Line:
@@ -240,13 +82,13 @@ class Line:
         self._nacks = [one for one in faults if isinstance(one, Nack) and not one.is_kept]
         self._refusals = [one for one in faults if isinstance(one, Refuse)]
         self._blocks = [one for one in faults if isinstance(one, Block)]
-        self._streams: dict[Side, _Stream] = {
-            "client": _Stream(frame_max, PROTOCOL_HEADER),
-            "broker": _Stream(),
+        self._streams: dict[Side, Stream] = {
+            "client": Stream(frame_max, PROTOCOL_HEADER),
+            "broker": Stream(),
         }
         paces = {one.side: one for one in faults if isinstance(one, SlowReader)}
-        self._paced_in = _Pace(paces.get("broker"))
-        self._paced_out = _Pace(paces.get("client"))
+        self._paced_in = Pace(paces.get("broker"))
+        self._paced_out = Pace(paces.get("client"))
         self._out = bytearray()
         self._is_ended = False
         self.resets = False
@@ -299,7 +141,7 @@ class Line:
         is_closing = bool(self._closing - self._refused)
         return self._is_ended or self.is_silent or self._blocked_until is not None or is_closing
 
-    def _from_client(self, one: _Frame) -> bytes:
+    def _from_client(self, one: Piece) -> bytes:
         """What the broker gets of a frame."""
         place = self._streams["client"].place(one)
         if self._is_refused or one.channel in self._refused:
@@ -309,7 +151,7 @@ class Line:
             self._publishes(one.channel)
         data = one.data
         for point in self._points:
-            if point.side == "client" and (size := _passing(point, one, place)) is not None:
+            if point.side == "client" and (size := passing(point, one, place)) is not None:
                 self._end(point)
                 return data[:size]
         if index:
@@ -323,7 +165,7 @@ class Line:
             self._count_for_blocks()
         return data
 
-    def _observe(self, one: _Frame, index: int) -> None:
+    def _observe(self, one: Piece, index: int) -> None:
         """Note what a method says about the connection and its channels."""
         if index == commands.Connection.StartOk.index:
             self._is_told_of_blocks = _is_told_of_blocks(one.payload)
@@ -348,7 +190,7 @@ class Line:
             if any(self._publications in nack for nack in self._nacks):
                 self._dropping.add(channel)
 
-    def _drop(self, one: _Frame, place: _Place) -> bytes:
+    def _drop(self, one: Piece, place: Place) -> bytes:
         """In place of a publication that is nacked the broker gets one without a body, which reaches no queue.
 
         So the broker's delivery tags stay those of the client.
@@ -368,7 +210,7 @@ class Line:
 
     # refusing
 
-    def _refuse(self, refusal: Refuse, one: _Frame) -> bytes:
+    def _refuse(self, refusal: Refuse, one: Piece) -> bytes:
         """Close in the broker's name, and let the broker think that the client has closed."""
         self._note(refusal, "client")
         index, channel = one.method, one.channel
@@ -381,18 +223,18 @@ class Line:
         leave = {"reply_code": 200, "reply_text": "", "class_id": 0, "method_id": 0}
         if refusal.closes_connection or not channel:
             self._is_refused = True
-            self._to_client(_Frame(methods.encode(answer(commands.Connection.Close, **details), 0), METHOD))
+            self._to_client(Piece(methods.encode(answer(commands.Connection.Close, **details), 0), METHOD))
             return methods.encode(answer(commands.Connection.Close, **leave), 0) if self._is_open else b""
         self._forget_channel(channel)
         self._refused.add(channel)
         close = methods.encode(answer(commands.Channel.Close, **details), channel)
-        self._to_client(_Frame(close, METHOD, channel))
+        self._to_client(Piece(close, METHOD, channel))
         if index == _CHANNEL_OPEN:
             return b""
         self._closing.add(channel)
         return methods.encode(answer(commands.Channel.Close, **leave), channel)
 
-    def _from_refused(self, one: _Frame) -> bytes:
+    def _from_refused(self, one: Piece) -> bytes:
         """Pass over what a refused client says, until it has understood."""
         index, channel = one.method, one.channel
         if self._is_refused:
@@ -401,7 +243,7 @@ class Line:
         elif index == _CHANNEL_CLOSE_OK:
             self._refused.discard(channel)
         elif index == _CHANNEL_CLOSE:  # at the same moment
-            self._to_client(_Frame(methods.encode(answer(commands.Channel.CloseOk), channel), METHOD, channel))
+            self._to_client(Piece(methods.encode(answer(commands.Channel.CloseOk), channel), METHOD, channel))
         return b""
 
     # from the broker
@@ -427,7 +269,7 @@ class Line:
             for sent in self._confirmed(one, now) if self._confirms else (one,):
                 self._to_client(sent)
 
-    def _confirmed(self, one: _Frame, now: float) -> Iterator[_Frame]:
+    def _confirmed(self, one: Piece, now: float) -> Iterator[Piece]:
         """A frame with the faults of confirms: what the client gets of it now."""
         payload, unconfirmed = one.payload, self._unconfirmed.get(one.channel)
         if one.kind != METHOD or payload[:4] not in (_ACK, _NACK) or not unconfirmed:
@@ -444,7 +286,7 @@ class Line:
             if late is not None:
                 yield late
 
-    def _settle(self, method: bytes, channel: int, tag: int, number: int, now: float) -> _Frame | None:
+    def _settle(self, method: bytes, channel: int, tag: int, number: int, now: float) -> Piece | None:
         """The confirm of one publication, None where it is not sent now."""
         seconds = 0.0
         for fault in self._confirms:
@@ -460,7 +302,7 @@ class Line:
         bits = 2 if method == _NACK else 0  # RabbitMQ's nacks say `requeue`, too
         data = frame(METHOD, channel, method + _TAG.pack(tag, bits))
         if not seconds:
-            return _Frame(data, METHOD, channel)
+            return Piece(data, METHOD, channel)
         self._delayed.append((now + seconds, channel, data))
         self._delayed = deque(sorted(self._delayed, key=lambda late: late[0]))
         return None
@@ -468,15 +310,15 @@ class Line:
     # to the client
 
     def _write(self, method: Any, channel: int) -> None:
-        self._to_client(_Frame(methods.encode(method, channel), METHOD, channel))
+        self._to_client(Piece(methods.encode(method, channel), METHOD, channel))
 
-    def _to_client(self, one: _Frame) -> None:
+    def _to_client(self, one: Piece) -> None:
         """Count a frame and send it, unless the line has ended."""
         if self._is_ended or self.is_silent:
             return
         place = self._streams["broker"].place(one)
         for point in self._points:
-            if point.side == "broker" and (size := _passing(point, one, place)) is not None:
+            if point.side == "broker" and (size := passing(point, one, place)) is not None:
                 self._out += one.data[:size]
                 self._end(point)
                 return
@@ -486,7 +328,7 @@ class Line:
         """What the client is to be sent by now."""
         while self._delayed and self._delayed[0][0] <= now:
             _, channel, data = self._delayed.popleft()
-            self._to_client(_Frame(data, METHOD, channel))
+            self._to_client(Piece(data, METHOD, channel))
         if self._out:
             self._note_pace(self._paced_out, "broker")
             self._paced_out.feed(bytes(self._out), now)
@@ -537,7 +379,7 @@ class Line:
     def _note(self, fault: Fault, side: Side) -> None:
         self._injected.append(Injected(fault, self._number, self._streams[side].count))
 
-    def _note_pace(self, pace: _Pace, side: Side) -> None:
+    def _note_pace(self, pace: Pace, side: Side) -> None:
         if pace.fault is not None and not pace.is_noted:
             pace.is_noted = True
             self._note(pace.fault, side)
