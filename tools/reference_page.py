@@ -24,7 +24,10 @@ them, and runs every example.
 
 # What is public of a class: its other attributes are internal.
 METHODS = {
-    "Broker": ("url", "address", "management_url", "management_address", "start", "stop"),
+    "Broker": (
+        *("url", "address", "management_url", "management_address", "start", "stop", "restart", "restart_on_loop"),
+        "inject",
+    ),
     "Router": ("of", "route", "trace", "dead_letters"),
     "Topology": ("from_definitions", "exchange", "queue", "bindings_from"),
     "Watch": (
@@ -97,7 +100,7 @@ def _signature(name: str, found: Any) -> str:
     parameters = list(signature.parameters.values())
     words = [_parameter(one) for one in parameters]
     keywords = [place for place, one in enumerate(parameters) if one.kind is one.KEYWORD_ONLY]
-    if keywords:
+    if keywords and not any(one.kind is one.VAR_POSITIONAL for one in parameters):
         words.insert(keywords[0], "*")
     returned = signature.return_annotation
     returns = "" if inspect.isclass(found) or returned in (signature.empty, "None") else f" -> {returned}"
@@ -107,7 +110,8 @@ def _signature(name: str, found: Any) -> str:
 
 def _parameter(parameter: inspect.Parameter) -> str:
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-    return f"{parameter.name}: {parameter.annotation}{default if len(default) < MAX_DEFAULT else ' = ...'}"
+    star = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
+    return f"{star}{parameter.name}: {parameter.annotation}{default if len(default) < MAX_DEFAULT else ' = ...'}"
 
 
 def _list(title: str, text: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from waybill.broker import Broker
+    from waybill.broker import Broker, Faults
     from waybill.check import check_app
     from waybill.diff import compare
     from waybill.errors import WaybillError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Broker",
+    "Faults",
     "Message",
     "Router",
     "Topology",
@@ -58,6 +59,7 @@ if not TYPE_CHECKING:  # a type checker would take it for an attribute of any na
 
 _HOMES = {
     "Broker": "broker",
+    "Faults": "broker",
     "Message": "topology",
     "Router": "routing",
     "Topology": "topology",

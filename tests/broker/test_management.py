@@ -533,3 +533,11 @@ def test_only_the_vhosts_that_are_named_are_there() -> None:
 
 def test_no_password_is_shown(alone: Broker) -> None:
     assert "guest:" not in f"{alone.address} {alone.management_address} {alone!r}"
+
+
+def test_it_comes_back_with_the_broker(alone: Broker) -> None:
+    url = f"{alone.management_url}/api/queues/%2F/q"
+    assert httpx.put(url, json={"durable": True}, verify=False).status_code == 201
+    alone.restart()
+    assert f"{alone.management_url}/api/queues/%2F/q" == url
+    assert httpx.get(url, verify=False).json()["durable"] is True

@@ -15,6 +15,7 @@ from tools import reference_page
 
 PUBLIC = {
     "Broker",
+    "Faults",
     "Message",
     "Router",
     "Topology",
@@ -28,7 +29,7 @@ PUBLIC = {
     "use_broker",
 }
 # Their examples run in tests/broker and tests/workers.
-WITH_A_BROKER = {"Broker", "Watch", "compare", "use_broker"}
+WITH_A_BROKER = {"Broker", "Faults", "Watch", "compare", "use_broker"}
 
 
 def run(code: str) -> str:

@@ -3,7 +3,8 @@
     with Broker() as broker:
         app.conf.broker_url = broker.url
 
-It keeps everything in memory. For anything that must survive, there is RabbitMQ.
+It keeps everything in memory; with a file, what is durable is there again at the next start. For anything that must
+survive a crash, there is RabbitMQ.
 See docs/explanation/embedded-broker.md.
 
     limits.py, tables.py, frames.py, methods.py, content.py, properties.py    bytes and what they mean
@@ -15,14 +16,16 @@ See docs/explanation/embedded-broker.md.
     client.py, firehose.py                what a channel needs of its connection; copies of all messages
     publisher.py, deliveries.py, channel.py    a channel, in two halves
     operations.py, connection.py          what the methods do, and which may come when
-    node.py                               all connections
+    faults.py, streams.py, line.py        faults on purpose, between a client's socket and its connection
+    node.py, store.py                     all connections; what is durable, as a document
     management                            the management API, a package
-    server.py                             sockets, the only I/O
+    server.py                             the sockets and the file
 
 Each file imports only from those above it, and says in a Protocol what it needs of one below.
 """
 
+from waybill.broker.faults import Faults
 from waybill.broker.limits import Limits
 from waybill.broker.server import Broker
 
-__all__ = ["Broker", "Limits"]
+__all__ = ["Broker", "Faults", "Limits"]

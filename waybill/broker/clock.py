@@ -56,3 +56,8 @@ class Clock:
         if len(self._timers) > 2 * len(self._wakes) + SPARE_TIMERS:  # queues come and go long before their times do
             self._timers = [one for one in self._timers if self._wakes.get(one[2]) == one[:2]]
             heapify(self._timers)
+
+    def clear(self) -> None:
+        """Call nothing any more that was asked for until now."""
+        self._timers.clear()
+        self._wakes.clear()

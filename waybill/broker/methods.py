@@ -50,7 +50,7 @@ class AccessRequestOk(base.Frame):
     name = "Access.RequestOk"
 
 
-_CATALOGUE: dict[int, type[base.Frame]] = {**commands.INDEX_MAPPING, AccessRequest.index: AccessRequest}
+CATALOGUE: dict[int, type[base.Frame]] = {**commands.INDEX_MAPPING, AccessRequest.index: AccessRequest}
 
 
 def id_of(kind: type[base.Frame]) -> bytes:
@@ -66,7 +66,7 @@ def index_of(payload: bytes) -> int:
 
 def is_known(index: int) -> bool:
     """Whether AMQP 0-9-1 with RabbitMQ's extensions has such a method."""
-    return index in _CATALOGUE
+    return index in CATALOGUE
 
 
 def decode(payload: bytes) -> Any:
@@ -77,7 +77,7 @@ def decode(payload: bytes) -> Any:
         KeyError: no such method.
     """
     index = index_of(payload)
-    kind = _CATALOGUE[index]
+    kind = CATALOGUE[index]
     method = kind.__new__(kind)
     if kind is AccessRequest:
         return method

@@ -94,6 +94,16 @@ class Node:
 
     # between connections
 
+    def restart(self, *, is_durable_kept: bool) -> None:
+        """Start again, after the last connection has gone: with what is durable, or with nothing."""
+        if is_durable_kept:
+            for vhost in self.vhosts.values():
+                vhost.forget_transient()
+            return
+        self.vhosts.clear()
+        self.clock.clear()
+        self.memory.held = 0
+
     def take_dirty(self) -> list[Connection]:
         """The connections that have something to write."""
         dirty, self.dirty = self.dirty, []

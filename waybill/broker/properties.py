@@ -61,6 +61,20 @@ def read(payload: bytes) -> Found:
         raise ProtocolRefusal(541) from None
 
 
+def is_persistent(payload: bytes) -> bool:
+    """Whether a message that was taken survives a restart in a durable classic queue: `delivery-mode` 2."""
+    flags = payload[12] << 8 | payload[13]
+    if not flags & 0x1000:
+        return False
+    position = START
+    for flag in (0x8000, 0x4000):
+        if flags & flag:
+            position += 1 + payload[position]
+    if flags & 0x2000:
+        position += 4 + int(_LONG.unpack_from(payload, position)[0])
+    return payload[position] == 2
+
+
 def _read(payload: bytes, flags: int) -> Found:  # noqa: PLR0912 - a property a branch, straight down the flags
     position = START
     headers = priority = expiration = reply_to = user_id = None

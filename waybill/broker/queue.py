@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from waybill.broker import consumers
 from waybill.broker.limits import DELIVERY_LIMIT
 from waybill.broker.message import Message
+from waybill.broker.properties import is_persistent
 from waybill.broker.ready import Entry, QuorumReady, Ready
 from waybill.routing.dead_letters import Reason
 from waybill.topology.values import Queue as Declaration
@@ -346,6 +347,29 @@ class Queue:
         for entry in entries:
             self.home.release(entry.message)
         return len(entries)
+
+    def durable_entries(self) -> list[Entry]:
+        """What of the waiting messages survives a restart, if the queue does."""
+        return [one for one in self.ready.entries() if self.is_quorum or is_persistent(one.message.header)]
+
+    def restore(self, message: Message, acquired: int, expires_at: float | None) -> None:
+        """Put a message from before the start behind those that wait."""
+        entry = self._entry(message)
+        entry.acquired = acquired
+        entry.expires_at = expires_at
+        self.home.hold(message)
+        self.ready.add(entry)
+        self.expire()
+
+    def forget_transient(self) -> None:
+        """The broker starts again: persistent messages stay, and on a quorum queue all of them."""
+        if self.is_quorum:
+            return
+        for entry in self.ready.clear():
+            if is_persistent(entry.message.header):
+                self.ready.add(entry)
+            else:
+                self.home.release(entry.message)
 
     def _lose(self, entry: Entry, reason: Reason) -> None:
         self.home.release(entry.message)

@@ -13,7 +13,7 @@ that came back, and one integer whose highest bit names the highest priority in 
 from __future__ import annotations
 
 from collections import deque
-from heapq import heappop, heappush
+from heapq import heappop, heappush, merge
 
 from waybill.broker.message import Message
 
@@ -140,6 +140,11 @@ class Ready:
         """What a message counts for `x-max-length-bytes`: in a classic queue its body."""
         return len(message.body)
 
+    def entries(self) -> list[Entry]:
+        """Everything, in the order in which it would leave; it stays."""
+        levels = [self._levels[priority] for priority in sorted(self._levels, reverse=True)]
+        return [entry for level in levels for entry in merge(sorted(level.returned), level.fresh)]
+
     def clear(self) -> list[Entry]:
         """Take everything."""
         return [self.pop() for _ in range(self.count)]
@@ -169,6 +174,10 @@ class QuorumReady(Ready):
     def size_of(message: Message) -> int:
         """What a message counts for `x-max-length-bytes`: in a quorum queue its body and its properties."""
         return len(message.body) + message.properties_size
+
+    def entries(self) -> list[Entry]:
+        """Everything, in the order in which it would leave; it stays."""
+        return [*self._returned, *super().entries()]
 
     def requeue(self, entry: Entry) -> None:
         """Put a message that had been delivered back, before all others."""

@@ -14,17 +14,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import logging
+import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import quote
 
+from waybill.broker import store
 from waybill.broker.connection import Connection
+from waybill.broker.faults import Faults, Injected
 from waybill.broker.limits import DEFAULT_LIMITS, Limits
+from waybill.broker.line import Line
 from waybill.broker.management.call import Site
 from waybill.broker.management.serving import Serving
 from waybill.broker.node import Node, Users
@@ -53,6 +61,13 @@ GRACE = 1.0
 THREAD_GRACE = 0.05
 """The same where a `with` block ends: clients on the block's own thread cannot answer, and tests should not wait."""
 
+RESTART_GRACE = 0.02
+"""The same where the broker starts again, which the next test may do a hundred times."""
+
+
+Keep = Literal["durable", "nothing"]
+"""What a restart leaves."""
+
 
 class Broker:
     """An AMQP 0-9-1 broker in this process, in memory, for one machine's tests and demos.
@@ -67,6 +82,9 @@ class Broker:
         management: RabbitMQ's management API is there, too; it needs the extra `live`.
         management_port: of it, 0 for a free one.
         vhosts: those that there are; by default `/`, and each other one as soon as somebody opens it.
+        faults: what it does wrong on purpose.
+        file: what is durable is read from there at the start, where it exists, and written there at the end: durable
+            exchanges, queues and bindings, and their persistent messages. Without one all is gone with the broker.
 
     Raises:
         InputError: `guest` on an address that other machines reach, an address that is none, or a management API
@@ -94,6 +112,8 @@ class Broker:
         management: bool = False,
         management_port: int = 0,
         vhosts: Iterable[str] | None = None,
+        faults: Faults | None = None,
+        file: str | os.PathLike[str] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -111,6 +131,12 @@ class Broker:
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
         self._is_flush_due = False
+        self._file = None if file is None else Path(file)
+        self._is_loaded = False
+        self._faults = faults
+        self._faulty_connections = 0
+        self._abandoned: set[_Socket] = set()
+        self.injected: list[Injected] = []
 
     @property
     def url(self) -> str:
@@ -193,14 +219,16 @@ class Broker:
 
         Raises:
             BrokerUnavailable: the address cannot be had.
+            InputError: the file is not one that a broker has written.
         """
         loop = self._loop = asyncio.get_running_loop()
         self._tick()
+        self._load()
         if self._management is not None:
             self._management.listen()
         try:
             self._server = await loop.create_server(
-                lambda: _Socket(self), self.host, self.port, reuse_address=True, backlog=512
+                self._new_socket, self.host, self.port, reuse_address=True, backlog=512
             )
         except OSError as error:
             if self._management is not None:
@@ -226,7 +254,7 @@ class Broker:
         """
         if self._server is None:
             return
-        self._server.close()
+        await self._accept_no_more(self._server)
         if self._management is not None:
             await self._management.stop()
         self._tick()
@@ -238,11 +266,83 @@ class Broker:
             await asyncio.wait(closing, timeout=grace)
         for one in tuple(self._sockets.values()):
             one.end()
+        for one in self._abandoned:
+            one.end()
+        self._abandoned.clear()
         if self._timer is not None:
             self._timer.cancel()
         while self._sockets:
             await asyncio.sleep(0)
         self._server = None
+        self._save()
+
+    def _load(self) -> None:
+        if self._file is None or self._is_loaded or not self._file.exists():
+            return
+        try:
+            document = json.loads(self._file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{self._file}: {error}, expected what a waybill broker has saved") from None
+        store.load(self.node, document, str(self._file))
+        self._is_loaded = True
+
+    def _save(self) -> None:
+        if self._file is None:
+            return
+        self._is_loaded = True
+        part = self._file.with_name(f"{self._file.name}.part")  # no half of it is ever read
+        part.write_text(json.dumps(store.dump(self.node)), encoding="utf-8")
+        part.replace(self._file)
+
+    async def _accept_no_more(self, server: asyncio.Server) -> None:
+        """Close the port, and have a connection for each client that was accepted by then.
+
+        asyncio itself would fail to make one for want of a server, and leave the socket open.
+        """
+        assert self._loop is not None, "a server has a loop"
+        with suppress(NotImplementedError):  # on Windows
+            for listener in server.sockets:
+                self._loop.remove_reader(listener.fileno())
+        for _ in range(3):  # a task for each, its transport, its protocol
+            await asyncio.sleep(0)
+        server.close()
+
+    def restart(self, *, keep: Keep = "durable", down: float = 0.0, is_crash: bool = False) -> None:
+        """Stop and start again at the same port, in a `with` block.
+
+        Args:
+            keep: "durable" as RabbitMQ does: durable exchanges and queues with their bindings, and their persistent
+                messages. "nothing": an empty broker, as after its disk was lost.
+            down: seconds in which nobody can connect.
+            is_crash: the connections break without a word. Otherwise clients are told 320.
+        """
+        assert self._loop is not None, "a broker that has not started cannot start again"
+        restart = self.restart_on_loop(keep=keep, down=down, is_crash=is_crash)
+        asyncio.run_coroutine_threadsafe(restart, self._loop).result()
+
+    async def restart_on_loop(self, *, keep: Keep = "durable", down: float = 0.0, is_crash: bool = False) -> None:
+        """Stop and start again as `restart` does, in an `async with` block."""
+        if is_crash:
+            for one in tuple(self._sockets.values()):
+                one.transport.abort()
+        await self.stop(RESTART_GRACE)
+        self.node.restart(is_durable_kept=keep == "durable")
+        await asyncio.sleep(down)
+        await self.start()
+
+    def inject(self, faults: Faults | None) -> None:
+        """Commit these faults on the connections that come from now on, counted from 1; None for no more faults."""
+        self._faulty_connections = 0
+        self._faults = faults
+
+    def _new_socket(self) -> _Socket:
+        if self._faults is None:
+            return _Socket(self)
+        self._faulty_connections = number = self._faulty_connections + 1
+        faults = self._faults.of_connection(number)
+        if not faults:
+            return _Socket(self)
+        return _FaultySocket(self, Line(faults, number, self.injected, self.node.limits.frame_max))
 
     # between node and sockets
 
@@ -250,6 +350,11 @@ class Broker:
         assert self._loop is not None, "a broker's sockets live on its loop"
         self.node.clock.now = self._loop.time()
         self.node.clock.wall = time.time()
+
+    def now(self) -> float:
+        """The clock's seconds, set anew."""
+        self._tick()
+        return self.node.clock.now
 
     def received(self, connection: Connection, data: bytes) -> None:
         """A socket has given bytes."""
@@ -332,6 +437,11 @@ class Broker:
         self._arm()
         return connection
 
+    def abandon(self, connection: Connection) -> None:
+        """The broker has given up a client that hears nothing of it: the socket stays until the broker stops."""
+        self._abandoned.add(self._sockets[connection])
+        self.lost(connection)
+
     def lost(self, connection: Connection) -> None:
         """A socket is gone."""
         self._tick()
@@ -412,6 +522,91 @@ class _Socket(asyncio.Protocol):
         if self._connection is not None:
             self._broker.lost(self._connection)
         self.is_closed.set_result(None)
+
+
+class _FaultySocket(_Socket):
+    """One accepted socket with faults on its line: the connection gets one frame at a time."""
+
+    def __init__(self, broker: Broker, line: Line) -> None:
+        super().__init__(broker)
+        self._line = line
+        self._now = 0.0
+        self._is_going = False
+        self._is_interrupted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None and self._line.is_paced:  # else the operating system takes a megabyte before anybody waits
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._broker.node.clock.forget(self._line)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._line.take(data, self._broker.now())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Hand the connection what may come; it answers with `flush` before the next frame does."""
+        connection, line = self._connection, self._line
+        if connection is None or self._is_going:
+            return
+        self._is_going = True
+        # One time for all that has come at once: however long that takes, nothing falls due in the midst of it.
+        now = self._now = self._broker.now()
+        while not connection.has_more and not self.transport.is_closing():
+            data = line.next(now)
+            if not data:
+                break
+            self._broker.received(connection, data)
+            self.flush()
+        self._is_interrupted = connection.has_more  # read_or_wait goes on when it has taken its turns
+        self._is_going = False
+        self.flush()
+        self._broker.flush()
+
+    def flush(self) -> None:
+        connection, line, transport = self._connection, self._line, self.transport
+        if connection is None:
+            return
+        now = self._now if self._is_going else self._broker.now()
+        line.answered(connection.take_out(), now)
+        if not transport.is_closing() and (data := line.take_out(now)):
+            transport.write(data)
+        connection.sent(line.unread + transport.get_write_buffer_size())
+        if line.is_over:
+            self._cut()
+        elif connection.is_finished and line.is_silent:
+            self._connection = None
+            self._broker.node.clock.forget(line)
+            self._broker.abandon(connection)
+        elif connection.is_finished and not line.unread:
+            transport.close()
+        else:
+            self.read_or_wait()
+
+    def _cut(self) -> None:
+        if self._line.resets and (raw := self.transport.get_extra_info("socket")) is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.close()
+
+    def read_or_wait(self) -> None:
+        connection, line, clock = self._connection, self._line, self._broker.node.clock
+        if connection is None or self.transport.is_closing():
+            return
+        if self._is_interrupted and not connection.has_more and not self._is_going:
+            self._go_on()
+            return
+        clock.forget(line)
+        if (when := line.next_time) is not None:
+            clock.wake_at(line, when, self._go_on)
+        if line.is_reading:
+            super().read_or_wait()
+        elif self._is_reading:
+            self._is_reading = False
+            self.transport.pause_reading()
 
 
 def is_loopback(host: str) -> bool:

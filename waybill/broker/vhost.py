@@ -303,6 +303,17 @@ class VHost:
             consumer.receiver.cancelled(consumer)
         self._forget_exchanges(self.router.delete_queue(queue.name))
 
+    def forget_transient(self) -> None:
+        """The broker starts again, and no client is connected: what is not durable is gone."""
+        for queue in tuple(self.queues.values()):
+            if queue.declaration.durable:
+                queue.forget_transient()
+            else:
+                self.delete_queue(queue)
+        for exchange in tuple(self.router.exchanges.values()):
+            if not exchange.durable and exchange.name in self.router.exchanges:
+                self.delete_exchange(exchange.name, if_unused=False)
+
     # direct reply-to
 
     def add_reply_consumer(self, consumer: ReplyConsumer) -> str:

@@ -57,6 +57,7 @@ class Serving:
         except OSError as error:
             raise BrokerUnavailable(f"cannot listen on {self._host}:{self.port}: {error.strerror or error}") from None
         self._socket.setblocking(False)
+        self._server = self._loading = None  # of a former time
         self.port = self._socket.getsockname()[1]
 
     def start(self, load: Callable[[], ASGIApp]) -> None:
