@@ -60,7 +60,7 @@ class Collector:
 
     def take(self, event: Event) -> Flowing | None:
         """What the firehose has copied; None where it is nobody's business."""
-        if names.is_machinery(event.exchange) or (event.kind == "deliver" and names.is_machinery(event.queues[0])):
+        if is_machinery(event):
             return None
         router = self.facts.router
         if event.kind == "deliver":
@@ -93,7 +93,7 @@ class Collector:
             Whether the shape is another, and the publications that went otherwise than both before and now predicted.
         """
         self.facts = facts
-        self._workers = workers_of(facts)
+        self._workers |= workers_of(facts)  # one that has gone keeps its name
         doubtful, self._doubtful = self._doubtful, []
         wrong = [one for one in doubtful if not self.flow.again(one, facts.router)]
         self.mismatches += len(wrong)
@@ -105,11 +105,14 @@ class Collector:
         if known == self._arranged:
             return False
         self._arranged = known
-        shape = shape_of(self.facts, self._declared, self.flow.sent, self.flow.defaults, self.flow.consumers())
+        shape = shape_of(
+            self.facts, self._declared, self.flow.sent, self.flow.defaults, self.flow.consumers(), self._workers
+        )
         if shape == self.shape:
             return False
         self.shape = shape
-        rows = {one: place.row for one, place in self._places.items()}
+        # Before the first message nobody has found his way yet: then order comes before rest.
+        rows = {one: place.row for one, place in self._places.items()} if self.flow.last else None
         self._places = layout(shape, rows)
         return True
 
@@ -238,6 +241,14 @@ class Collector:
         except TopologyError as error:
             return {"queues": [], "edges": [], "trace": [], "error": f"{error.reply_code} {error}"}
         return {"queues": list(trace.queues), "edges": ways(trace), "trace": trace_rows(trace), "error": None}
+
+
+def is_machinery(event: Event) -> bool:
+    """Whether a message is Celery's, RabbitMQ's or Waybill's own, and not the application's."""
+    task = event.headers.get("task")
+    if isinstance(task, str) and task.startswith(names.OWN_TASKS):
+        return True
+    return names.is_machinery(event.exchange) or (event.kind == "deliver" and names.is_machinery(event.queues[0]))
 
 
 SAID = {

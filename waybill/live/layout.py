@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from waybill.live.names import KINDS
 from waybill.live.shape import Shape
 
-NODE_WIDTH, NODE_HEIGHT = 190, 44
+NODE_WIDTH, NODE_HEIGHT = 172, 44
 GAP, MARGIN = 14, 24
-COLUMN = 300
+COLUMN = 256
 """Units of a page; a browser scales them."""
 
 COLUMNS = tuple(MARGIN + place * COLUMN for place in range(len(KINDS)))

@@ -17,6 +17,9 @@ _MACHINERY = re.compile(
 TAP = "waybill.live."
 """How the queue begins that the firehose's copies come by."""
 
+OWN_TASKS = "waybill."
+"""How the names of tasks begin by which `Watch` asks whether all has come."""
+
 PIDBOX = ".celery.pidbox"
 """How the queue ends on which a worker hears remote control; before it stands its node name."""
 

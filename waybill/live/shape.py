@@ -10,6 +10,7 @@ from waybill.live import names
 from waybill.live.names import EXCHANGE, PIDBOX, PUBLISHER, QUEUE, WORKER
 from waybill.rabbitmq.state import LiveFacts
 from waybill.topology import DEFAULT_EXCHANGE, PREDECLARED, Binding, Exchange, Queue
+from waybill.topology.fields import EMPTY
 
 LIVE, ABSENT, UNDECLARED = "live", "absent", "undeclared"
 
@@ -77,6 +78,7 @@ def shape_of(
     published: Iterable[tuple[str, str]] = (),
     defaults: Iterable[str] = (),
     consumed: Iterable[tuple[str, str]] = (),
+    workers: Mapping[str, str] = EMPTY,
 ) -> Shape:
     """What is there.
 
@@ -85,6 +87,7 @@ def shape_of(
         published: publisher and exchange of what has been published so far.
         defaults: queues that something reached by the default exchange.
         consumed: queue and connection of consumers who were seen, whether the API knows of them yet or not.
+        workers: connection → worker, of those who may have gone.
     """
     made = _Making(facts, declared)
     sent = tuple(dict.fromkeys(published))
@@ -92,7 +95,7 @@ def shape_of(
     made.add_exchanges({exchange for _, exchange in sent})
     made.add_bindings(defaults)
     made.add_dead_letters()
-    made.add_workers(consumed)
+    made.add_workers(consumed, {**workers, **workers_of(facts)})
     made.add_publishers(sent)
     return Shape(tuple(made.nodes.values()), tuple(made.edges.values()))
 
@@ -144,8 +147,7 @@ class _Making:
                 ends = names.node(QUEUE, queue.name), names.node(EXCHANGE, target)
                 self._join(names.dead_lettered(queue.name, target), *ends, "dead_letter")
 
-    def add_workers(self, seen: Iterable[tuple[str, str]]) -> None:
-        workers = workers_of(self._facts)
+    def add_workers(self, seen: Iterable[tuple[str, str]], workers: Mapping[str, str]) -> None:
         listed = [(one.queue, one.connection_name) for one in self._facts.consumers if one.connection_name]
         for queue, connection in dict.fromkeys((*listed, *sorted(seen))):
             if names.node(QUEUE, queue) in self.nodes:
