@@ -15,12 +15,15 @@ from tools import reference_page
 
 PUBLIC = {
     "Broker",
+    "BulkPublishError",
     "Message",
+    "Outcome",
     "Router",
     "Topology",
     "Watch",
     "WaybillError",
     "__version__",
+    "bulk_publish",
     "check_app",
     "compare",
     "enable_receipts",
@@ -28,7 +31,7 @@ PUBLIC = {
     "use_broker",
 }
 # Their examples run in tests/broker and tests/workers.
-WITH_A_BROKER = {"Broker", "Watch", "compare", "use_broker"}
+WITH_A_BROKER = {"Broker", "Watch", "bulk_publish", "compare", "use_broker"}
 
 
 def run(code: str) -> str:
