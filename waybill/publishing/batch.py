@@ -191,7 +191,7 @@ class Batch:
             raise InputError(f"bulk_publish: no retry of {', '.join(unfit)}: one of {', '.join(sorted(STATES))} is")
         if UNKNOWN in wanted and not may_duplicate:
             raise InputError("bulk_publish: unknown tasks may be in a queue: retry them with may_duplicate=True")
-        again = [item for item in self._items if item.state in wanted]
+        again = [item for item in self._items if item.state in wanted and item.call is not None]
         if again:
             session = self._session = self._open()
             is_whole = False

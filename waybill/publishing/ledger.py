@@ -26,7 +26,8 @@ class Item:
     """One task of a batch, and what is known of it.
 
     Attributes:
-        call: what Celery told its producer to publish: the body, and the options; None when it is confirmed.
+        call: what Celery told its producer to publish: the body, and the options; None when it is confirmed,
+            or when it can't be encoded.
         exchange, routing_key, correlation_id, expiration, user_id: as published.
         size: bytes of the body.
         frames: the message as bytes of AMQP, while it may have to be written.

@@ -147,6 +147,11 @@ class _ConfirmedSession:
             self.producer.send(call, retry=False, **ours)
         except _NotPublished:
             pass
+        except Exception as error:  # the caller gets it, from apply_async
+            if item is not None and not item.is_settled:
+                item.settle(UNSENT, f"not written: {type(error).__name__}: {error}")
+                item.call = None
+            raise
         finally:
             self.item = None
 
