@@ -9,47 +9,22 @@ from typing import Any
 
 import amqp
 import pytest
-from celery import Celery, group
+from celery import group
 from kombu import Connection, Exchange, Queue
 
 from tests.support.brokers import BROKERS, broker_url, fresh
+from tests.support.bulk import TASK, agree, app_at, drain, small_batch, states
 from tests.support.cut_line import Line, Side, cut_line
 from tests.support.slow_line import slow_line
-from waybill import Broker, BulkPublishError, WaybillError, bulk_publish
+from waybill import Broker, BulkPublishError, bulk_publish
 from waybill.broker import Limits
 from waybill.errors import BrokerUnavailable, InputError
-from waybill.publishing import Batch, Outcome
-
-TASK = "shop.report"
+from waybill.publishing import Outcome
 
 
 @pytest.fixture(params=BROKERS)
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     yield from broker_url(request)
-
-
-def app_at(url: str, **settings: Any) -> Celery:
-    app = Celery("shop", broker=url, set_as_current=False)
-    app.conf.update(settings)
-
-    @app.task(name=TASK, shared=False)
-    def report(number: int) -> None: ...
-
-    return app
-
-
-def drain(url: str, queue: str) -> list[str]:
-    """The ids of the tasks in a queue, which is deleted; none where there is no such queue."""
-    with Connection(url) as connection:
-        channel = connection.channel()
-        ids = []
-        try:
-            while message := channel.basic_get(queue, no_ack=True):
-                ids.append(message.properties["correlation_id"])
-        except amqp.NotFound:
-            return []
-        channel.queue_delete(queue)
-        return ids
 
 
 def declare(url: str, queue: str, **arguments: Any) -> None:
@@ -58,22 +33,6 @@ def declare(url: str, queue: str, **arguments: Any) -> None:
         channel = connection.channel()
         channel.queue_declare(queue, durable=True, auto_delete=False, **arguments)
         channel.queue_bind(queue, "amq.direct", queue)
-
-
-def states(batch: Batch) -> list[str]:
-    return [outcome.state for outcome in batch.outcomes]
-
-
-def agree(outcomes: tuple[Outcome, ...], held: list[str]) -> None:
-    """Nothing confirmed is missing, nothing else is there but what is unknown, and nothing is there twice."""
-    for outcome in outcomes:
-        count = held.count(outcome.task_id)
-        if outcome.state == "confirmed":
-            assert count == 1, outcome
-        elif outcome.state == "unknown":
-            assert count <= 1, outcome
-        else:
-            assert count == 0, outcome
 
 
 # the states
@@ -362,23 +321,6 @@ def test_another_transport_is_said(caplog: pytest.LogCaptureFixture) -> None:
 
 
 # broken lines
-
-
-def small_batch(app: Celery, queue: str) -> Batch | None:
-    """Ten tasks of all kinds, three in flight; None where not even the connection is made."""
-    batch = bulk_publish(app, window=3, timeout=5)
-    try:
-        with batch:
-            for number in range(10):
-                where: dict[str, Any] = {"queue": queue}
-                if number == 4:
-                    where = {"exchange": "amq.topic", "routing_key": "nowhere"}
-                elif number == 6:
-                    where["expiration"] = -5
-                batch.add(TASK, (number,), task_id=f"{queue}-{number}", **where)
-    except WaybillError:
-        return None
-    return batch
 
 
 @pytest.mark.parametrize("side", ["client", "broker"])

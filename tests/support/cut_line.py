@@ -50,17 +50,19 @@ class Line:
 
 
 @contextmanager
-def cut_line(url: str, side: Side = "client", after: int | None = None) -> Iterator[Line]:
+def cut_line(url: str, side: Side = "client", after: int | None = None, is_silent: bool = False) -> Iterator[Line]:
     """A line to the broker at `url`, whose first connection breaks when one side has sent so many bytes.
 
     The other side gets exactly these bytes. Later connections are whole.
 
     Args:
         after: None: it doesn't break by itself.
+        is_silent: nobody learns of it: no byte comes through any more, and no end.
     """
     target = urlsplit(url)
     with socket.create_server(("127.0.0.1", 0)) as server:
         line = Line(url.replace(target.netloc.rpartition("@")[2], f"127.0.0.1:{server.getsockname()[1]}", 1))
+        line.is_silent = is_silent
         ends: list[socket.socket] = []
         threads: list[threading.Thread] = []
 
@@ -105,6 +107,8 @@ def _pump(line: Line, source: socket.socket, sink: socket.socket, passed: bytear
                 passed += part
                 line.is_cut = True
                 sink.sendall(part)
+                if line.is_silent:
+                    continue
                 break
             passed += data
             sink.sendall(data)
