@@ -6,15 +6,18 @@ Only the application's own declarations are known here: what exists on the broke
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from celery import Celery
 
 from waybill.celery_app.broker_url import vhost_of
 from waybill.celery_app.declared import from_celery
-from waybill.errors import WaybillError
+from waybill.errors import TopologyError, WaybillError
 from waybill.routing import Router
 from waybill.topology import Message
+
+NOT_FOUND = 404
 
 MAX_BINDINGS = 3
 """Bindings of an exchange that are named."""
@@ -25,17 +28,23 @@ class Declared:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._router: Router | None = None
+
+    @cached_property
+    def _router(self) -> Router | None:
+        """None where the declarations can't be read, or RabbitMQ would refuse one: then they say nothing."""
+        try:
+            return Router.of(from_celery(self._app, vhost=vhost_of(self._app)))
+        except WaybillError:
+            return None
 
     def why_unroutable(self, exchange: str, routing_key: str, headers: Mapping[str, Any] | None) -> str:
         """In a few words; empty where the declarations say nothing."""
+        if self._router is None:
+            return ""
         try:
-            if self._router is None:
-                vhost = vhost_of(self._app)
-                self._router = Router.of(from_celery(self._app, vhost=vhost))
             trace = self._router.trace(Message(exchange, routing_key, headers or {}))
-        except WaybillError as error:
-            return f"the application declares {error}" if str(error).startswith("no ") else ""
+        except TopologyError as error:
+            return f"the application declares {error}" if error.reply_code == NOT_FOUND else ""
         if trace.queues:
             return f"the application declares {_named(trace.queues)} for it: missing or not bound on the broker"
         attempts = trace.root.attempts
