@@ -233,7 +233,7 @@ class Batch:
         body, options = call
         headers = options.get("headers") or {}
         told = headers if "task" in headers else body  # protocol 1 has it in the body
-        if self._adding is not None:
+        if self._adding is not None and self._adding.task == told["task"]:  # a handler of a signal may publish, too
             signature, self._adding = self._adding, None
         else:
             args, kwargs = body[:2] if isinstance(body, (tuple, list)) else (body.get("args"), body.get("kwargs"))

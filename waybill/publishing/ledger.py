@@ -3,13 +3,14 @@
 A channel in confirm mode counts its publications from 1: that number is the delivery tag. The broker acks or nacks
 tags in any order, several at once with `multiple`: the tag and all open ones below it. A message that no queue takes is
 returned before it is acked (https://www.rabbitmq.com/docs/confirms). When the broker refuses a message it closes the
-channel and skips everything behind it; the confirms of those ahead may be lost by that.
+channel and skips everything behind it; RabbitMQ doesn't send the confirms that it owes for those ahead, which are in
+their queues then. So a message goes alone that it may refuse: nothing is ahead of it, and nothing behind.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,24 @@ from waybill.publishing.outcome import CONFIRMED, NACKED, REFUSED, RETURNED, UNK
 
 NOT_WRITTEN = "not written yet"
 NO_ANSWER = "written, no answer yet"
+
+ALWAYS_TAKEN = 128 * 1024
+"""Bytes of a body that no broker finds too large. A larger one than any that was taken goes alone."""
+
+_EXPIRATION = re.compile(r"\d{1,9}")
+"""Milliseconds that RabbitMQ takes; it takes some more."""
+
+
+def is_odd(expiration: str | None, headers: Mapping[str, Any] | None) -> bool:
+    """Whether RabbitMQ may refuse these (406): what is no number of milliseconds, or no list of further keys."""
+    if expiration is not None and not _EXPIRATION.fullmatch(expiration):
+        return True
+    given = headers or {}
+    return any(name in given and not _is_list_of_keys(given[name]) for name in ("CC", "BCC"))
+
+
+def _is_list_of_keys(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(isinstance(key, str) for key in value)
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +49,7 @@ class Item:
             or when it can't be encoded.
         exchange, routing_key, correlation_id, expiration, user_id: as published.
         size: bytes of the body.
+        is_odd: it has something that RabbitMQ wouldn't take, as far as is known here.
         frames: the message as bytes of AMQP, while it may have to be written.
         is_returned: `basic.return` came for it.
         is_settled: its state won't change any more in this try.
@@ -47,6 +67,7 @@ class Item:
     expiration: str | None = None
     user_id: str | None = None
     size: int = 0
+    is_odd: bool = False
     frames: bytes = b""
     is_returned: bool = False
     is_settled: bool = False
@@ -75,7 +96,6 @@ class Ledger:
         pending: bytes to write, in order, each with its task; without one for what isn't confirmed.
         open: delivery tag -> the task, in the order of the tags.
         heard: how many answers came: it grows with each.
-        exchanges: those that the broker has taken a message for.
         refusals: exchange -> why the broker refuses messages for it.
     """
 
@@ -83,7 +103,9 @@ class Ledger:
         self.pending: list[tuple[bytes, Item | None]] = []
         self.open: dict[int, Item] = {}
         self.heard = 0
-        self.exchanges: set[str] = set()
+        self._exchanges: set[str] = set()  # those that the broker has taken a message for
+        self._users: set[str | None] = {None}  # `user_id`s of messages that it has taken
+        self._largest = ALWAYS_TAKEN
         self.refusals: dict[str, str] = {}
         self._last_tag = 0
         self._bytes = 0
@@ -97,6 +119,15 @@ class Ledger:
     def bytes_in_flight(self) -> int:
         """Bytes of the messages that are kept."""
         return self._bytes
+
+    def is_sure(self, item: Item) -> bool:
+        """Whether the broker won't refuse a message, by what it has taken before."""
+        return (
+            item.exchange in self._exchanges
+            and not item.is_odd
+            and item.size <= self._largest
+            and item.user_id in self._users
+        )
 
     def take(self, frames: bytes, item: Item | None) -> None:
         """Let a message be the next one to be written."""
@@ -162,8 +193,10 @@ class Ledger:
                 self._settle(item, REFUSED, reply)
             else:
                 self._settle(item, UNKNOWN, f"the channel was closed for this message or one beside it: {reply}")
-        if first == last and is_publish and _EXCHANGE.search(text) and not _TOPIC.search(text):
-            self.refuse(items[first].exchange, reply)
+        if is_publish and (found := _EXCHANGE.search(text)) and not _TOPIC.search(text):
+            self._exchanges.discard(found[1])  # its next message goes alone
+            if first == last:
+                self.refuse(found[1], reply)
         behind = items[last + 1 :]
         for item in behind:
             item.begin()
@@ -171,7 +204,6 @@ class Ledger:
 
     def refuse(self, exchange: str, reply: str) -> None:
         """Messages for this exchange are refused, without being written."""
-        self.exchanges.discard(exchange)
         self.refusals[exchange] = f"not written: the broker refused an earlier message for this exchange: {reply}"
         kept = []
         for frames, item in self.pending:
@@ -214,7 +246,9 @@ class Ledger:
     def _settle(self, item: Item, state: State, reason: str = "") -> None:
         self._bytes -= len(item.frames)
         if state in (CONFIRMED, RETURNED, NACKED):
-            self.exchanges.add(item.exchange)
+            self._exchanges.add(item.exchange)
+            self._users.add(item.user_id)
+            self._largest = max(self._largest, item.size)
         item.settle(state, reason)
 
 

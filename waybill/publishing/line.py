@@ -99,11 +99,11 @@ class Line:
         if item.exchange in ledger.refusals:
             item.settle("refused", ledger.refusals[item.exchange])
             return
-        if item.exchange in ledger.exchanges:
+        if ledger.is_sure(item):
             self._take(frames, item)
             self._make_room()
             return
-        # The first for its exchange goes alone. If it's refused, the reply can be about no other, and none is skipped.
+        # The first for its exchange, for example, goes alone.
         self._settle_all()
         if self.broken:
             item.settle("unsent", f"not written: {self.broken}")
@@ -136,7 +136,7 @@ class Line:
         self.ledger.lost(self.broken or "the batch was closed")
         self._selector.close()
         with suppress(Exception):
-            if not self.broken:
+            if not self.broken and not self.blocked:  # a broker that has blocked us doesn't read our goodbye
                 self._amqp.sock.settimeout(min(self._timeout, CLOSE_TIMEOUT))
                 self._connection.release()
         with suppress(Exception):

@@ -17,7 +17,7 @@ from kombu.transport import pyamqp
 
 from waybill.celery_app.broker_url import broker_of, masked, url_of
 from waybill.errors import BrokerUnavailable
-from waybill.publishing.ledger import Item
+from waybill.publishing.ledger import Item, is_odd
 from waybill.publishing.line import Beside, Line
 from waybill.publishing.outcome import REFUSED, UNKNOWN, UNSENT
 
@@ -177,6 +177,7 @@ class _ConfirmedSession:
         item.correlation_id = properties.get("correlation_id")
         item.expiration = properties.get("expiration")
         item.user_id = properties.get("user_id")
+        item.is_odd = is_odd(item.expiration, properties.get("application_headers"))
         body = message.body
         item.size = len(body.encode(properties.get("content_encoding") or "utf-8") if isinstance(body, str) else body)
         line.publish(item.frames, item)
