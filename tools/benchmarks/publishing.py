@@ -1,8 +1,8 @@
 """`python -m tools.benchmarks.publishing`: tasks published a second: unconfirmed, confirmed one by one, and in bulk.
 
 Each over the same line, with a round trip that a proxy makes longer, in turn. What counts are the ratios within a
-round: load that comes and goes hits all three. The broker is the one that the environment names (`BROKER`), a container
-without. It runs beside the publisher, on the same cores.
+round: load that comes and goes hits all three. The broker is the one that the environment names: take RabbitMQ with
+`BROKER=docker`, for the embedded broker would run in the publisher's own process.
 """
 
 from __future__ import annotations
