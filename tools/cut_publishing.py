@@ -13,6 +13,8 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from celery import Celery
+
 from tests.support.brokers import fresh
 from tests.support.bulk import agree, app_at, drain, small_batch
 from tests.support.cut_line import Side, cut_line
@@ -31,6 +33,11 @@ SIDES: tuple[Side, ...] = ("client", "broker")
 WINDOWS = (1, 2, 3, 1000)
 
 
+def application(url: str) -> Celery:
+    """An application that gives a silent line up soon."""
+    return app_at(url, broker_connection_timeout=1)
+
+
 def run(url: str, runs: int, seed: int) -> Counter[str]:
     """Break so many lines; how often each state was said.
 
@@ -38,7 +45,7 @@ def run(url: str, runs: int, seed: int) -> Counter[str]:
         AssertionError: an outcome is wrong.
     """
     chance = random.Random(seed)
-    app = app_at(url, broker_connection_timeout=1)
+    app = application(url)
     with cut_line(url) as line:
         app.conf.broker_url = line.url
         small_batch(app, fresh("cut"))
@@ -57,6 +64,7 @@ def run(url: str, runs: int, seed: int) -> Counter[str]:
                 agree(outcomes, drain(url, queue))
                 found.update(outcome.state for outcome in outcomes)
             seen.clear()
+            app = application(url)  # Celery remembers each queue
     return found
 
 
