@@ -116,6 +116,20 @@ def test_a_refusal_that_nobody_expected(url: str, monkeypatch: pytest.MonkeyPatc
     assert held == [outcome.task_id for outcome in batch.outcomes if outcome.state != "refused"]
 
 
+def test_a_refusal_that_is_heard_while_a_queue_is_declared(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a declaration comes behind it, on another channel: nothing is written on the closed one."""
+    monkeypatch.setattr("waybill.publishing.ledger.Ledger.is_sure", lambda *_: True)
+    monkeypatch.setattr("waybill.publishing.line.PAUSE", 0.0)  # each is written at once
+    app, names = app_at(url), [fresh() for _ in range(20)]
+    with bulk_publish(app) as batch:
+        for name in names:
+            for number in range(3):
+                batch.add(TASK, (number,), queue=name, expiration=-5 if number == 2 else None)
+    assert Counter(states(batch))["refused"] == 20
+    assert states(batch)[-2:] == ["confirmed", "refused"] or states(batch)[-2:] == ["unknown", "refused"]
+    agree(batch.outcomes, [task for name in names for task in drain(url, name)])
+
+
 @pytest.mark.parametrize("option", [{"user_id": "eve"}, {"headers": {"CC": "no list"}}], ids=["user_id", "CC"])
 def test_other_things_that_rabbitmq_refuses(url: str, option: dict[str, Any]) -> None:
     app, name = app_at(url), fresh()

@@ -189,6 +189,7 @@ class Line:
     def _flush(self) -> None:
         """Write all that waits for it, after reading what the broker has to say: it may have blocked us."""
         self._absorb()
+        self._guard(self._follow)
         if self.blocked:
             self._wait(lambda: not self.blocked)
         if self.broken or not self.ledger.pending:
@@ -222,8 +223,11 @@ class Line:
 
     def _absorb(self) -> None:
         """Read what is there already."""
-        while not self.broken and self._is_readable() and self._read(TLS_TIMEOUT if self._has_tls else self._timeout):
-            pass
+        while not self.broken and self._is_readable():
+            if not self._read(TLS_TIMEOUT if self._has_tls else self._timeout):
+                if not self._has_tls:
+                    self.fail(self._no_answer())  # a frame has begun, and its end doesn't come
+                return
 
     def _is_readable(self) -> bool:
         return self._has_tls or bool(self._selector.select(0))
@@ -236,33 +240,41 @@ class Line:
 
     def _read(self, timeout: float) -> bool:
         """Read one method of the broker's, and follow it; False if none came."""
+        return self._guard(lambda: self._drain(timeout) and self._follow())
+
+    def _drain(self, timeout: float) -> bool:
         try:
-            try:
-                self._amqp.drain_events(timeout=timeout)
-            except ChannelError:
-                # The channel beside ours, which py-amqp has opened again: a message that isn't a task was refused.
-                if self._ended:
-                    raise
-            except TimeoutError as error:
-                if error.errno == errno.ETIMEDOUT:  # the connection's own, not ours
-                    raise ConnectionError("the broker doesn't answer (ETIMEDOUT)") from error
-                return False
-            if self._is_closed:
-                self._reopen()
+            self._amqp.drain_events(timeout=timeout)
+        except ChannelError:
+            # The channel beside ours, which py-amqp has opened again: a message that isn't a task was refused.
+            if self._ended:
+                raise
+        except TimeoutError as error:
+            if error.errno == errno.ETIMEDOUT:  # the connection's own, not ours
+                raise ConnectionError("the broker doesn't answer (ETIMEDOUT)") from error
+            return False
+        return True
+
+    def _follow(self) -> bool:
+        """Open our channel again where the broker has closed it: perhaps while py-amqp waited for something else."""
+        if self._is_closed:
+            self._is_closed = False
+            self._channel.send_method(spec.Channel.CloseOk)
+            self._channel.collect()
+            self._channel = self._amqp.channel(self.number)
+            self._channel.confirm_select()
+        return True
+
+    def _guard(self, work: Callable[[], bool]) -> bool:
+        """Do it; whatever py-amqp raises is the connection's end."""
+        try:
+            return not self.broken and work()
         except Exception as error:
             self.fail(error)
             return False
         except BaseException:
             self.fail("interrupted while it was reading")
             raise
-        return True
-
-    def _reopen(self) -> None:
-        self._is_closed = False
-        self._channel.send_method(spec.Channel.CloseOk)
-        self._channel.collect()
-        self._channel = self._amqp.channel(self.number)
-        self._channel.confirm_select()
 
     def _hear(self, channel: int, method: tuple[int, int], payload: Any, content: Any) -> Any:
         """One method of the broker's: of our channel, or of the connection, which py-amqp follows."""
