@@ -20,6 +20,7 @@ from waybill import Broker, BulkPublishError, bulk_publish
 from waybill.broker import Limits
 from waybill.errors import BrokerUnavailable, InputError
 from waybill.publishing import Outcome
+from waybill.publishing.line import MAX_BYTES_IN_FLIGHT
 
 
 @pytest.fixture(params=BROKERS)
@@ -176,6 +177,21 @@ def test_no_answer_in_time(url: str) -> None:
     assert states(batch) == ["confirmed"] + ["unknown"] * 5 + ["unsent"] * 14
     assert batch.outcomes[1].reason == "written, no confirm: no answer within 0.3 seconds"
     assert batch.outcomes[6].reason == "not written: no answer within 0.3 seconds"
+    agree(batch.outcomes, drain(url, name))
+
+
+def test_the_window_is_bounded_in_bytes_too(url: str) -> None:
+    app, name = app_at(url), fresh()
+    with cut_line(url) as line:
+        app.conf.broker_url = line.url
+        with bulk_publish(app, timeout=0.3) as batch:
+            batch.add(TASK, (0,), queue=name)
+            silence(line)
+            for _ in range(120):
+                batch.add(TASK, ("x" * 100_000,), queue=name)
+    found = Counter(states(batch))
+    assert (found["confirmed"], found["unknown"] + found["unsent"]) == (1, 120)
+    assert MAX_BYTES_IN_FLIGHT - 200_000 < found["unknown"] * 100_000 < MAX_BYTES_IN_FLIGHT + 100_000
     agree(batch.outcomes, drain(url, name))
 
 
