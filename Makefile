@@ -1,6 +1,6 @@
 # demo · tour              the lessons about exchanges; all lessons
 # check · test · coverage   lint, types and unit tests in a minute; all tests; all tests with their coverage
-# lint · matrix · bench     and the large runs: nightly, which is conformance, differential and fuzz
+# lint · matrix · bench     and the large runs: nightly, which is conformance, differential, fuzz and cuts
 # up · down · clean         the showcase with docker compose; the environment
 #
 # All of it runs in .venv, which the first of them makes: for `demo` and `tour` with what they need, for the others with
@@ -21,9 +21,10 @@ SHOWCASE = $(VENV)/$(if $(wildcard $(VENV)/installed),installed,demo$(if $(filte
 CASES ?= 100000
 SCRIPTS ?= 2000
 FRAMES ?= 1000000
+CUTS ?= 10000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo tour check test coverage lint matrix bench nightly conformance differential fuzz up down clean
+.PHONY: demo tour check test coverage lint matrix bench nightly conformance differential fuzz cuts up down clean
 
 # The twelve lessons about exchanges, and all lessons.
 demo tour: $(SHOWCASE)
@@ -56,17 +57,19 @@ bench: $(VENV)/installed
 	@$(BIN)/python -m tools.benchmarks.routing
 	@$(BIN)/python -m tools.benchmarks.broker
 	@$(BIN)/python -m tools.benchmarks.receipts
+	@$(BIN)/python -m tools.benchmarks.publishing
 	@$(BIN)/python -m tools.benchmarks.workers
 	@$(BIN)/python -m tools.benchmarks.imports
 	@$(BIN)/python -m tools.benchmarks.check
 	@$(BIN)/python -m tools.benchmarks.diff
 
 # What is generated, in large numbers: each prints its seed, and SEED repeats one.
-nightly: conformance differential fuzz
+nightly: conformance differential fuzz cuts
 	@seed=$(or $(SEED),$$($(PYTHON) -c 'import random; print(random.randrange(10**6))')); echo "unit tests, seed $$seed"; \
 		$(BIN)/python -m pytest --quiet -m unit tests/unit --hypothesis-profile nightly --hypothesis-seed $$seed
 
-# The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames.
+# The router beside RabbitMQ, the embedded broker beside RabbitMQ, the embedded broker and broken frames, tasks that are
+# published over lines that break.
 conformance: $(VENV)/installed
 	@$(BIN)/python -m tools.conformance --cases $(CASES) $(SEEDED)
 
@@ -75,6 +78,9 @@ differential: $(VENV)/installed
 
 fuzz: $(VENV)/installed
 	@$(BIN)/python -m tools.fuzz --frames $(FRAMES) $(SEEDED)
+
+cuts: $(VENV)/installed
+	@$(BIN)/python -m tools.cut_publishing --runs $(CUTS) $(SEEDED)
 
 up:
 	docker compose up --detach --build --wait

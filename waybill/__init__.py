@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from waybill.broker import Broker, Faults
     from waybill.check import check_app
     from waybill.diff import compare
-    from waybill.errors import WaybillError
+    from waybill.errors import BulkPublishError, WaybillError
     from waybill.explain import explain_task
+    from waybill.publishing import Outcome, bulk_publish
     from waybill.routing import Router
     from waybill.testing.brokers import use_broker
     from waybill.testing.receipts import enable_receipts
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Broker",
+    "BulkPublishError",
     "Faults",
     "Message",
+    "Outcome",
     "Router",
     "Topology",
     "Watch",
     "WaybillError",
     "__version__",
+    "bulk_publish",
     "check_app",
     "compare",
     "enable_receipts",
@@ -59,12 +63,15 @@ if not TYPE_CHECKING:  # a type checker would take it for an attribute of any na
 
 _HOMES = {
     "Broker": "broker",
+    "BulkPublishError": "errors",
     "Faults": "broker",
     "Message": "topology",
+    "Outcome": "publishing",
     "Router": "routing",
     "Topology": "topology",
     "Watch": "testing.watch",
     "WaybillError": "errors",
+    "bulk_publish": "publishing",
     "check_app": "check",
     "compare": "diff",
     "enable_receipts": "testing.receipts",

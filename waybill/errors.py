@@ -9,6 +9,7 @@
     │   ├── NotFound             the management API knows nothing of that name
     │   └── NotAllowed           the management API doesn't show that to this user
     ├── ProtocolRefusal          the embedded broker's refusal of what a client sent, as RabbitMQ words it
+    ├── BulkPublishError         tasks that were published in a batch, and aren't all confirmed
     └── FleetError               a worker that cannot be described, started or heard
         ├── WorkerEnded          a worker that has ended by itself, with the end of its log
         └── WorkersSilent        workers that run, and say nothing within the time they have
@@ -19,9 +20,10 @@ took, or that went otherwise than predicted; a publication that RabbitMQ would r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 EXIT_OK = 0
 EXIT_FINDINGS = 1
@@ -159,6 +161,49 @@ class ProtocolRefusal(WaybillError):
         if len(data) <= MAX_REPLY_TEXT:
             return whole
         return data[: MAX_REPLY_TEXT - 3].decode("utf-8", "ignore") + "..."
+
+
+class Published(Protocol):
+    """What an outcome of `bulk_publish` says."""
+
+    @property
+    def task_id(self) -> str: ...
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class BulkPublishError(WaybillError):
+    """Tasks that were published with `bulk_publish`, and that aren't all confirmed.
+
+    Attributes:
+        outcomes: those of all tasks, in order.
+        failures: those that aren't confirmed.
+
+    Example:
+        >>> from celery import Celery
+        >>> from waybill import BulkPublishError, Outcome
+        >>> signature = Celery("shop").signature("shop.report")
+        >>> print(BulkPublishError([
+        ...     Outcome("6a1c", signature, "confirmed"),
+        ...     Outcome("77b0", signature, "nacked", "a queue is full"),
+        ... ]))
+        1 of 2 tasks not confirmed: 1 nacked; the first is 77b0, nacked: a queue is full
+    """
+
+    def __init__(self, outcomes: Sequence[Published]) -> None:
+        self.outcomes = tuple(outcomes)
+        self.failures = tuple(one for one in outcomes if one.state != "confirmed")
+        states = Counter(one.state for one in self.failures)
+        counts = ", ".join(f"{count} {state}" for state, count in states.items())
+        message = f"{len(self.failures)} of {len(self.outcomes)} tasks not confirmed: {counts}"
+        if self.failures:
+            first = self.failures[0]
+            message += f"; the first is {first.task_id}, {first.state}: {first.reason}"
+        super().__init__(message)
 
 
 class FleetError(WaybillError):

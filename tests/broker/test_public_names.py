@@ -8,7 +8,7 @@ from tests.support.public_names import run_example
 from waybill.testing.brokers import Address
 
 
-@pytest.mark.parametrize("name", ["Broker", "Faults", "use_broker"])
+@pytest.mark.parametrize("name", ["Broker", "Faults", "bulk_publish", "use_broker"])
 def test_an_example_does_what_it_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run_example(name, monkeypatch)
 

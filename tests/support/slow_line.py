@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import threading
 import time
@@ -40,8 +41,18 @@ def slow_line(url: str, seconds: float) -> Iterator[str]:
 
 
 def _pump(source: socket.socket, sink: socket.socket, seconds: float) -> None:
+    """Hand on what comes, each part of it so much later: a long line, and not a narrow one."""
+    parts: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+
+    def deliver() -> None:
+        with suppress(OSError):
+            while (part := parts.get())[1]:
+                time.sleep(max(0.0, part[0] - time.monotonic()))  # the line's own slowness, not a wait for anything
+                sink.sendall(part[1])
+            sink.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=deliver, daemon=True).start()
     with suppress(OSError):
         while data := source.recv(CHUNK):
-            time.sleep(seconds)  # the line's own slowness, not a wait for anything
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_RDWR)
+            parts.put((time.monotonic() + seconds, data))
+    parts.put((0.0, b""))

@@ -24,6 +24,7 @@ ROOMS = (
     ("rabbitmq",),
     ("testing",),
     ("receipts",),
+    ("publishing",),
     ("explain",),
     ("check",),
     ("diff",),

@@ -15,13 +15,16 @@ from tools import reference_page
 
 PUBLIC = {
     "Broker",
+    "BulkPublishError",
     "Faults",
     "Message",
+    "Outcome",
     "Router",
     "Topology",
     "Watch",
     "WaybillError",
     "__version__",
+    "bulk_publish",
     "check_app",
     "compare",
     "enable_receipts",
@@ -29,7 +32,7 @@ PUBLIC = {
     "use_broker",
 }
 # Their examples run in tests/broker and tests/workers.
-WITH_A_BROKER = {"Broker", "Faults", "Watch", "compare", "use_broker"}
+WITH_A_BROKER = {"Broker", "Faults", "Watch", "bulk_publish", "compare", "use_broker"}
 
 
 def run(code: str) -> str:

@@ -19,7 +19,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any
 
 from amqp.exceptions import NotFound
@@ -28,13 +27,14 @@ from celery.backends.base import DisabledBackend
 from celery.exceptions import QueueNotFound
 from celery.result import denied_join_result
 from celery.signals import before_task_publish
-from kombu import Connection, Exchange, Producer, Queue, pools
+from kombu import Connection, Exchange, Producer, Queue
 from kombu.transport import virtual
 
 from waybill.celery_app.broker_url import broker_of
 from waybill.celery_app.handlers import PUBLISHED, name_of, silenced
 from waybill.celery_app.installed import settings_overridden
-from waybill.celery_app.private import made_producers, producers_replaced, replaced, result_backend_replaced
+from waybill.celery_app.private import replaced, result_backend_replaced
+from waybill.celery_app.producers import producer_of_this_thread
 from waybill.errors import InputError, RouterFailed, UnknownName, WaybillError
 from waybill.topology import Message
 from waybill.topology.declarations import MAX_SHORTSTR
@@ -152,7 +152,7 @@ def capture(
             recorder = _Recorder(broker or broker_of(app), is_live=False)
             stack.enter_context(silenced(*PUBLISHED, *(() if calls_handlers else (before_task_publish,))))
             stack.enter_context(_any_arguments(app, task))
-            stack.enter_context(_only_producer(app, recorder))
+            stack.enter_context(producer_of_this_thread(app, recorder))
             stack.enter_context(_no_results(app))
             warnings = stack.enter_context(_warnings())
             sent = _apply(recorder, app, task, args, kwargs, options)
@@ -221,47 +221,10 @@ def _any_arguments(app: Celery, task: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _only_producer(app: Celery, recorder: _Recorder) -> Iterator[None]:
-    """Whoever asks the application for a producer within the block, in its thread, gets this one.
-
-    A task class may have an `apply_async` of its own that doesn't hand on ours.
-    """
-    others = app.amqp.Producer
-    is_ours = _in_this_thread()
-    producer = lambda *args, **kwargs: recorder if is_ours() else others(*args, **kwargs)  # noqa: E731
-    with producers_replaced(app, _Pool(app, recorder, is_ours), producer):
-        yield
-
-
 def _in_this_thread() -> Callable[[], bool]:
     """What says whether it's called in the thread in which it was made."""
     ours = threading.get_ident()
     return lambda: threading.get_ident() == ours
-
-
-class _Pool:
-    """The application's pool of producers: for one thread it has the recorder, for others what they would get."""
-
-    def __init__(self, app: Celery, recorder: _Recorder, is_ours: Callable[[], bool]) -> None:
-        self._app = app
-        self._before = made_producers(app)
-        self._recorder = recorder
-        self._is_ours = is_ours
-
-    def _others(self) -> Any:
-        return self._before or pools.producers[self._app.connection_for_write()]  # as Celery makes it
-
-    def acquire(self, *args: Any, **kwargs: Any) -> Any:
-        return self._recorder if self._is_ours() else self._others().acquire(*args, **kwargs)
-
-    @property
-    def connections(self) -> Any:
-        """Asked for the kind of broker when a task has a countdown."""
-        return SimpleNamespace(connection=self._recorder.connection) if self._is_ours() else self._others().connections
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._others(), name)
 
 
 @contextmanager
