@@ -31,7 +31,7 @@ UNKNOWN: State = "unknown"
 STATES = (CONFIRMED, RETURNED, NACKED, REFUSED, UNSENT, UNKNOWN)
 
 SAFE_TO_RETRY = (RETURNED, NACKED, UNSENT)
-"""States in which no queue has the task, and another try may help."""
+"""States in which another try may help, and a task that goes to one queue isn't there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class Outcome:
     Attributes:
         task_id: the task's id.
         signature: the task, its arguments and options: the one given to `add`, or one made of the message.
-        state: "confirmed": a queue has it. "returned", "refused" and "unsent": no queue has it. "nacked": a queue rejected
-            it; if it goes to several queues, others may have it. "unknown": it was written, and the connection was lost
-            or `timeout` ran out before the broker's answer.
+        state: "confirmed": a queue has it. "returned", "refused" and "unsent": no queue has it. "nacked": a queue
+            rejected it; if it goes to several queues, others may have it. "unknown": it was written, and the
+            connection was lost or `timeout` ran out before the broker's answer.
         reason: the broker's words and what follows from them; empty for a confirmed task.
 
     Example:
