@@ -88,6 +88,18 @@ def test_each_state_with_its_reason(url: str) -> None:
     agree(batch.outcomes, drain(url, name) + drain(url, jammed) + drain(url, other))
 
 
+def test_a_nacked_task_may_be_in_another_queue(url: str) -> None:
+    app, name, jammed = app_at(url), fresh(), fresh("full")
+    declare(url, name)
+    declare(url, jammed, arguments=full(jammed).queue_arguments)
+    with Connection(url) as connection:
+        connection.channel().queue_bind(jammed, "amq.direct", name)
+    with bulk_publish(app) as batch:
+        result = batch.add(TASK, (0,), exchange="amq.direct", routing_key=name)
+    assert states(batch) == ["nacked"]
+    assert (drain(url, name), drain(url, jammed)) == ([result.id], [])
+
+
 @pytest.mark.parametrize("window", [1, 2, 1000])
 def test_a_refused_message_among_others(url: str, window: int) -> None:
     """RabbitMQ owes the confirms of those ahead, and doesn't send them: so a doubtful message goes alone."""

@@ -173,8 +173,8 @@ class Batch:
         """Publish the same messages again, over a new connection, and wait for their outcomes.
 
         Args:
-            states: those to publish again; without any, those in which no queue has the task and another try may help:
-                returned, nacked and unsent.
+            states: those to publish again; without any, those in which another try may help: returned, nacked and
+                unsent. A nacked task that goes to several queues may be in one of them already.
             may_duplicate: allow "unknown": the broker may have such a task already.
 
         Returns:

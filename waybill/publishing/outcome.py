@@ -8,6 +8,8 @@
 | refused   | the broker refuses the message, its exchange or queue  | the channel closed: 403, 404, 406 | after a fix |
 | unsent    | never written, or skipped by the broker                | what was written, and the channel | yes         |
 | unknown   | written, and the connection went before its confirm    | connection lost, or timeout       | risky       |
+
+RabbitMQ nacks a message when one of its queues rejects it: of several queues, the others may have it.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ UNKNOWN: State = "unknown"
 STATES = (CONFIRMED, RETURNED, NACKED, REFUSED, UNSENT, UNKNOWN)
 
 SAFE_TO_RETRY = (RETURNED, NACKED, UNSENT)
-"""States in which no queue has the task, and another try may help."""
+"""States in which another try may help, and a task that goes to one queue isn't there twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,9 @@ class Outcome:
     Attributes:
         task_id: the task's id.
         signature: the task, its arguments and options: the one given to `add`, or one made of the message.
-        state: "confirmed": a queue has it. "returned", "nacked", "refused" and "unsent": no queue has it. "unknown": it
-            was written, and the connection was lost or `timeout` ran out before the broker's answer.
+        state: "confirmed": a queue has it. "returned", "refused" and "unsent": no queue has it. "nacked": a queue
+            rejected it; if it goes to several queues, others may have it. "unknown": it was written, and the
+            connection was lost or `timeout` ran out before the broker's answer.
         reason: the broker's words and what follows from them; empty for a confirmed task.
 
     Example:
