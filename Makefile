@@ -24,11 +24,15 @@ FRAMES ?= 1000000
 CUTS ?= 10000
 SEEDED = $(if $(SEED),--seed $(SEED))
 
-.PHONY: demo tour check test coverage lint matrix bench nightly conformance differential fuzz cuts up down clean
+.PHONY: demo tour live check test coverage lint matrix bench nightly conformance differential fuzz cuts up down clean
 
 # The twelve lessons about exchanges, and all lessons.
 demo tour: $(SHOWCASE)
 	@$(BIN)/python -m publishers $@
+
+# The map, with the showcase's fleet, until Ctrl-C: publish from the page, or with a lesson from another terminal.
+live: $(VENV)/installed
+	@$(BIN)/waybill -A worker live --fleet docker-compose.yml
 
 check: lint
 	@$(BIN)/python -m pytest --quiet -n 2 -m unit tests/unit

@@ -14,7 +14,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 import pika
 import pytest
-from pika.exceptions import ConnectionClosedByBroker, ConnectionWrongStateError, ProbableAccessDeniedError
+from pika.exceptions import (
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ConnectionWrongStateError,
+    ProbableAccessDeniedError,
+)
 
 from tests.support.programs import PATIENCE, until
 from waybill import Broker
@@ -541,3 +546,53 @@ def test_it_comes_back_with_the_broker(alone: Broker) -> None:
     alone.restart()
     assert f"{alone.management_url}/api/queues/%2F/q" == url
     assert httpx.get(url, verify=False).json()["durable"] is True
+
+
+# What a user may do whose permission is `^c` to configure, `^w` to write, `^r` to read.
+MAY: tuple[tuple[Any, str], ...] = (
+    (lambda it: it.queue_declare("x"), "configure access to queue 'x'"),
+    (lambda it: it.queue_declare("x", passive=True), "configure access to queue 'x'"),
+    (lambda it: it.queue_declare("cx"), ""),
+    (lambda it: it.exchange_declare("x"), "configure access to exchange 'x'"),
+    (lambda it: it.queue_declare("cd", arguments={"x-dead-letter-exchange": "x"}), "read access to queue 'cd'"),
+    (lambda it: it.exchange_declare("ca", arguments={"alternate-exchange": "x"}), "read access to exchange 'ca'"),
+    (lambda it: it.queue_bind("cx", "amq.topic", "k"), "write access to queue 'cx'"),
+    (lambda it: it.queue_bind("wx", "amq.topic", "k"), "read access to exchange 'amq.topic'"),
+    (lambda it: it.queue_unbind("cx", "amq.topic", "k"), "write access to queue 'cx'"),
+    (lambda it: it.exchange_bind("x", "amq.topic", "k"), "write access to exchange 'x'"),
+    (lambda it: it.exchange_delete("x"), "configure access to exchange 'x'"),
+    (lambda it: it.basic_get("cx"), "read access to queue 'cx'"),
+    (lambda it: it.basic_consume("cx", lambda *_: None), "read access to queue 'cx'"),
+    (lambda it: it.queue_purge("cx"), "read access to queue 'cx'"),
+    (lambda it: it.queue_delete("x"), "configure access to queue 'x'"),
+    (lambda it: it.queue_delete("cx"), ""),
+    (lambda it: published(it, "", "cx"), "write access to exchange 'amq.default'"),
+    (lambda it: published(it, "amq.topic", "k"), "write access to exchange 'amq.topic'"),
+)
+
+
+def published(channel: Any, exchange: str, key: str) -> None:
+    channel.confirm_delivery()
+    channel.basic_publish(exchange, key, b"")
+
+
+def test_what_a_user_may_do(api: Api) -> None:
+    name = f"u-{api.vhost}"
+    api.ask("PUT", f"users/{name}", {"password": "p", "tags": "management"})
+    api.ask("PUT", f"permissions/{{v}}/{name}", {"configure": "^c", "write": "^w", "read": "^r"})
+    url = api.address.url.replace("guest:guest@", f"{name}:p@")
+    try:
+        with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+            for act, refused in MAY:
+                channel = connection.channel()
+                if not refused:
+                    act(channel)
+                    continue
+                with pytest.raises(ChannelClosedByBroker) as caught:
+                    act(channel)
+                told = f"ACCESS_REFUSED - {refused} in vhost '{api.vhost}' refused for user '{name}'"
+                assert (caught.value.reply_code, caught.value.reply_text) == (403, told)
+            answer = api.ask("PUT", "queues/{v}/x", {}, auth=(name, "p"))
+            assert answer.status_code == 401
+    finally:
+        api.ask("DELETE", f"users/{name}")

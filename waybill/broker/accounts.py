@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
+
+from waybill.errors import ProtocolRefusal
+
+What = Literal["configure", "write", "read"]
 
 ADMINISTRATOR = "administrator"
 MONITORING = "monitoring"
@@ -18,12 +24,49 @@ MANAGERS = frozenset({ADMINISTRATOR, MONITORING, "policymaker", "management"})
 class Permission:
     """What a user may do in a vhost: regular expressions for the names of what he changes, writes to and reads.
 
-    They are kept and told. This broker asks only whether there is a permission: without one the vhost stays closed.
+    Each is found anywhere in a name; the empty one only in the empty name. Without a permission the vhost stays closed.
     """
 
     configure: str = ".*"
     write: str = ".*"
     read: str = ".*"
+
+
+NOTHING = Permission("", "", "")
+"""What is left when a permission is taken away from a user who is connected."""
+
+
+class Rights:
+    """What one user may do in one vhost, by the permission that he has at that moment.
+
+    Args:
+        accounts: of the broker.
+    """
+
+    __slots__ = ("_accounts", "_user", "_vhost")
+
+    def __init__(self, accounts: Accounts, user: str, vhost: str) -> None:
+        self._accounts = accounts
+        self._user = user
+        self._vhost = vhost
+
+    def check(self, what: What, kind: str, name: str) -> None:
+        """Refuse what the user may not do.
+
+        Args:
+            kind: `queue` or `exchange`.
+
+        Raises:
+            ProtocolRefusal: 403, in RabbitMQ's words.
+        """
+        permission = self._accounts.permissions.get((self._vhost, self._user), NOTHING)
+        pattern: str = getattr(permission, what)
+        name = name if name or kind == "queue" else "amq.default"
+        if pattern == ".*" or re.search(pattern or "^$", name):
+            return
+        raise ProtocolRefusal(
+            403, f"{what} access to {kind} '{name}' in vhost '{self._vhost}' refused for user '{self._user}'"
+        )
 
 
 class Accounts:
@@ -73,6 +116,10 @@ class Accounts:
         self.passwords.pop(name, None)
         self._hashes.pop(name, None)
         self.permissions = {key: one for key, one in self.permissions.items() if key[1] != name}
+
+    def rights(self, user: str, vhost: str) -> Rights:
+        """What the user may do in the vhost, now and later."""
+        return Rights(self, user, vhost)
 
     def is_given(self, user: str) -> bool:
         """Whether the user was there from the beginning."""

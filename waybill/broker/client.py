@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from waybill.broker.accounts import Rights
 from waybill.broker.handshake import Agreement
 from waybill.broker.output import Output
 from waybill.broker.queue import Owner
@@ -16,6 +17,7 @@ class Client(Owner, Protocol):
     Attributes:
         name: `peer host:port -> host:port`, as RabbitMQ names a connection.
         agreed: who the client is and what it understands.
+        rights: what its user may do.
         output: what it is to be sent.
         has_published: it publishes, and so is blocked when the queues hold too much.
         to_confirm: called when all is taken that has come at once.
@@ -23,6 +25,7 @@ class Client(Owner, Protocol):
 
     name: str
     agreed: Agreement
+    rights: Rights
     output: Output
     has_published: bool
     to_confirm: list[Callable[[], None]]

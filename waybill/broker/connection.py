@@ -8,7 +8,7 @@ every other that a delivery went to. `is_finished` says that the socket is to be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -16,6 +16,7 @@ from typing import Protocol
 from pamqp import base, commands
 
 from waybill.broker import methods
+from waybill.broker.accounts import Accounts
 from waybill.broker.channel import Channel
 from waybill.broker.clock import Clock
 from waybill.broker.content import BASIC, announced_size
@@ -94,8 +95,8 @@ class Home(Protocol):
     dirty: list[Connection]
 
     @property
-    def users(self) -> Mapping[str, str]:
-        """Name → password."""
+    def accounts(self) -> Accounts:
+        """Who may log in, and do what."""
 
     def barred(self, user: str, vhost: str) -> str | None:
         """Why a user may not open a vhost, None where he may."""
@@ -129,6 +130,7 @@ class Connection:
         self.is_blocked = False
         self.has_published = False
         self.agreed = Agreement()
+        self.rights = home.accounts.rights("", "")
         self.channels: dict[int, Channel] = {}
         self.owned: set[Queue] = set()
         self.to_confirm: list[Callable[[], None]] = []
@@ -137,7 +139,7 @@ class Connection:
         self._vhost: VHost | None = None
         self._last_received = self._last_sent = self._clock.now
         self._reader = FrameReader()
-        self._handshake = Handshake(home.users, home.limits, home.barred, self._reader, self.output)
+        self._handshake = Handshake(home.accounts.passwords, home.limits, home.barred, self._reader, self.output)
         home.connections.add(self)
         self._clock.wake_at(self, self._clock.now + home.limits.handshake, self.finish)
 
@@ -193,6 +195,7 @@ class Connection:
         self.agreed = agreed
         self.output.room = agreed.frame_max - OVERHEAD
         self._vhost = self._home.vhost(agreed.vhost)
+        self.rights = self._home.accounts.rights(agreed.user, agreed.vhost)
         self.state = State.RUNNING
         self.traffic.since = self._clock.wall
         self._clock.forget(self)

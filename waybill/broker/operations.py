@@ -40,6 +40,7 @@ def declare_exchange(channel: Channel, method: Any) -> Answer:
             raise ProtocolRefusal(403, DEFAULT)
         channel.vhost.check_exchange(name)
     else:
+        _check_declaration(channel, "exchange", name, method.arguments.get("alternate-exchange"))
         channel.vhost.declare_exchange(
             Exchange(
                 name,
@@ -53,22 +54,39 @@ def declare_exchange(channel: Channel, method: Any) -> Answer:
     return None if method.nowait else answer(commands.Exchange.DeclareOk)
 
 
+def _check_declaration(channel: Channel, kind: str, name: str, led_to: object) -> None:
+    """A declaration that leads messages on reads what it declares and writes to the exchange to which it leads."""
+    rights = channel.client.rights
+    rights.check("configure", kind, name)
+    if isinstance(led_to, str):
+        rights.check("read", kind, name)
+        rights.check("write", "exchange", led_to)
+
+
 def delete_exchange(channel: Channel, method: Any) -> Answer:
     """`exchange.delete`."""
+    channel.client.rights.check("configure", "exchange", _stripped(method.exchange))
     channel.vhost.delete_exchange(_stripped(method.exchange), if_unused=method.if_unused)
     return None if method.nowait else answer(commands.Exchange.DeleteOk)
 
 
 def bind_exchange(channel: Channel, method: Any) -> Answer:
     """`exchange.bind`."""
+    _check_binding(channel, "exchange", _stripped(method.destination), _stripped(method.source))
     channel.vhost.bind(_between_exchanges(method))
     return None if method.nowait else answer(commands.Exchange.BindOk)
 
 
 def unbind_exchange(channel: Channel, method: Any) -> Answer:
     """`exchange.unbind`."""
+    _check_binding(channel, "exchange", _stripped(method.destination), _stripped(method.source))
     channel.vhost.unbind(_between_exchanges(method))
     return None if method.nowait else answer(commands.Exchange.UnbindOk)
+
+
+def _check_binding(channel: Channel, kind: str, destination: str, source: str) -> None:
+    channel.client.rights.check("write", kind, destination)
+    channel.client.rights.check("read", "exchange", source)
 
 
 def _between_exchanges(method: Any) -> Binding:
@@ -93,6 +111,8 @@ def declare_queue(channel: Channel, method: Any) -> Answer:
             raise ProtocolRefusal(404, f"no queue '{name}' in vhost '{vhost.name}'")
         channel.last_queue = name
         return None if method.nowait else _declared(name, 0, 1)
+    if name:
+        _check_declaration(channel, "queue", name, method.arguments.get("x-dead-letter-exchange"))
     if method.passive:
         queue = vhost.queue(name, channel.client)
         queue.touch()
@@ -110,6 +130,7 @@ def _declared(name: str, messages: int, consumers: int) -> base.Frame:
 def bind_queue(channel: Channel, method: Any) -> Answer:
     """`queue.bind`."""
     binding = _to_queue(channel, method)
+    _check_binding(channel, "queue", binding.destination, binding.source)
     channel.vhost.router.check_binding(binding)  # before the question whose queue it is
     channel.vhost.check_access(channel.vhost.queues[binding.destination], channel.client)
     channel.vhost.bind(binding)
@@ -119,6 +140,7 @@ def bind_queue(channel: Channel, method: Any) -> Answer:
 def unbind_queue(channel: Channel, method: Any) -> Answer:
     """`queue.unbind`, which has no `nowait`; whose queue it is, is asked where there is such a binding."""
     binding, vhost = _to_queue(channel, method), channel.vhost
+    _check_binding(channel, "queue", binding.destination, binding.source)
     queue = vhost.queues.get(binding.destination)
     if queue is not None and queue.owner is not None and binding in vhost.router.bindings_from(binding.source):
         vhost.check_access(queue, channel.client)
@@ -139,6 +161,7 @@ def _to_queue(channel: Channel, method: Any) -> Binding:
 def purge_queue(channel: Channel, method: Any) -> Answer:
     """`queue.purge`."""
     name = _named(channel, method.queue)
+    channel.client.rights.check("read", "queue", name)
     # A reply goes to its consumer at once: where one waits, nothing is ever there to purge or to get.
     waits = channel.vhost.reply_consumer(name) is not None
     count = 0 if waits else channel.vhost.queue(name, channel.client).purge()
@@ -147,8 +170,9 @@ def purge_queue(channel: Channel, method: Any) -> Answer:
 
 def delete_queue(channel: Channel, method: Any) -> Answer:
     """`queue.delete`; a queue that isn't there is no error."""
-    vhost = channel.vhost
-    queue = vhost.queues.get(_stripped(_named(channel, method.queue)))
+    vhost, name = channel.vhost, _stripped(_named(channel, method.queue))
+    channel.client.rights.check("configure", "queue", name)
+    queue = vhost.queues.get(name)
     if queue is None:
         return None if method.nowait else answer(commands.Queue.DeleteOk, message_count=0)
     vhost.check_access(queue, channel.client)
@@ -183,6 +207,7 @@ def set_prefetch(channel: Channel, method: Any) -> Answer:
 def get(channel: Channel, method: Any) -> Answer:
     """`basic.get`."""
     name, vhost = _named(channel, method.queue), channel.vhost
+    channel.client.rights.check("read", "queue", name)
     if vhost.reply_consumer(name) is not None:
         raise ProtocolRefusal(540, f"basic.get not supported by volatile queue '{name}' in vhost '{vhost.name}'")
     queue = vhost.queue(name, channel.client)
@@ -227,6 +252,7 @@ def _consume_replies(channel: Channel, method: Any, tag: str) -> None:
 
 def _subscribe(channel: Channel, method: Any, tag: str, name: str) -> None:
     vhost = channel.vhost
+    channel.client.rights.check("read", "queue", name)
     queue = vhost.queue(name, channel.client)
     where = vhost.named(queue)
     arguments = method.arguments

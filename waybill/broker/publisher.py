@@ -141,6 +141,7 @@ class Publisher:
             raise undecodable(payload) from None
         if stop + 1 != len(payload):
             raise undecodable(payload)
+        self._client.rights.check("write", "exchange", exchange)  # once for an address, as RabbitMQ remembers it
         if len(self._addresses) >= MAX_ADDRESSES:
             self._addresses.clear()
         address = payload[6:stop]

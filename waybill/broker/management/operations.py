@@ -8,6 +8,7 @@ from typing import Any
 from pamqp import base, commands
 
 from waybill.broker import methods, operations
+from waybill.broker.accounts import Rights
 from waybill.broker.channel import Channel
 from waybill.broker.firehose import NODE
 from waybill.broker.frames import FrameReader
@@ -36,11 +37,13 @@ class Inside:
 
     Args:
         user: on whose behalf.
+        rights: what he may do.
     """
 
-    def __init__(self, user: str, vhost: VHost) -> None:
+    def __init__(self, user: str, rights: Rights, vhost: VHost) -> None:
         self.name = f"<{NODE}>"
         self.agreed = Agreement(user, vhost=vhost.name)
+        self.rights = rights
         self.output = Output(1 << 30, lambda: None)
         self.output.room = ROOM
         self.owned: set[Queue] = set()

@@ -843,7 +843,7 @@ def _queue(call: Call) -> tuple[VHost, Queue]:
 
 
 def _inside(call: Call, vhost: VHost) -> Inside:
-    return Inside(call.user, vhost)
+    return Inside(call.user, call.node.accounts.rights(call.user, vhost.name), vhost)
 
 
 @dataclass(frozen=True, slots=True)

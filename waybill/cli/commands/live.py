@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,11 +16,11 @@ from waybill.broker.management.serving import Serving, is_installed
 from waybill.broker.server import Broker
 from waybill.celery_app.broker_url import masked, url_of
 from waybill.cli import terminal
-from waybill.cli.application import application_of, is_application_given
-from waybill.cli.commands.parameters import management_option
+from waybill.cli.application import application_of, fleet_of, is_application_given
+from waybill.cli.commands.parameters import fleet_options, management_option
 from waybill.diff import declared_by
 from waybill.errors import EXIT_FINDINGS, EXIT_OK, BrokerUnavailable, InputError
-from waybill.testing.brokers import existing
+from waybill.testing.brokers import environment, existing
 from waybill.topology import DEFAULT_VHOST
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ HOST = "127.0.0.1"
 @click.command()
 @management_option("Watch this broker: the URL of its management API")
 @click.option("--broker", metavar="URL", help="Its AMQP URL, if it isn't that of the application.")
+@fleet_options
 @click.option("--trace", "may_trace", is_flag=True, help="Switch the vhost's firehose on while this runs.")
 @click.option("--port", default=PAGE_PORT, show_default=True, help="The page's port; 0 takes a free one.")
 @click.option("--text", "is_text", is_flag=True, help="Lines on the terminal in place of the page.")
@@ -47,6 +49,9 @@ def live(
     management: str | None,
     broker: str | None,
     port: int,
+    fleet: tuple[Path, ...],
+    without_fleet: bool,
+    ignored: tuple[str, ...],
     *,
     may_trace: bool,
     is_text: bool,
@@ -57,14 +62,16 @@ def live(
 ) -> int:
     """Watch where every message goes, as it goes there.
 
-    Alone, it starts the embedded broker and watches that. With --management it watches a broker by its firehose, which
-    has to be on or is switched on by --trace, and is left as it was.
+    Alone, it starts the embedded broker and watches that; with --fleet it starts the workers at it, too. With
+    --management it watches a broker by its firehose, which has to be on or is switched on by --trace, and is left as it
+    was.
     """
     if not is_installed():
         raise InputError("waybill live needs `pip install waybill[live]`")
     from waybill.live.collector import Collector
     from waybill.live.serving import Watchers
     from waybill.live.source import Source
+    from waybill.testing.workers import LocalWorkers
 
     app = application_of(ctx) if is_application_given(ctx) else None
     with ExitStack() as stack:
@@ -80,6 +87,12 @@ def live(
             terminal.print_note(f"broker  {masked(url)}")
         else:
             raise click.UsageError("expected --broker URL or -A APP beside --management")
+        if fleet:
+            if kind != "embedded" or app is None:
+                raise click.UsageError("--fleet starts workers at the embedded broker: it takes -A and no --management")
+            described = fleet_of(ctx, app, fleet, without_fleet, ignored) or ()
+            stack.enter_context(LocalWorkers(tuple(described), environment(url), Path.cwd()))
+            terminal.print_note(f"workers {', '.join(worker.name for worker in described)}")
         source = stack.enter_context(Source(url, management, vhost, may_trace=may_trace))
         declared = None if app is None else declared_by(app)
         watchers = Watchers(Collector(source.facts(), declared, source=kind, has_bodies=has_bodies))
