@@ -443,6 +443,9 @@ def test_definitions_in_and_out(api: Api) -> None:
     for name in ("exchanges", "bindings", "policies"):
         assert found[name] == DOCUMENT[name]
     assert api.answer("POST", "definitions/nowhere", {}) == (404, {"error": "not_found", "reason": "vhost_not_found"})
+    elsewhere = {"queues": [{**QUEUE, "name": "named", "vhost": "elsewhere"}]}  # one vhost's import doesn't ask
+    assert api.answer("POST", "definitions/{v}", elsewhere) == (204, None)
+    assert {one["name"] for one in api.get("definitions/{v}")["queues"]} == {"in", "named"}
     reason = 'Please create virtual host "nowhere" prior to importing definitions.'
     assert api.answer("POST", "definitions", {"queues": [{**QUEUE, "vhost": "nowhere"}]}) == bad(reason)
 

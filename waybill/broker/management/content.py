@@ -49,6 +49,11 @@ def header_of(properties: Mapping[str, Any], size: int) -> bytes:
     return b"".join((BASIC, _SIZE.pack(size), flags.to_bytes(2, "big"), *parts))
 
 
+def arguments_of(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as they come over AMQP: whole numbers are 64 bits wide."""
+    return tables.plain(tables.join((name, _field(value)) for name, value in table.items()))
+
+
 def _table(value: object) -> Mapping[str, Any]:
     if value == []:
         return {}

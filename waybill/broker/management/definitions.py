@@ -134,11 +134,15 @@ def load_into_broker(call: Call, document: Mapping[str, Any]) -> None:
         if name not in node.vhosts:
             raise Problem.bad(f'Please create virtual host "{name}" prior to importing definitions.')
     for name in sorted(named):
-        load_into_vhost(node.vhosts[name], document)
+        of_it = {one: [row for row in _entries(document, one) if row.get("vhost") == name] for one in SECTIONS}
+        load_into_vhost(node.vhosts[name], of_it)
 
 
 def load_into_vhost(vhost: VHost, document: Mapping[str, Any]) -> None:
-    """Take what a document holds of one vhost: what is there stays, policies are replaced by those of their name."""
+    """Take what a document holds, whichever vhost its entries name.
+
+    What is there stays; policies are replaced by those of their name.
+    """
     if not TELLING & document.keys():
         return
     try:
@@ -155,8 +159,8 @@ def load_into_vhost(vhost: VHost, document: Mapping[str, Any]) -> None:
 
 def _with_ends(vhost: VHost, document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The document with what is in the vhost already: bindings may lead from and to that."""
-    listed = {name: list(_entries(document, name)) for name in ("exchanges", "queues")}
-    named = {name: {one.get("name") for one in entries} for name, entries in listed.items()}
+    listed = {name: [_without(dict(one), ("vhost",)) for one in _entries(document, name)] for name in SECTIONS}
+    named = {name: {one.get("name") for one in listed[name]} for name in ("exchanges", "queues")}
     exchanges = [one for name, one in vhost.router.exchanges.items() if name not in PREDECLARED]
     for one in exchanges:
         if one.name not in named["exchanges"]:
@@ -164,8 +168,7 @@ def _with_ends(vhost: VHost, document: Mapping[str, Any]) -> Mapping[str, Any]:
     for queue in vhost.queues.values():
         if queue.name not in named["queues"]:
             listed["queues"].append(rows.declared(vhost, queue))
-    given = {name: value for name, value in document.items() if name not in ("rabbitmq_version", "rabbit_version")}
-    return {**given, **listed}
+    return listed
 
 
 def _merge(vhost: VHost, new: Policies) -> None:

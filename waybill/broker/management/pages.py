@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 from pamqp import commands
 
@@ -18,7 +18,7 @@ from waybill.broker.firehose import NODE
 from waybill.broker.handshake import BEHAVES_AS
 from waybill.broker.management import definitions, rows
 from waybill.broker.management.call import CREATED, DONE, Answer, Call, Problem
-from waybill.broker.management.content import body_of
+from waybill.broker.management.content import arguments_of, body_of
 from waybill.broker.management.operations import MODES, Inside
 from waybill.broker.queue import Queue
 from waybill.broker.vhost import FOREIGN_TYPES, VHost
@@ -110,7 +110,7 @@ def put_exchange(call: Call) -> Answer:
         internal=call.flag("internal"),
         passive=False,
         nowait=False,
-        arguments=dict(call.table("arguments")),
+        arguments=arguments_of(call.table("arguments")),
     )
     return CREATED if is_new else DONE
 
@@ -150,6 +150,8 @@ def list_queues(call: Call) -> Answer:
 def show_queue(call: Call) -> Answer:
     """One queue, with its consumers."""
     vhost, queue = _queue(call)
+    if call.asks("disable_stats"):
+        return Answer(value=rows.declared(vhost, queue))
     listed = [one for one in rows.subscriptions(call.node, [vhost]) if one.queue is queue]
     row = rows.of_queue(vhost, queue, rows.unacked_bytes(call.node, [vhost])[queue])
     more = {"consumer_details": [rows.of_consumer(one) for one in listed], "incoming": [], "deliveries": []}
@@ -168,7 +170,7 @@ def put_queue(call: Call) -> Answer:
         exclusive=False,
         passive=False,
         nowait=False,
-        arguments=dict(call.table("arguments")),
+        arguments=arguments_of(call.table("arguments")),
     )
     return CREATED if is_new else DONE
 
@@ -260,7 +262,7 @@ def _kind(call: Call) -> str:
 def bind(call: Call) -> Answer:
     """Make a binding."""
     vhost, source, name = call.written_vhost(), call.exchange(), call.names["destination"]
-    key, arguments = call.text("routing_key"), dict(call.table("arguments"))
+    key, arguments = call.text("routing_key"), arguments_of(call.table("arguments"))
     about: dict[str, Any] = {"routing_key": key, "arguments": arguments, "nowait": False}
     if _kind(call) == "queue":
         _inside(call, vhost).ask(commands.Queue.Bind, exchange=source, queue=name, **about)
@@ -268,7 +270,7 @@ def bind(call: Call) -> Answer:
     else:
         _inside(call, vhost).ask(commands.Exchange.Bind, source=source, destination=name, **about)
         binding = Binding(source, name, key, arguments, "exchange")
-    path = "/".join(quote(part, safe="") for part in (name, rows.properties_key(binding)))
+    path = "/".join(quote_plus(part) for part in (name, rows.properties_key(binding)))
     return Answer(201, headers={"Location": path})
 
 
