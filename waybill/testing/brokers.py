@@ -35,6 +35,9 @@ PLUGINS = ("rabbitmq_management", "rabbitmq_consistent_hash_exchange", "rabbitmq
 # By these a user of testcontainers says how its containers are reached.
 CONNECTION_VARIABLES = ("TESTCONTAINERS_CONNECTION_MODE", "TESTCONTAINERS_HOST_OVERRIDE", "TC_HOST")
 
+SILENCE = 30.0
+"""Seconds in which an answer has to begin: on a link that has gone silent, nobody would wait for ever."""
+
 EMBEDDED = "embedded"
 DOCKER = "docker"
 DEFAULT = EMBEDDED
@@ -208,7 +211,8 @@ def connect(app: Celery) -> Connection:
         BrokerUnavailable: nothing answers there, or it refuses us.
         InputError: as `broker_of` and `open_connection`.
     """
-    connection: Connection = broker_of(app, transport_options={"confirm_publish": True})
+    silence = {"read_timeout": SILENCE, "write_timeout": SILENCE}
+    connection: Connection = broker_of(app, transport_options={"confirm_publish": True, **silence})
     open_connection(connection, url_of(app))
     if isinstance(connection.transport, virtual.Transport):
         _introduce(app, connection)

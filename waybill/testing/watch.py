@@ -195,8 +195,18 @@ class Watch(Views, Stating):
 
         Args:
             task: the task's name. `options` are those of `apply_async`.
+
+        Raises:
+            FleetError: the connection is lost, or has been silent for half a minute: whether the task is there, nobody
+                knows.
         """
-        sent = publication.publish(self.app, self.connection, task, args, kwargs, **options)
+        try:
+            sent = publication.publish(self.app, self.connection, task, args, kwargs, **options)
+        except self.connection.connection_errors as error:
+            why = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise FleetError(
+                f"the connection to the broker was lost while {task!r} was published ({why}): it may be there, or not"
+            ) from error
         self._answered.add(sent.task_id)
         self._seen.sent[:] = [sent if one.task_id == sent.task_id else one for one in self._seen.sent]
         self.follow(sent)
